@@ -1,0 +1,134 @@
+//! The address families: what differs between IPv4 and IPv6, as types and constants.
+//!
+//! Everything else in this crate is written once, generic over [`Family`].
+
+use core::fmt::Debug;
+
+use bytemuck::{Pod, Zeroable};
+
+/// A 16-bit field in network byte order (a port, an ICMP identifier).
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Pod, Zeroable)]
+pub struct Be16(u16);
+
+impl Be16 {
+    /// From a number in host byte order.
+    #[inline(always)]
+    pub const fn new(host: u16) -> Self {
+        Self(host.to_be())
+    }
+
+    /// The number in host byte order.
+    #[inline(always)]
+    pub const fn get(self) -> u16 {
+        u16::from_be(self.0)
+    }
+
+    /// The two bytes as they lie in memory and on the wire.
+    #[inline(always)]
+    pub const fn raw(self) -> u16 {
+        self.0
+    }
+}
+
+/// An address that can be a key or a value in a BPF map: plain bytes in network order, 4-byte aligned.
+pub trait Address: Copy + Eq + Debug + Default + Pod {
+    /// The unspecified address, `0.0.0.0` or `::`; as a published address it stands for every host address.
+    const UNSPECIFIED: Self;
+    /// Length in bits.
+    const BITS: u32;
+
+    /// The address as 32-bit words in network byte order, as they lie in memory.
+    fn words(&self) -> &[u32];
+    /// Multicast, or IPv4's limited broadcast: never translated.
+    fn is_multicast(&self) -> bool;
+    /// `127.0.0.0/8` or `::1`: never seen on a wire (RFC 1122 3.2.1.3, RFC 4291 2.5.3).
+    fn is_loopback(&self) -> bool;
+    /// IPv6 link-local unicast (RFC 4291 2.5.6); IPv4's `169.254.0.0/16` is routed by some clouds and is not.
+    fn is_link_local(&self) -> bool;
+}
+
+/// An IPv4 address in network byte order.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Pod, Zeroable)]
+pub struct Ipv4Addr(pub u32);
+
+impl Address for Ipv4Addr {
+    const UNSPECIFIED: Self = Self(0);
+    const BITS: u32 = 32;
+
+    #[inline(always)]
+    fn words(&self) -> &[u32] {
+        core::slice::from_ref(&self.0)
+    }
+
+    #[inline(always)]
+    fn is_multicast(&self) -> bool {
+        let host = u32::from_be(self.0);
+        host >> 28 == 0xe || host == u32::MAX
+    }
+
+    #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        u32::from_be(self.0) >> 24 == 127
+    }
+
+    #[inline(always)]
+    fn is_link_local(&self) -> bool {
+        false
+    }
+}
+
+impl From<core::net::Ipv4Addr> for Ipv4Addr {
+    fn from(addr: core::net::Ipv4Addr) -> Self {
+        Self(u32::from_ne_bytes(addr.octets()))
+    }
+}
+
+impl From<Ipv4Addr> for core::net::Ipv4Addr {
+    fn from(addr: Ipv4Addr) -> Self {
+        Self::from(addr.0.to_ne_bytes())
+    }
+}
+
+/// An IPv6 address in network byte order.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Pod, Zeroable)]
+pub struct Ipv6Addr(pub [u32; 4]);
+
+impl Address for Ipv6Addr {
+    const UNSPECIFIED: Self = Self([0; 4]);
+    const BITS: u32 = 128;
+
+    #[inline(always)]
+    fn words(&self) -> &[u32] {
+        &self.0
+    }
+
+    #[inline(always)]
+    fn is_multicast(&self) -> bool {
+        u32::from_be(self.0[0]) >> 24 == 0xff
+    }
+
+    #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        self.0 == [0, 0, 0, 1u32.to_be()]
+    }
+
+    #[inline(always)]
+    fn is_link_local(&self) -> bool {
+        u32::from_be(self.0[0]) >> 22 == 0xfe80 >> 6
+    }
+}
+
+impl From<core::net::Ipv6Addr> for Ipv6Addr {
+    fn from(addr: core::net::Ipv6Addr) -> Self {
+        Self(bytemuck::cast(addr.octets()))
+    }
+}
+
+impl From<Ipv6Addr> for core::net::Ipv6Addr {
+    fn from(addr: Ipv6Addr) -> Self {
+        Self::from(bytemuck::cast::<_, [u8; 16]>(addr.0))
+    }
+}

@@ -1,0 +1,306 @@
+//! What the BPF maps hold: plain-data keys and values, shared by the kernel programs and user space.
+//!
+//! Addresses and ports are in network byte order unless a field says otherwise. Hash maps compare keys
+//! byte by byte, so every padding byte is a named field that is zero; the sizes are asserted below.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::family::{Address, Be16};
+
+/// One direction of a flow, as its packets carry it: the key of the flow table.
+///
+/// For ICMP echo the identifier stands in for the ports: a request has it as `sport` (`dport` 0), a reply
+/// as `dport` (`sport` 0), so that [`Tuple::reversed`] of a request is its reply.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
+pub struct Tuple<A> {
+    /// Source address.
+    pub src: A,
+    /// Destination address.
+    pub dst: A,
+    /// Source port.
+    pub sport: Be16,
+    /// Destination port.
+    pub dport: Be16,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
+impl<A: Address> Tuple<A> {
+    /// The tuple of the packets that answer this one.
+    #[inline(always)]
+    pub fn reversed(&self) -> Self {
+        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport, proto: self.proto, pad: [0; 3] }
+    }
+}
+
+/// What a flow is, for listings.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// An endpoint reaches a remote: its source is translated.
+    Snat = 1,
+    /// A remote reaches a published port: the destination is translated.
+    Dnat = 2,
+    /// An endpoint reaches a published port of its own host.
+    Hairpin = 3,
+}
+
+/// [`Flow::flags`]: the entry matches the packets of the side that opened the flow.
+pub const FLOW_INITIATOR: u8 = 1;
+/// [`Flow::flags`]: deliver to the endpoint behind host veth `oif`; `via` holds its MAC, then the bridge's.
+pub const FLOW_TO_ENDPOINT: u8 = 2;
+/// [`Flow::flags`]: the next hop in `via` is an IPv6 address although the flow is IPv4 (RFC 5549).
+pub const FLOW_NEXT_HOP_V6: u8 = 4;
+
+/// One direction of a mapping: what packets with the key's tuple become. Value of the flow table.
+///
+/// A flow has two entries, each the reversed translation of the other. 64 bytes for IPv4, so that the
+/// kernel's element (48-byte header, key, value) takes two cache lines.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
+pub struct Flow<A> {
+    /// Generation, TCP bits and time of the last packet: see [`crate::meta::Meta`]. Changed by compare-and-swap only.
+    pub meta: u64,
+    /// New source address.
+    pub src: A,
+    /// New destination address.
+    pub dst: A,
+    /// New source port.
+    pub sport: Be16,
+    /// New destination port.
+    pub dport: Be16,
+    /// Interface the packet leaves by; 0 until the route has been looked up.
+    pub oif: u32,
+    /// The next hop's address on `oif` (zero: the destination is on-link), or, with [`FLOW_TO_ENDPOINT`], two MACs.
+    pub via: [u32; 4],
+    /// The entry's own key: an element of a preallocated map may be reused between look-up and use.
+    pub own_src: A,
+    /// See `own_src`.
+    pub own_dst: A,
+    /// See `own_src`.
+    pub own_sport: Be16,
+    /// See `own_src`.
+    pub own_dport: Be16,
+    /// [`Kind`].
+    pub kind: u8,
+    /// `FLOW_*`.
+    pub flags: u8,
+    /// Zero.
+    pub pad: u16,
+    /// Host veth that packets of this direction must come from; 0: from outside.
+    pub iif: u32,
+    /// Where this flow's slot in the reclaim ring is (only in the responder's entry), plus one; 0: none.
+    pub slot: u32,
+}
+
+/// An endpoint, by its address and by its host veth's ifindex.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
+pub struct Endpoint<A> {
+    /// The endpoint's address.
+    pub addr: A,
+    /// Its veth peer on the host.
+    pub ifindex: u32,
+    /// The bridge's ifindex: key of the network.
+    pub network: u32,
+    /// Zero.
+    pub flags: u32,
+    /// The endpoint's MAC.
+    pub mac: [u8; 6],
+    /// The bridge's MAC.
+    pub bridge_mac: [u8; 6],
+}
+
+/// A run of ports, host byte order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+pub struct Span {
+    /// First port.
+    pub lo: u32,
+    /// How many; 0: none.
+    pub len: u32,
+}
+
+/// The ports a network's mappings may take.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+pub struct PortSpans {
+    /// Outside `ip_local_port_range`: taken first, so that no host socket is bound to one by the kernel.
+    pub preferred: [Span; 2],
+    /// Inside it: only when the preferred ones are spent towards a remote.
+    pub ephemeral: Span,
+}
+
+/// [`Network::flags`]: reaches nobody outside, and nobody outside reaches it.
+pub const NETWORK_INTERNAL: u32 = 1;
+/// [`Network::flags`]: its endpoints don't reach each other.
+pub const NETWORK_NO_ICC: u32 = 2;
+/// [`Network::flags`]: unpublished ports are reachable by whoever has a route (no `not_published`).
+pub const NETWORK_ROUTED: u32 = 4;
+
+/// A network, by its bridge's ifindex.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
+pub struct Network<A> {
+    /// The bridge's address: what an endpoint sees that reaches its own published port.
+    pub gateway: A,
+    /// External address to translate to; unspecified: the one that the route prefers.
+    pub snat_to: A,
+    /// `NETWORK_*`.
+    pub flags: u32,
+    /// Ports for mappings.
+    pub ports: PortSpans,
+}
+
+/// Key of the published ports, an LPM trie over address, protocol and port: a range of ports is a few prefixes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
+pub struct PublishedKey<A> {
+    /// Host address; unspecified: every address of the host.
+    pub addr: A,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Zero.
+    pub pad: u8,
+    /// Host port.
+    pub port: Be16,
+}
+
+impl<A: Address> PublishedKey<A> {
+    /// Prefix length that covers address and protocol; add the port's prefix bits.
+    pub const PREFIX: u32 = A::BITS + 16;
+}
+
+/// A published port or range of ports.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
+pub struct Published<A> {
+    /// The endpoint's address.
+    pub endpoint: A,
+    /// First host port of the range, host byte order.
+    pub host_port: u16,
+    /// First endpoint port of the range, host byte order.
+    pub port: u16,
+}
+
+/// An interface that carries our hooks, by ifindex.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
+pub struct Uplink<A> {
+    /// Its address, for kernels whose FIB look-up gives none (`BPF_FIB_LOOKUP_SRC`, Linux 6.7).
+    pub addr: A,
+    /// Zero.
+    pub flags: u32,
+}
+
+/// Idle timeouts in seconds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
+pub struct Timeouts {
+    /// TCP before the handshake is complete, and while it closes (RFC 5382 REQ-5: 4 minutes).
+    pub tcp_transitory: u32,
+    /// Established TCP (RFC 5382 REQ-5: at least 2 h 4 min; Linux: 5 days).
+    pub tcp_established: u32,
+    /// TCP that both sides closed, or that was reset: the remote's TIME_WAIT.
+    pub tcp_closed: u32,
+    /// UDP (RFC 4787 REQ-5: at least 2 minutes).
+    pub udp: u32,
+    /// UDP with traffic both ways over more than an instant.
+    pub udp_stream: u32,
+    /// ICMP echo (RFC 5508 REQ-1: 60 s).
+    pub icmp: u32,
+}
+
+impl Timeouts {
+    /// The defaults while there is room.
+    pub const DEFAULT: Self = Self {
+        tcp_transitory: 240,
+        tcp_established: 5 * 86_400,
+        tcp_closed: 60,
+        udp: 120,
+        udp_stream: 300,
+        icmp: 60,
+    };
+}
+
+/// What user space tells the programs; the one element of an array map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
+pub struct Config {
+    /// Key of the port choice, from the kernel's random pool (RFC 6056 3.3).
+    pub secret: [u64; 2],
+    /// Cookie of the host's network namespace: the socket hooks run for every process of the machine.
+    pub host_netns_cookie: u64,
+    /// Slots in the reclaim ring, a power of two.
+    pub ring_slots: u32,
+    /// 1 while somebody watches drops.
+    pub trace: u32,
+    /// Idle timeouts.
+    pub timeouts: Timeouts,
+}
+
+/// Words of 64 ports in the map of ports that mappings never take, for each protocol of [`reserved_slot`].
+pub const RESERVED_WORDS: u32 = 65_536 / 64;
+/// Protocols with a map of reserved ports.
+pub const RESERVED_PROTOCOLS: u32 = 4;
+
+/// Which part of the reserved-port map belongs to an IP protocol; ports of others are never reserved.
+#[inline(always)]
+pub const fn reserved_slot(proto: u8) -> Option<u32> {
+    match proto {
+        6 => Some(0),
+        17 => Some(1),
+        132 => Some(2),
+        1 | 58 => Some(3),
+        _ => None,
+    }
+}
+
+/// A place in the reclaim ring: which flow to look at when the clock hand comes by.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
+pub struct Slot<A> {
+    /// 0: free; else the flow's generation with the top bit set. Changed by compare-and-swap only.
+    pub owner: u64,
+    /// Coarse seconds: the flow can't have expired before.
+    pub due: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Key of the responder's entry.
+    pub key: Tuple<A>,
+}
+
+macro_rules! plain_data {
+    ($($name:ident: $v4:literal, $v6:literal;)*) => {$(
+        // SAFETY: repr(C), every field plain data, and no padding: the sizes are asserted to be the sums.
+        unsafe impl Pod for $name<crate::family::Ipv4Addr> {}
+        // SAFETY: as above.
+        unsafe impl Pod for $name<crate::family::Ipv6Addr> {}
+        const _: () = assert!(size_of::<$name<crate::family::Ipv4Addr>>() == $v4);
+        const _: () = assert!(size_of::<$name<crate::family::Ipv6Addr>>() == $v6);
+        #[cfg(feature = "user")]
+        // SAFETY: plain data, see above.
+        unsafe impl aya::Pod for $name<crate::family::Ipv4Addr> {}
+        #[cfg(feature = "user")]
+        // SAFETY: plain data, see above.
+        unsafe impl aya::Pod for $name<crate::family::Ipv6Addr> {}
+    )*};
+}
+
+plain_data! {
+    Tuple: 16, 40;
+    Flow: 64, 112;
+    Endpoint: 28, 40;
+    Network: 36, 60;
+    PublishedKey: 8, 20;
+    Published: 8, 20;
+    Uplink: 8, 20;
+    Slot: 32, 56;
+}
+
+#[cfg(feature = "user")]
+// SAFETY: plain data without padding (derived bytemuck::Pod checks it).
+unsafe impl aya::Pod for Config {}

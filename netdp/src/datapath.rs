@@ -1,0 +1,191 @@
+//! What a datapath does, whichever it is: the verbs that commands use.
+//!
+//! A datapath keeps no state in the process: everything is in the kernel, below the instance's pins or in
+//! its chains. `add_*` with the same key replaces; every removal succeeds when there is nothing to remove.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+pub mod ebpf;
+
+/// Which datapath an instance uses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// TC and cgroup programs.
+    Ebpf,
+    /// Netfilter rules.
+    Iptables,
+}
+
+/// A transport protocol that can be published.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proto {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Proto {
+    /// The IP protocol number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+
+    /// The name in publish specs and listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
+/// A network as the datapath needs it. The bridge exists already.
+#[derive(Clone, Debug)]
+pub struct NetworkEntry {
+    /// The bridge's ifindex: the network's key.
+    pub bridge: u32,
+    /// Its subnets.
+    pub subnets: Vec<IpNet>,
+    /// The bridge's addresses.
+    pub gateways: Vec<IpAddr>,
+    /// External addresses to translate to; none: what the route prefers.
+    pub snat_to: Vec<IpAddr>,
+    /// Ports for mappings, first and last.
+    pub snat_ports: (u16, u16),
+    /// No way out and none in.
+    pub internal: bool,
+    /// Its endpoints don't reach each other.
+    pub no_icc: bool,
+    /// Unpublished ports are reachable from outside.
+    pub routed: bool,
+}
+
+/// An endpoint as the datapath needs it. Its veth pair exists already.
+#[derive(Clone, Debug)]
+pub struct EndpointEntry {
+    /// The host veth's ifindex: the endpoint's key.
+    pub host_ifindex: u32,
+    /// The host veth's name.
+    pub host_ifname: String,
+    /// The network's bridge.
+    pub bridge: u32,
+    /// The endpoint's addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The endpoint's MAC.
+    pub mac: [u8; 6],
+    /// The bridge's MAC.
+    pub bridge_mac: [u8; 6],
+}
+
+/// A published port or range: key (`proto`, `host_addr`, `host_port`..=`host_port_end`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PublishEntry {
+    /// Protocol.
+    pub proto: Proto,
+    /// Host address; none: every address of the host, both families.
+    pub host_addr: Option<IpAddr>,
+    /// First host port.
+    pub host_port: u16,
+    /// Last host port.
+    pub host_port_end: u16,
+    /// The endpoint's address. With no `host_addr`, one entry for each family the endpoint has.
+    pub endpoint: IpAddr,
+    /// First endpoint port.
+    pub port: u16,
+}
+
+/// What [`Datapath::flows`] lists. Addresses and ports are `(address, port)`; an ICMP identifier is the port.
+#[derive(Clone, Debug)]
+pub struct FlowInfo {
+    /// `snat`, `dnat` or `hairpin`.
+    pub kind: &'static str,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Host veth of the endpoint (the opener's for `snat` and `hairpin`, the answerer's for `dnat`).
+    pub host_ifindex: u32,
+    /// Source as the endpoint sees it.
+    pub src: (IpAddr, u16),
+    /// Destination as the endpoint sees it.
+    pub dst: (IpAddr, u16),
+    /// Source on the wire (for `dnat`: the client; for `hairpin`: what the answering endpoint sees).
+    pub ext_src: (IpAddr, u16),
+    /// Destination on the wire.
+    pub ext_dst: (IpAddr, u16),
+    /// State's name: `syn`, `established`, `closing`, `closed`, `new`, `stream`.
+    pub state: &'static str,
+    /// Seconds since the last packet.
+    pub idle_s: u64,
+    /// Seconds until it expires.
+    pub expires_s: u64,
+    /// Opaque: names this very flow for [`Datapath::remove_flows`].
+    pub handle: FlowHandle,
+}
+
+/// Names one flow so that only this one, and not a later one with the same tuple, is removed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FlowHandle(pub Vec<u8>);
+
+/// Gauges and counters since the instance began.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Flows in the table.
+    pub flows: u64,
+    /// Flows the table can hold.
+    pub flows_max: u64,
+    /// Every event's name and count.
+    pub events: Vec<(&'static str, u64)>,
+    /// Every drop reason's name, sentence and count, also those that are zero.
+    pub drops: Vec<(&'static str, &'static str, u64)>,
+}
+
+/// A datapath of one instance. All methods are synchronous, take milliseconds, and run in the host's network namespace.
+pub trait Datapath {
+    /// Which one it is.
+    fn kind(&self) -> Kind;
+    /// Adds a network or changes its options.
+    fn add_network(&mut self, network: &NetworkEntry) -> Result<(), Error>;
+    /// Removes a network that has no endpoints.
+    fn remove_network(&mut self, bridge: u32) -> Result<(), Error>;
+    /// Takes an endpoint's veth into the datapath.
+    fn add_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error>;
+    /// Takes it out again and removes its flows; the veth may be gone already.
+    fn remove_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error>;
+    /// Publishes, or moves a published port to another endpoint in one step; flows of the old one are removed.
+    fn publish(&mut self, entry: &PublishEntry) -> Result<(), Error>;
+    /// Unpublishes and removes the flows of that port.
+    fn unpublish(&mut self, entry: &PublishEntry) -> Result<(), Error>;
+    /// Hooks uplinks that appeared and tells the programs what changed on the host (addresses, reserved ports).
+    fn refresh_host(&mut self) -> Result<(), Error>;
+    /// The living flows.
+    fn flows(&self) -> Result<Vec<FlowInfo>, Error>;
+    /// Removes flows that [`Datapath::flows`] listed; returns how many were still there.
+    fn remove_flows(&mut self, flows: &[FlowHandle]) -> Result<usize, Error>;
+    /// Counters and gauges.
+    fn stats(&self) -> Result<Stats, Error>;
+    /// Removes the whole datapath of this instance: programs, links, maps, rules.
+    fn remove(self: Box<Self>) -> Result<(), Error>;
+}
+
+/// Why a datapath could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}: {cause:#}")]
+pub struct Error {
+    /// What was being done to what.
+    pub doing: String,
+    /// Why it failed.
+    #[source]
+    pub cause: Box<dyn std::error::Error + Send + Sync>,
+}
