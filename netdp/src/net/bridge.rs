@@ -3,8 +3,8 @@
 use netlink_packet_route::link::BridgeStpState;
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec};
 
-use super::error::{Error, Result};
-use super::{Link, Mac, Net};
+use super::error::Result;
+use super::{Link, Mac, Net, answer};
 
 /// A bridge to create.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ impl Net {
             .stp_state(BridgeStpState::Disabled)
             .build();
         let doing = || format!("creating the bridge {name}");
-        self.handle.link().add(message).execute().await.map_err(Error::netlink(doing))?;
+        answer(self.handle.link().add(message).execute(), doing).await?;
         let link = self.existing_link(name, doing).await?;
         match self.finish_bridge(link.index, spec).await {
             Ok(link) => Ok(link),
@@ -73,6 +73,6 @@ impl Net {
                 "setting hairpin={hairpin} learning={learning} flood={unicast_flood} on the bridge port {port}"
             )
         };
-        self.handle.link().set_port(message).execute().await.map_err(Error::netlink(doing))
+        answer(self.handle.link().set_port(message).execute(), doing).await
     }
 }

@@ -28,6 +28,14 @@ pub enum Error {
         /// What was wrong with the answer.
         source: rtnetlink::Error,
     },
+    /// The kernel's answer didn't come, or not in a form that netdp understands.
+    #[error("{doing}: no answer from the kernel that netdp understands within {seconds} s")]
+    NoAnswer {
+        /// What was being done to what.
+        doing: String,
+        /// How long it waited.
+        seconds: u64,
+    },
     /// A namespace's name that can't be a file's name.
     #[error("{0:?} is not a namespace's name: it must be non-empty, without '/', and neither '.' nor '..'")]
     BadNamespaceName(String),
