@@ -186,3 +186,10 @@ pub struct V4;
 /// IPv6.
 #[derive(Clone, Copy, Debug)]
 pub struct V6;
+
+#[cfg(feature = "user")]
+// SAFETY: plain data, see bytemuck::Pod.
+unsafe impl aya::Pod for Ipv4Addr {}
+#[cfg(feature = "user")]
+// SAFETY: plain data, see bytemuck::Pod.
+unsafe impl aya::Pod for Ipv6Addr {}
