@@ -169,3 +169,17 @@ fn sysctls_and_ports_are_the_namespaces_own() {
     });
     assert_eq!(ports::local_range().expect("a range"), outside);
 }
+
+#[test]
+#[ignore = "needs root"]
+fn namespaces_are_told_apart() {
+    let (one, two) = (NetNs::create_anonymous().expect("one"), NetNs::create_anonymous().expect("two"));
+    let here = NetNs::current().expect("this one");
+    assert!(one.id() != two.id() && one.id() != here.id());
+    assert_eq!(one.run(|| NetNs::current().expect("inside").id()).expect("entering"), one.id());
+    assert_eq!(NetNs::current().expect("this one").id(), here.id(), "run() doesn't move the caller");
+    assert_eq!(NetNs::of_pid(std::process::id()).expect("this process").id(), here.id());
+    assert!(matches!(NetNs::of_pid(u32::MAX), Err(Error::NoProcess(u32::MAX))));
+    assert!(matches!(NetNs::open("/proc/self/ns/uts".as_ref()), Err(Error::NotANamespace(_))));
+    assert!(matches!(NetNs::open("/etc/hostname".as_ref()), Err(Error::NotANamespace(_))));
+}
