@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use netdp::net::{BridgeSpec, Link, Mac, Net, NetNs, PortFlags, VethSpec};
+use netdp::net::{BridgeSpec, Error, Link, Mac, Net, NetNs, PortFlags, VethSpec};
 use nix::errno::Errno;
 use serde_json::Value;
 
@@ -210,6 +210,14 @@ fn failures_leave_nothing_behind() {
         assert_eq!(error.errno(), Some(Errno::EEXIST), "{error}");
         assert!(error.to_string().contains("v2"), "{error}");
         assert_eq!(host.link("v2").await.expect("a look"), None);
+
+        // The kernel makes up a number, so that the end is not there under its name when it is to be brought up.
+        let elsewhere = NetNs::create_anonymous().expect("a namespace");
+        let pattern = VethSpec { peer_name: "eth%d", ..spec(bridge.index, "v3", &elsewhere) };
+        let error = host.create_veth(&pattern).await.expect_err("it has another name");
+        assert!(matches!(error, Error::LinkVanished { .. }), "{error}");
+        let pattern = spec(bridge.index, "v%d", &elsewhere);
+        assert!(matches!(host.create_veth(&pattern).await, Err(Error::BadLinkName(_))));
         assert_eq!(host.links().await.expect("links").len(), 3);
     });
 }
