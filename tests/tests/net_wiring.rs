@@ -11,8 +11,11 @@ use netdp::net::{BridgeSpec, Error, Link, Mac, Net, NetNs, PortFlags, VethSpec};
 use nix::errno::Errno;
 use serde_json::Value;
 
+use isolation::{in_new_netns, new_netns};
+
 #[path = "net_wiring/addresses.rs"]
 mod addresses;
+mod isolation;
 
 const GATEWAYS: [&str; 2] = ["10.77.0.1", "fd77::1"];
 const MTU: u32 = 1400;
@@ -24,12 +27,10 @@ fn ip(text: &str) -> IpAddr {
 
 /// Runs `test` in a namespace that stands for the host, under a runtime as the command line has it.
 fn on_a_host(test: impl AsyncFnOnce(Net) + Send) {
-    let host = NetNs::create_anonymous().expect("a namespace for the host");
-    host.run(|| {
+    in_new_netns(|host| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async { test(Net::open(&host).expect("netlink")).await });
-    })
-    .expect("entering the host's namespace");
+        runtime.block_on(async { test(Net::open(host).expect("netlink")).await });
+    });
 }
 
 async fn bridge(host: &Net) -> Link {
@@ -68,7 +69,7 @@ fn spec<'a>(bridge: u32, host_name: &'a str, ns: &'a NetNs) -> VethSpec<'a> {
 
 impl Container {
     async fn attach(host: &Net, bridge: &Link, number: u8) -> Self {
-        let ns = NetNs::create_anonymous().expect("a namespace for a container");
+        let ns = new_netns();
         let name = format!("v{number}");
         let (host_end, eth0) = host.create_veth(&spec(bridge.index, &name, &ns)).await.expect("a veth pair");
         let net = Net::open(&ns).expect("netlink in the container");
@@ -201,7 +202,7 @@ fn failures_leave_nothing_behind() {
         assert_eq!(error.errno(), Some(Errno::EEXIST));
         assert!(host.link("br0").await.expect("a look").is_some(), "somebody else's bridge stays");
 
-        let ns = NetNs::create_anonymous().expect("a namespace");
+        let ns = new_netns();
         let mut no_bridge = spec(9999, "v1", &ns);
         assert_eq!(host.create_veth(&no_bridge).await.expect_err("no bridge").errno(), Some(Errno::EINVAL));
         no_bridge.bridge = bridge.index;
@@ -212,7 +213,7 @@ fn failures_leave_nothing_behind() {
         assert_eq!(host.link("v2").await.expect("a look"), None);
 
         // The kernel makes up a number, so that the end is not there under its name when it is to be brought up.
-        let elsewhere = NetNs::create_anonymous().expect("a namespace");
+        let elsewhere = new_netns();
         let pattern = VethSpec { peer_name: "eth%d", ..spec(bridge.index, "v3", &elsewhere) };
         let error = host.create_veth(&pattern).await.expect_err("it has another name");
         assert!(matches!(error, Error::LinkVanished { .. }), "{error}");
