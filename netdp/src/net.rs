@@ -33,7 +33,7 @@ mod veth;
 pub use bridge::{BridgeSpec, PortFlags};
 pub use error::{Error, Result};
 pub use fdb::FdbEntry;
-pub use link::Link;
+pub use link::{Link, is_link_name};
 pub use mac::{Mac, MacError};
 pub use netns::{NetNs, NetNsId};
 pub use route::Route;

@@ -10,6 +10,10 @@ use netdp::net::{Error, Mac, Net, NetNs, bpffs, cgroup, ports, sockets, sysctl};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
+use isolation::{in_new_netns, new_netns};
+
+mod isolation;
+
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
@@ -31,17 +35,15 @@ fn with_own_mount(kind: &str, dir: &str, test: impl FnOnce() + Send) {
 
 /// Runs `test` in a network namespace of its own with `lo` up.
 fn with_lo(test: impl FnOnce() + Send) {
-    let ns = NetNs::create_anonymous().expect("a namespace");
-    ns.run(|| {
+    in_new_netns(|ns| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let net = Net::open(&ns).expect("netlink");
+            let net = Net::open(ns).expect("netlink");
             let lo = net.link("lo").await.expect("a link").expect("lo");
             net.set_up(lo.index).await.expect("lo up");
         });
         test();
-    })
-    .expect("entering");
+    });
 }
 
 /// The mount at `dir` as this thread sees it: its line in mountinfo.
@@ -168,4 +170,18 @@ fn sysctls_and_ports_are_the_namespaces_own() {
         assert!(error.to_string().contains("none0"), "{error}");
     });
     assert_eq!(ports::local_range().expect("a range"), outside);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn namespaces_are_told_apart() {
+    let (one, two) = (new_netns(), new_netns());
+    let here = NetNs::current().expect("this one");
+    assert!(one.id() != two.id() && one.id() != here.id());
+    assert_eq!(one.run(|| NetNs::current().expect("inside").id()).expect("entering"), one.id());
+    assert_eq!(NetNs::current().expect("this one").id(), here.id(), "run() doesn't move the caller");
+    assert_eq!(NetNs::of_pid(std::process::id()).expect("this process").id(), here.id());
+    assert!(matches!(NetNs::of_pid(u32::MAX), Err(Error::NoProcess(u32::MAX))));
+    assert!(matches!(NetNs::open("/proc/self/ns/uts".as_ref()), Err(Error::NotANamespace(_))));
+    assert!(matches!(NetNs::open("/etc/hostname".as_ref()), Err(Error::NotANamespace(_))));
 }

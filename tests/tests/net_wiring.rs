@@ -1,7 +1,7 @@
 //! `netdp::net` in namespaces that each test makes for itself: nothing is done in the machine's own, and everything
 //! is gone with the test's last descriptor. iproute2 is the independent witness.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,6 +10,12 @@ use ipnet::IpNet;
 use netdp::net::{BridgeSpec, Error, Link, Mac, Net, NetNs, PortFlags, VethSpec};
 use nix::errno::Errno;
 use serde_json::Value;
+
+use isolation::{in_new_netns, new_netns};
+
+#[path = "net_wiring/addresses.rs"]
+mod addresses;
+mod isolation;
 
 const GATEWAYS: [&str; 2] = ["10.77.0.1", "fd77::1"];
 const MTU: u32 = 1400;
@@ -21,12 +27,10 @@ fn ip(text: &str) -> IpAddr {
 
 /// Runs `test` in a namespace that stands for the host, under a runtime as the command line has it.
 fn on_a_host(test: impl AsyncFnOnce(Net) + Send) {
-    let host = NetNs::create_anonymous().expect("a namespace for the host");
-    host.run(|| {
+    in_new_netns(|host| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async { test(Net::open(&host).expect("netlink")).await });
-    })
-    .expect("entering the host's namespace");
+        runtime.block_on(async { test(Net::open(host).expect("netlink")).await });
+    });
 }
 
 async fn bridge(host: &Net) -> Link {
@@ -65,7 +69,7 @@ fn spec<'a>(bridge: u32, host_name: &'a str, ns: &'a NetNs) -> VethSpec<'a> {
 
 impl Container {
     async fn attach(host: &Net, bridge: &Link, number: u8) -> Self {
-        let ns = NetNs::create_anonymous().expect("a namespace for a container");
+        let ns = new_netns();
         let name = format!("v{number}");
         let (host_end, eth0) = host.create_veth(&spec(bridge.index, &name, &ns)).await.expect("a veth pair");
         let net = Net::open(&ns).expect("netlink in the container");
@@ -198,7 +202,7 @@ fn failures_leave_nothing_behind() {
         assert_eq!(error.errno(), Some(Errno::EEXIST));
         assert!(host.link("br0").await.expect("a look").is_some(), "somebody else's bridge stays");
 
-        let ns = NetNs::create_anonymous().expect("a namespace");
+        let ns = new_netns();
         let mut no_bridge = spec(9999, "v1", &ns);
         assert_eq!(host.create_veth(&no_bridge).await.expect_err("no bridge").errno(), Some(Errno::EINVAL));
         no_bridge.bridge = bridge.index;
@@ -207,37 +211,15 @@ fn failures_leave_nothing_behind() {
         assert_eq!(error.errno(), Some(Errno::EEXIST), "{error}");
         assert!(error.to_string().contains("v2"), "{error}");
         assert_eq!(host.link("v2").await.expect("a look"), None);
-        assert_eq!(host.links().await.expect("links").len(), 3);
-    });
-}
 
-#[test]
-#[ignore = "needs root"]
-fn removing_twice_is_fine() {
-    on_a_host(async |host| {
-        let bridge = bridge(&host).await;
-        let addr = ip("10.77.0.9");
-        for mac in [Mac::random_local(), Mac::random_local()] {
-            host.replace_neighbour(bridge.index, addr, mac).await.expect("a neighbour");
-            let shown = json("ip", &["-j", "neighbour", "show", "dev", "br0"]);
-            assert_eq!(shown[0]["lladdr"], mac.to_string());
-            assert_eq!(shown[0]["state"][0], "PERMANENT");
-        }
-        for _ in 0..2 {
-            host.remove_neighbour(bridge.index, addr).await.expect("removing a neighbour");
-            host.remove_address(bridge.index, subnet(GATEWAYS[1])).await.expect("removing an address");
-        }
-        let error =
-            host.add_address(bridge.index, subnet(GATEWAYS[0])).await.expect_err("it has that address");
-        assert_eq!(error.errno(), Some(Errno::EEXIST));
-        for _ in 0..2 {
-            host.delete_link(bridge.index).await.expect("deleting a link");
-        }
-        host.remove_neighbour(bridge.index, addr).await.expect("removing from a link that is gone");
-        host.remove_address(bridge.index, subnet(GATEWAYS[0]))
-            .await
-            .expect("removing from a link that is gone");
-        assert_eq!(host.link_by_index(bridge.index).await.expect("a look"), None);
+        // The kernel makes up a number, so that the end is not there under its name when it is to be brought up.
+        let elsewhere = new_netns();
+        let pattern = VethSpec { peer_name: "eth%d", ..spec(bridge.index, "v3", &elsewhere) };
+        let error = host.create_veth(&pattern).await.expect_err("it has another name");
+        assert!(matches!(error, Error::LinkVanished { .. }), "{error}");
+        let pattern = spec(bridge.index, "v%d", &elsewhere);
+        assert!(matches!(host.create_veth(&pattern).await, Err(Error::BadLinkName(_))));
+        assert_eq!(host.links().await.expect("links").len(), 3);
     });
 }
 
@@ -267,59 +249,7 @@ fn a_static_fdb_entry_replaces_the_learnt_one() {
     });
 }
 
-#[test]
-#[ignore = "needs root"]
-fn addresses_and_routes_are_listed() {
-    on_a_host(async |host| {
-        assert_eq!(host.default_route(false).await.expect("routes"), None);
-        let bridge = bridge(&host).await;
-        let addresses = host.addresses().await.expect("addresses");
-        for gateway in GATEWAYS {
-            assert!(addresses.contains(&(bridge.index, subnet(gateway))), "{addresses:?}");
-        }
-        let shown = json("ip", &["-j", "-6", "address", "show", "dev", "br0", "scope", "global"]);
-        assert!(shown[0]["addr_info"][0]["tentative"].is_null(), "{shown}");
-
-        for (v6, router) in [(false, "10.77.0.254"), (true, "fd77::fe")] {
-            host.add_default_route(ip(router), bridge.index).await.expect("a default route");
-            let route = host.default_route(v6).await.expect("routes").expect("a default route");
-            assert_eq!((route.gateway, route.oif, route.v6), (Some(ip(router)), Some(bridge.index), v6));
-            let error = host.add_default_route(ip(router), bridge.index).await.expect_err("it is there");
-            assert_eq!(error.errno(), Some(Errno::EEXIST));
-        }
-        let routes = host.routes().await.expect("routes");
-        let connected = routes.iter().find(|route| route.destination == Some(subnet(GATEWAYS[0]).trunc()));
-        let connected = connected.expect("the bridge's subnet");
-        assert_eq!((connected.gateway, connected.source), (None, Some(ip(GATEWAYS[0]))));
-        assert!(routes.iter().any(|route| route.destination == Some(subnet(GATEWAYS[1]).trunc())));
-    });
-}
-
-/// Without duplicate address detection an address can be used in the same millisecond.
-#[test]
-#[ignore = "needs root"]
-fn an_ipv6_address_is_usable_at_once() {
-    on_a_host(async |host| {
-        let _bridge = bridge(&host).await;
-        UdpSocket::bind(SocketAddr::new(ip(GATEWAYS[1]), 0)).expect("binding to the new address");
-    });
-}
-
-#[test]
-#[ignore = "needs root"]
-fn namespaces_are_told_apart() {
-    let (one, two) = (NetNs::create_anonymous().expect("one"), NetNs::create_anonymous().expect("two"));
-    let here = NetNs::current().expect("this one");
-    assert!(one.id() != two.id() && one.id() != here.id());
-    assert_eq!(one.run(|| NetNs::current().expect("inside").id()).expect("entering"), one.id());
-    assert_eq!(NetNs::current().expect("this one").id(), here.id(), "run() doesn't move the caller");
-    assert_eq!(NetNs::of_pid(std::process::id()).expect("this process").id(), here.id());
-    assert!(matches!(NetNs::of_pid(u32::MAX), Err(Error::NoProcess(u32::MAX))));
-    assert!(matches!(NetNs::open("/proc/self/ns/uts".as_ref()), Err(Error::NotANamespace(_))));
-    assert!(matches!(NetNs::open("/etc/hostname".as_ref()), Err(Error::NotANamespace(_))));
-}
-
-/// An end of life of a process is noticed by its sockets, not by ours: a namespace goes with its last descriptor.
+/// Nothing of ours keeps a container's namespace alive: neither a thread nor a netlink socket.
 #[test]
 #[ignore = "needs root"]
 fn dropping_the_container_removes_the_pair() {
@@ -327,7 +257,6 @@ fn dropping_the_container_removes_the_pair() {
         let bridge = bridge(&host).await;
         let c1 = Container::attach(&host, &bridge, 11).await;
         let index = c1.host_end.index;
-        // Its netlink task has to notice first that nobody holds its handle.
         drop(c1);
         let deadline = Instant::now() + Duration::from_secs(5);
         while host.link_by_index(index).await.expect("a look").is_some() {

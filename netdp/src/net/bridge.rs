@@ -4,6 +4,7 @@ use netlink_packet_route::link::BridgeStpState;
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec};
 
 use super::error::Result;
+use super::link::check_name;
 use super::{Link, Mac, Net, answer};
 
 /// A bridge to create.
@@ -34,6 +35,7 @@ impl Net {
     /// Creates a bridge with a fixed MAC and without STP, and brings it up. Nothing is left of it on failure.
     pub async fn create_bridge(&self, spec: &BridgeSpec) -> Result<Link> {
         let name = &spec.name;
+        check_name(name)?;
         let message = LinkMessageBuilder::<LinkBridge>::new(name)
             .address(spec.mac.0.to_vec())
             .stp_state(BridgeStpState::Disabled)

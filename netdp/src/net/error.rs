@@ -57,6 +57,11 @@ pub enum Error {
     /// No process has that PID.
     #[error("no process has the PID {0}")]
     NoProcess(u32),
+    /// A name that the kernel would refuse for a link, or fill in itself.
+    #[error(
+        "{0:?} is not a link's name: 1 to 15 bytes, without blanks and any of '/', ':', '%', neither '.' nor '..'"
+    )]
+    BadLinkName(String),
     /// A link that was just made or named can't be found: somebody removed or renamed it meanwhile.
     #[error("{doing}: the link {name} is gone again; did another program remove or rename it?")]
     LinkVanished {

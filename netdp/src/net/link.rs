@@ -10,6 +10,18 @@ use super::{Mac, Net, answer, answers};
 /// The longest link name, in bytes: the kernel's IFNAMSIZ without the terminator.
 const NAME_MAX: usize = 15;
 
+/// Whether a link can have that name. The kernel would take a '%' for the start of a pattern like `br%d`, and make up
+/// the number.
+pub fn is_link_name(name: &str) -> bool {
+    let bad = |c: char| c.is_whitespace() || matches!(c, '/' | ':' | '%' | '\0');
+    (1..=NAME_MAX).contains(&name.len()) && name != "." && name != ".." && !name.contains(bad)
+}
+
+/// [`is_link_name`], as an error.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    if is_link_name(name) { Ok(()) } else { Err(Error::BadLinkName(name.to_owned())) }
+}
+
 /// A network interface.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Link {
@@ -150,4 +162,19 @@ fn kind(infos: &[LinkInfo]) -> Option<String> {
         LinkInfo::Kind(kind) => Some(kind.to_string()),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_the_kernel_takes_literally() {
+        for good in ["br0", "nd-default", "eth0.7", "fifteen-bytes-x"] {
+            assert!(is_link_name(good), "{good:?}");
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "a:0", "br%d", "sixteen-bytes-xx"] {
+            assert!(!is_link_name(bad), "{bad:?}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage}
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::error::Result;
+use super::link::check_name;
 use super::{Link, Mac, Net, NetNs, answer};
 
 /// A veth pair to create.
@@ -33,6 +34,7 @@ impl Net {
     /// Creates a veth pair: the host's end here, up and on the bridge, its peer in the other namespace, up.
     /// Nothing is left of it on failure.
     pub async fn create_veth(&self, spec: &VethSpec<'_>) -> Result<(Link, Link)> {
+        check_name(spec.host_name)?;
         let peer_net = Self::open(spec.peer_ns)?;
         answer(self.handle.link().add(pair(spec)).execute(), || creating(spec)).await?;
         let host = self.existing_link(spec.host_name, || creating(spec)).await?;
