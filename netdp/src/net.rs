@@ -7,7 +7,11 @@
 //! Modules that read `/proc` ([`sysctl`], [`sockets`], [`ports`]) see the namespace of the calling thread; wrap
 //! the call in [`NetNs::run`] for another.
 
+use std::time::Duration;
+
+use futures_util::{Stream, TryStreamExt};
 use tokio::runtime::Handle as Runtime;
+use tokio::time::timeout;
 
 mod address;
 pub mod bpffs;
@@ -29,11 +33,15 @@ mod veth;
 pub use bridge::{BridgeSpec, PortFlags};
 pub use error::{Error, Result};
 pub use fdb::FdbEntry;
-pub use link::Link;
+pub use link::{Link, is_link_name};
 pub use mac::{Mac, MacError};
 pub use netns::{NetNs, NetNsId};
 pub use route::Route;
 pub use veth::VethSpec;
+
+/// How long the kernel may take to answer a request: thousands of times what it does take. The library drops an
+/// answer that it can't decode, and would wait for ever.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// An rtnetlink connection to one network namespace.
 #[derive(Clone, Debug)]
@@ -42,8 +50,8 @@ pub struct Net {
 }
 
 impl Net {
-    /// Connects to `ns`. The connection's task runs on the tokio runtime of the caller and ends when the last
-    /// clone of the result is dropped.
+    /// Connects to `ns`. The connection's task runs on the tokio runtime of the caller, which needs I/O and time
+    /// enabled, and ends when the last clone of the result is dropped.
     pub fn open(ns: &NetNs) -> Result<Self> {
         let runtime = Runtime::try_current().map_err(|_| Error::NoRuntime)?;
         let opened = ns.run(|| {
@@ -55,4 +63,23 @@ impl Net {
         runtime.spawn(connection);
         Ok(Self { handle })
     }
+}
+
+/// Waits for the answer to an rtnetlink request; `doing` says what was being done to what, if it fails.
+async fn answer<T>(
+    request: impl Future<Output = Result<T, rtnetlink::Error>>,
+    doing: impl FnOnce() -> String,
+) -> Result<T> {
+    match timeout(ANSWER_WITHIN, request).await {
+        Ok(answer) => answer.map_err(Error::netlink(doing)),
+        Err(_) => Err(Error::NoAnswer { doing: doing(), seconds: ANSWER_WITHIN.as_secs() }),
+    }
+}
+
+/// As [`answer`], for requests that are answered with any number of messages.
+async fn answers<T>(
+    messages: impl Stream<Item = Result<T, rtnetlink::Error>>,
+    doing: impl FnOnce() -> String,
+) -> Result<Vec<T>> {
+    answer(messages.try_collect(), doing).await
 }

@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 
-use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use nix::errno::Errno;
 
-use super::Net;
-use super::error::{Error, Result, gone_is_fine};
+use super::error::{Result, gone_is_fine};
+use super::{Net, answer, answers};
 
 impl Net {
     /// Adds an address, usable at once: IPv6's duplicate detection would keep it tentative for a second or two.
@@ -18,30 +17,21 @@ impl Net {
         if addr.addr().is_ipv6() {
             request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         }
-        request
-            .execute()
-            .await
-            .map_err(Error::netlink(|| format!("adding the address {addr} to the link {index}")))
+        answer(request.execute(), || format!("adding the address {addr} to the link {index}")).await
     }
 
     /// Removes an address; one that isn't there, or whose link is gone, is fine.
     pub async fn remove_address(&self, index: u32, addr: IpNet) -> Result<()> {
         let message = self.handle.address().add(index, addr.addr(), addr.prefix_len()).message_mut().clone();
-        let removed = self.handle.address().del(message).execute().await;
         let doing = || format!("removing the address {addr} from the link {index}");
-        gone_is_fine(removed.map_err(Error::netlink(doing)), &[Errno::EADDRNOTAVAIL, Errno::ENODEV])
+        let removed = answer(self.handle.address().del(message).execute(), doing).await;
+        gone_is_fine(removed, &[Errno::EADDRNOTAVAIL, Errno::ENODEV])
     }
 
     /// Every address of the namespace with its link's ifindex.
     pub async fn addresses(&self) -> Result<Vec<(u32, IpNet)>> {
-        let messages: Vec<AddressMessage> = self
-            .handle
-            .address()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(Error::netlink(|| "listing the addresses".to_owned()))?;
+        let messages =
+            answers(self.handle.address().get().execute(), || "listing the addresses".to_owned()).await?;
         Ok(messages.iter().filter_map(|message| Some((message.header.index, address(message)?))).collect())
     }
 }

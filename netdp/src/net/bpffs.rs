@@ -11,6 +11,9 @@ use super::error::{Error, Result};
 /// Where every tool expects it.
 pub const DIR: &str = "/sys/fs/bpf";
 
+/// What the kernel itself pins in every new BPF file system (CONFIG_BPF_PRELOAD).
+const PRELOADED: [&str; 2] = ["maps.debug", "progs.debug"];
+
 /// Whether the BPF file system is mounted at [`DIR`].
 pub fn is_mounted() -> Result<bool> {
     let stat = statfs(DIR).map_err(Error::system(|| {
@@ -36,8 +39,7 @@ pub fn release_bpffs() -> Result<bool> {
     if !is_mounted()? {
         return Ok(false);
     }
-    let mut pins = fs::read_dir(DIR).map_err(Error::system(|| format!("listing {DIR}")))?;
-    if pins.next().is_some() {
+    if has_pins()? {
         return Ok(false);
     }
     match umount2(DIR, MntFlags::UMOUNT_NOFOLLOW) {
@@ -45,4 +47,16 @@ pub fn release_bpffs() -> Result<bool> {
         Err(Errno::EBUSY) => Ok(false),
         Err(errno) => Err(Error::system(|| format!("unmounting the BPF file system at {DIR}"))(errno)),
     }
+}
+
+/// The listing is not kept open: it would make the file system busy.
+fn has_pins() -> Result<bool> {
+    let listing = || Error::system(|| format!("listing {DIR}"));
+    for entry in fs::read_dir(DIR).map_err(listing())? {
+        let name = entry.map_err(listing())?.file_name();
+        if !PRELOADED.iter().any(|preloaded| name == *preloaded) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

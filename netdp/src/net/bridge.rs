@@ -3,8 +3,9 @@
 use netlink_packet_route::link::BridgeStpState;
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec};
 
-use super::error::{Error, Result};
-use super::{Link, Mac, Net};
+use super::error::Result;
+use super::link::check_name;
+use super::{Link, Mac, Net, answer};
 
 /// A bridge to create.
 #[derive(Clone, Debug)]
@@ -34,12 +35,13 @@ impl Net {
     /// Creates a bridge with a fixed MAC and without STP, and brings it up. Nothing is left of it on failure.
     pub async fn create_bridge(&self, spec: &BridgeSpec) -> Result<Link> {
         let name = &spec.name;
+        check_name(name)?;
         let message = LinkMessageBuilder::<LinkBridge>::new(name)
             .address(spec.mac.0.to_vec())
             .stp_state(BridgeStpState::Disabled)
             .build();
         let doing = || format!("creating the bridge {name}");
-        self.handle.link().add(message).execute().await.map_err(Error::netlink(doing))?;
+        answer(self.handle.link().add(message).execute(), doing).await?;
         let link = self.existing_link(name, doing).await?;
         match self.finish_bridge(link.index, spec).await {
             Ok(link) => Ok(link),
@@ -73,6 +75,6 @@ impl Net {
                 "setting hairpin={hairpin} learning={learning} flood={unicast_flood} on the bridge port {port}"
             )
         };
-        self.handle.link().set_port(message).execute().await.map_err(Error::netlink(doing))
+        answer(self.handle.link().set_port(message).execute(), doing).await
     }
 }

@@ -28,6 +28,14 @@ pub enum Error {
         /// What was wrong with the answer.
         source: rtnetlink::Error,
     },
+    /// The kernel's answer didn't come, or not in a form that netdp understands.
+    #[error("{doing}: no answer from the kernel that netdp understands within {seconds} s")]
+    NoAnswer {
+        /// What was being done to what.
+        doing: String,
+        /// How long it waited.
+        seconds: u64,
+    },
     /// A namespace's name that can't be a file's name.
     #[error("{0:?} is not a namespace's name: it must be non-empty, without '/', and neither '.' nor '..'")]
     BadNamespaceName(String),
@@ -49,6 +57,11 @@ pub enum Error {
     /// No process has that PID.
     #[error("no process has the PID {0}")]
     NoProcess(u32),
+    /// A name that the kernel would refuse for a link, or fill in itself.
+    #[error(
+        "{0:?} is not a link's name: 1 to 15 bytes, without blanks and any of '/', ':', '%', neither '.' nor '..'"
+    )]
+    BadLinkName(String),
     /// A link that was just made or named can't be found: somebody removed or renamed it meanwhile.
     #[error("{doing}: the link {name} is gone again; did another program remove or rename it?")]
     LinkVanished {

@@ -1,11 +1,10 @@
 //! A bridge's forwarding database: behind which port a MAC is.
 
-use futures_util::TryStreamExt;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
 
-use super::error::{Error, Result};
-use super::{Mac, Net};
+use super::error::Result;
+use super::{Mac, Net, answer, answers};
 
 /// One address that a bridge knows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,29 +22,17 @@ impl Net {
     /// the bridge learns the address from the container's first frames, adding then fails, and the learnt entry ages
     /// out later.
     pub async fn replace_fdb(&self, port: u32, mac: Mac) -> Result<()> {
-        self.handle
-            .neighbours()
-            .add_bridge(port, &mac.0)
-            // In the FDB, NOARP means static; PERMANENT would be an address of the bridge itself.
-            .state(NeighbourState::Noarp)
-            .flags(NeighbourFlags::Controller)
-            .replace()
-            .execute()
-            .await
-            .map_err(Error::netlink(|| format!("setting the FDB entry {mac} of the bridge port {port}")))
+        // In the FDB, NOARP means static; PERMANENT would be an address of the bridge itself.
+        let request = self.handle.neighbours().add_bridge(port, &mac.0).state(NeighbourState::Noarp);
+        let request = request.flags(NeighbourFlags::Controller).replace();
+        answer(request.execute(), || format!("setting the FDB entry {mac} of the bridge port {port}")).await
     }
 
     /// The addresses that the bridge of `port` knows behind it.
     pub async fn fdb(&self, port: u32) -> Result<Vec<FdbEntry>> {
-        let messages: Vec<NeighbourMessage> = self
-            .handle
-            .neighbours()
-            .get()
-            .set_address_family(AddressFamily::Bridge)
-            .execute()
-            .try_collect()
-            .await
-            .map_err(Error::netlink(|| format!("listing the FDB entries of the bridge port {port}")))?;
+        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Bridge);
+        let doing = || format!("listing the FDB entries of the bridge port {port}");
+        let messages = answers(request.execute(), doing).await?;
         // A port's device lists addresses of its own too (NTF_SELF): those have no master.
         let on_port = messages.iter().filter(|message| message.header.ifindex == port && has_master(message));
         Ok(on_port.filter_map(from_message).collect())

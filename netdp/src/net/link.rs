@@ -1,15 +1,26 @@
 //! Links: find, bring up, delete.
 
-use futures_util::TryStreamExt;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 use nix::errno::Errno;
 use rtnetlink::{LinkGetRequest, LinkUnspec};
 
 use super::error::{Error, Result, gone_is_fine};
-use super::{Mac, Net};
+use super::{Mac, Net, answer, answers};
 
 /// The longest link name, in bytes: the kernel's IFNAMSIZ without the terminator.
 const NAME_MAX: usize = 15;
+
+/// Whether a link can have that name. The kernel would take a '%' for the start of a pattern like `br%d`, and make up
+/// the number.
+pub fn is_link_name(name: &str) -> bool {
+    let bad = |c: char| c.is_whitespace() || matches!(c, '/' | ':' | '%' | '\0');
+    (1..=NAME_MAX).contains(&name.len()) && name != "." && name != ".." && !name.contains(bad)
+}
+
+/// [`is_link_name`], as an error.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    if is_link_name(name) { Ok(()) } else { Err(Error::BadLinkName(name.to_owned())) }
+}
 
 /// A network interface.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -61,14 +72,7 @@ impl Net {
 
     /// Every link of the namespace.
     pub async fn links(&self) -> Result<Vec<Link>> {
-        let messages: Vec<LinkMessage> = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(Error::netlink(|| "listing the links".to_owned()))?;
+        let messages = answers(self.handle.link().get().execute(), || "listing the links".to_owned()).await?;
         Ok(messages.iter().map(Link::from).collect())
     }
 
@@ -88,11 +92,9 @@ impl Net {
 
     /// Deletes a link; a veth's peer goes with it. A link that is gone already is fine.
     pub async fn delete_link(&self, index: u32) -> Result<()> {
-        let deleted = self.handle.link().del(index).execute().await;
-        gone_is_fine(
-            deleted.map_err(Error::netlink(|| format!("deleting the link {index}"))),
-            &[Errno::ENODEV],
-        )
+        let deleted =
+            answer(self.handle.link().del(index).execute(), || format!("deleting the link {index}"));
+        gone_is_fine(deleted.await, &[Errno::ENODEV])
     }
 
     /// The link called `name`, which was there a moment ago.
@@ -105,7 +107,7 @@ impl Net {
         message: LinkMessage,
         doing: impl FnOnce() -> String,
     ) -> Result<()> {
-        self.handle.link().change(message).execute().await.map_err(Error::netlink(doing))
+        answer(self.handle.link().change(message).execute(), doing).await
     }
 
     async fn get_link(
@@ -113,9 +115,7 @@ impl Net {
         request: LinkGetRequest,
         doing: impl FnOnce() -> String,
     ) -> Result<Option<Link>> {
-        let found: std::result::Result<Vec<LinkMessage>, rtnetlink::Error> =
-            request.execute().try_collect().await;
-        match found.map_err(Error::netlink(doing)) {
+        match answers(request.execute(), doing).await {
             Ok(messages) => Ok(messages.first().map(Link::from)),
             Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
             Err(error) => Err(error),
@@ -162,4 +162,19 @@ fn kind(infos: &[LinkInfo]) -> Option<String> {
         LinkInfo::Kind(kind) => Some(kind.to_string()),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_the_kernel_takes_literally() {
+        for good in ["br0", "nd-default", "eth0.7", "fifteen-bytes-x"] {
+            assert!(is_link_name(good), "{good:?}");
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "a:0", "br%d", "sixteen-bytes-xx"] {
+            assert!(!is_link_name(bad), "{bad:?}");
+        }
+    }
 }

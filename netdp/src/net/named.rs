@@ -25,7 +25,7 @@ pub(super) fn path(name: &str) -> Result<PathBuf> {
 pub(super) fn create(name: &str) -> Result<NetNs> {
     let path = path(name)?;
     share_dir()?;
-    OpenOptions::new().write(true).create_new(true).mode(0).open(&path).map_err(|error| {
+    OpenOptions::new().write(true).create_new(true).mode(0o000).open(&path).map_err(|error| {
         if error.raw_os_error() == Some(Errno::EEXIST as i32) {
             Error::NamespaceExists { name: name.to_owned() }
         } else {

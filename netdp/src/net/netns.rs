@@ -88,7 +88,7 @@ impl NetNs {
 
     /// Creates a namespace without a name: it lives as long as something holds it. Its `lo` is down.
     pub fn create_anonymous() -> Result<Self> {
-        Self::create_then(|ns| Ok(ns))
+        Self::create_then(Ok)
     }
 
     /// Creates a namespace and calls `then` on the throw-away thread that is in it.

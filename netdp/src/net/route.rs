@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
@@ -10,8 +9,8 @@ use netlink_packet_route::route::{
 };
 use rtnetlink::RouteMessageBuilder;
 
-use super::Net;
-use super::error::{Error, Result};
+use super::error::Result;
+use super::{Net, answer, answers};
 
 /// A unicast route, or one next hop of a multipath route.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,7 +39,7 @@ impl Net {
         message.header.address_family =
             if gateway.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
         message.attributes.push(RouteAttribute::Gateway(gateway.into()));
-        self.handle.route().add(message).execute().await.map_err(Error::netlink(doing))
+        answer(self.handle.route().add(message).execute(), doing).await
     }
 
     /// The main table's default route with the lowest metric; of a multipath route, the first next hop.
@@ -61,14 +60,8 @@ impl Net {
     async fn family_routes(&self, v6: bool) -> Result<Vec<Route>> {
         let mut filter = RouteMessage::default();
         filter.header.address_family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
-        let messages: Vec<RouteMessage> = self
-            .handle
-            .route()
-            .get(filter)
-            .execute()
-            .try_collect()
-            .await
-            .map_err(Error::netlink(|| format!("listing the IPv{} routes", if v6 { 6 } else { 4 })))?;
+        let doing = || format!("listing the IPv{} routes", if v6 { 6 } else { 4 });
+        let messages = answers(self.handle.route().get(filter).execute(), doing).await?;
         Ok(messages.iter().flat_map(from_message).collect())
     }
 }

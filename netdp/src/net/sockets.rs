@@ -93,7 +93,8 @@ fn entries(proto: u8) -> Result<Vec<Entry>> {
         let path = format!("/proc/thread-self/net/{name}");
         match fs::read_to_string(&path) {
             Ok(text) => {
-                entries.extend(table.parse(&text).map_err(|line| Error::Malformed { path, content: line })?)
+                let parsed = table.parse(&text).map_err(|line| Error::Malformed { path, content: line })?;
+                entries.extend(parsed);
             }
             Err(error) if !required && error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(Error::system(|| format!("reading {path}"))(error)),

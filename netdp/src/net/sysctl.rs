@@ -25,7 +25,7 @@ pub fn set(path: &[&str], value: &str) -> Result<()> {
 
 fn file(path: &[&str]) -> Result<PathBuf> {
     let bad = |part: &&str| part.is_empty() || *part == "." || *part == ".." || part.contains(['/', '\0']);
-    if path.is_empty() || path.iter().any(|part| bad(part)) {
+    if path.is_empty() || path.iter().any(bad) {
         return Err(Error::BadSysctl(path.iter().map(|&part| part.to_owned()).collect()));
     }
     Ok(path.iter().fold(Path::new("/proc/sys").to_owned(), |file, part| file.join(part)))

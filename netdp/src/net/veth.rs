@@ -5,8 +5,9 @@ use std::os::fd::AsRawFd;
 use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::error::{Error, Result};
-use super::{Link, Mac, Net, NetNs};
+use super::error::Result;
+use super::link::check_name;
+use super::{Link, Mac, Net, NetNs, answer};
 
 /// A veth pair to create.
 #[derive(Clone, Debug)]
@@ -33,8 +34,9 @@ impl Net {
     /// Creates a veth pair: the host's end here, up and on the bridge, its peer in the other namespace, up.
     /// Nothing is left of it on failure.
     pub async fn create_veth(&self, spec: &VethSpec<'_>) -> Result<(Link, Link)> {
+        check_name(spec.host_name)?;
         let peer_net = Self::open(spec.peer_ns)?;
-        self.handle.link().add(pair(spec)).execute().await.map_err(Error::netlink(|| creating(spec)))?;
+        answer(self.handle.link().add(pair(spec)).execute(), || creating(spec)).await?;
         let host = self.existing_link(spec.host_name, || creating(spec)).await?;
         match finish_peer(&peer_net, spec).await {
             Ok(peer) => Ok((host, peer)),
