@@ -132,16 +132,15 @@ impl Instance {
     }
 
     fn open_datapath(&mut self) -> Result<Box<dyn Datapath>, Error> {
-        let there = select::is_there(self.state.datapath, &self.name);
         if self.fresh {
             self.undo.push(Step::RemoveDatapath)?;
         }
         files::bpffs_ensure()?;
-        let mut datapath = select::open(self.state.datapath, &self.name, self.state.flows_max)?;
-        if !there {
-            restore(&self.state, datapath.as_mut())?;
+        let mut opened = select::open(self.state.datapath, &self.name, self.state.flows_max)?;
+        if opened.is_new {
+            restore(&self.state, opened.datapath.as_mut())?;
         }
-        Ok(datapath)
+        Ok(opened.datapath)
     }
 
     /// The datapath for reading; none if somebody removed it.
