@@ -11,6 +11,9 @@ pub const FAILED: u8 = 1;
 /// Exit code of bad usage or bad input.
 pub const BAD_INPUT: u8 = 2;
 
+/// How many characters of each end of a very long cause are shown.
+const LONG: usize = 500;
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -109,9 +112,16 @@ impl Error {
         }
     }
 
-    /// The one line for standard error.
+    /// The one line for standard error. Of a very long cause (a verifier's log) both ends; `-v` shows all of it.
     pub fn line(&self) -> String {
-        format!("error: {}", self.to_string().replace('\n', "; "))
+        let text = self.to_string().replace('\n', "; ");
+        let chars: Vec<char> = text.chars().collect();
+        if chars.len() <= 2 * LONG {
+            return format!("error: {text}");
+        }
+        tracing::info!(text, "the whole error");
+        let (start, end) = (chars.iter().take(LONG).collect::<String>(), chars[chars.len() - LONG..].iter().collect::<String>());
+        format!("error: {start} [...] {end}")
     }
 }
 
