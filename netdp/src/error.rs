@@ -120,7 +120,10 @@ impl Error {
             return format!("error: {text}");
         }
         tracing::info!(text, "the whole error");
-        let (start, end) = (chars.iter().take(LONG).collect::<String>(), chars[chars.len() - LONG..].iter().collect::<String>());
+        let (start, end) = (
+            chars.iter().take(LONG).collect::<String>(),
+            chars[chars.len() - LONG..].iter().collect::<String>(),
+        );
         format!("error: {start} [...] {end}")
     }
 }

@@ -16,7 +16,7 @@ use crate::undo::{Step, Undo};
 mod files;
 mod lock;
 
-pub use files::{ROOT, bpffs_release};
+pub use files::{ROOT, bpffs_release, remove_files};
 use lock::Lock;
 
 /// An instance that is locked for one command.
@@ -257,6 +257,7 @@ impl Instance {
             Step::RemoveNeighbour(bridge, addr) => {
                 return Ok(self.net.remove_neighbour(bridge, addr).await?);
             }
+            Step::RemoveFiles(dir) => return remove_files(&dir),
             Step::DeleteLink(name) => {
                 let link = self.net.link(&name).await?;
                 return match link {

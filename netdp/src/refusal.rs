@@ -197,6 +197,16 @@ pub enum Refusal {
         /// What it takes.
         remedy: &'static str,
     },
+    /// A mode without an interface of its own.
+    #[error(
+        "{option} with --network {mode}: there is nothing to translate, name or address: leave {option} out, or choose a network"
+    )]
+    NothingToTranslate {
+        /// The option.
+        option: &'static str,
+        /// The mode.
+        mode: String,
+    },
     /// `run` of something that can't be started.
     #[error("can't run {command}: {why}")]
     Command {

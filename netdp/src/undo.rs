@@ -23,6 +23,8 @@ pub enum Step {
     RemoveDatapath,
     /// Remove a namespace's name.
     DeleteNamespace(String),
+    /// Remove a directory of ours.
+    RemoveFiles(PathBuf),
     /// Delete a link of the host, by name.
     DeleteLink(String),
     /// Remove a permanent neighbour from a bridge.

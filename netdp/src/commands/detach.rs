@@ -1,8 +1,9 @@
 //! `netdp detach`: takes an endpoint off its network.
 
+use super::run::files_dir;
 use crate::cli::Global;
 use crate::error::Error;
-use crate::instance::{Instance, delete_namespace};
+use crate::instance::{Instance, delete_namespace, remove_files};
 use crate::output;
 use crate::state::{Endpoint, Network};
 use crate::target::Target;
@@ -38,6 +39,9 @@ pub async fn remove(instance: &mut Instance, name: &str) -> Result<Vec<String>, 
         if let Err(error) = instance.net.remove_neighbour(network.ifindex, addr.addr()).await {
             failures.push(error.to_string());
         }
+    }
+    if let Err(error) = remove_files(&files_dir(instance, name)) {
+        failures.push(error.to_string());
     }
     if let Err(error) = drop_namespace(instance, &endpoint) {
         failures.push(error.to_string());

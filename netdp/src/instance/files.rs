@@ -41,6 +41,16 @@ pub fn bpffs_release() -> Result<(), Error> {
     Ok(())
 }
 
+/// Removes a directory with files; it may be gone.
+pub fn remove_files(dir: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::system(format!("removing {}", dir.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Removes an instance's directory, and the one of all if it was the last.
 pub(super) fn remove(dir: &Path) {
     // The next command finds what could not be removed.
