@@ -114,18 +114,21 @@ impl Error {
 
     /// The one line for standard error. Of a very long cause (a verifier's log) both ends; `-v` shows all of it.
     pub fn line(&self) -> String {
-        let text = self.to_string().replace('\n', "; ");
-        let chars: Vec<char> = text.chars().collect();
-        if chars.len() <= 2 * LONG {
-            return format!("error: {text}");
-        }
-        tracing::info!(text, "the whole error");
-        let (start, end) = (
-            chars.iter().take(LONG).collect::<String>(),
-            chars[chars.len() - LONG..].iter().collect::<String>(),
-        );
-        format!("error: {start} [...] {end}")
+        format!("error: {}", shortened(&self.to_string()))
     }
+}
+
+/// One line, without the middle of a very long one.
+pub fn shortened(text: &str) -> String {
+    let text = text.trim().replace('\n', "; ");
+    let chars: Vec<char> = text.chars().collect();
+    if chars.len() <= 2 * LONG {
+        return text;
+    }
+    tracing::info!(text, "without the middle taken out");
+    let start: String = chars.iter().take(LONG).collect();
+    let end: String = chars[chars.len() - LONG..].iter().collect();
+    format!("{start} [...] {end}")
 }
 
 #[cfg(test)]
@@ -145,6 +148,13 @@ mod tests {
         let undone = Error::NotUndone { cause: Box::new(failed), failures: vec!["deleting y: no".into()] };
         assert_eq!(undone.exit_code(), FAILED);
         assert_eq!(undone.line(), "error: opening x: no; undoing it failed too: deleting y: no");
+    }
+
+    #[test]
+    fn a_long_cause_loses_its_middle() {
+        let text = format!("start {} end", "x".repeat(10_000));
+        let short = shortened(&text);
+        assert!(short.starts_with("start") && short.ends_with("end") && short.len() < 1100, "{short}");
     }
 
     #[test]

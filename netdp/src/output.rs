@@ -26,7 +26,8 @@ pub fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Result<
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(head);
     table.add_rows(rows);
     let text = table.to_string();
-    let trimmed: Vec<&str> = text.lines().map(|line| line.trim_end().trim_start_matches(' ')).collect();
+    let trimmed: Vec<&str> =
+        text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end()).collect();
     line(trimmed.join("\n"))
 }
 
