@@ -26,9 +26,13 @@ fn main() -> Result<()> {
         return Ok(());
     }
     check_tools()?;
-    let root = Path::new(&env::var("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR")?).join("../netdp-ebpf");
-    let features: &[&str] =
-        if env::var_os("CARGO_FEATURE_MUTANT_CHECK_THEN_INSERT").is_some() { &["mutant-check-then-insert"] } else { &[] };
+    let root =
+        Path::new(&env::var("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR")?).join("../netdp-ebpf");
+    let features: &[&str] = if env::var_os("CARGO_FEATURE_MUTANT_CHECK_THEN_INSERT").is_some() {
+        &["mutant-check-then-insert"]
+    } else {
+        &[]
+    };
     let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "stable".to_owned());
     // SAFETY: a build script's main is single-threaded. The child cargo alone needs it: build-std on stable.
     unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
@@ -50,7 +54,8 @@ fn check_tools() -> Result<()> {
         bail!("netdp needs bpf-linker to build its eBPF programs: run `cargo xtask setup`");
     }
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let sysroot = Command::new(rustc).args(["--print", "sysroot"]).output().context("rustc --print sysroot")?;
+    let sysroot =
+        Command::new(rustc).args(["--print", "sysroot"]).output().context("rustc --print sysroot")?;
     let sysroot = PathBuf::from(String::from_utf8(sysroot.stdout)?.trim());
     if !sysroot.join("lib/rustlib/src/rust/library/core").exists() {
         bail!("netdp needs the rust-src component to build its eBPF programs: run `cargo xtask setup`");

@@ -62,7 +62,8 @@ impl Ebpf {
 
     fn map(&self, name: &str) -> Result<aya::maps::Map, Error> {
         let path = self.pin(name);
-        let data = MapData::from_pin(&path).map_err(|e| doing(format!("opening the pinned map {name}"), e))?;
+        let data =
+            MapData::from_pin(&path).map_err(|e| doing(format!("opening the pinned map {name}"), e))?;
         aya::maps::Map::from_map_data(data).map_err(|e| doing(format!("opening the pinned map {name}"), e))
     }
 
@@ -108,7 +109,8 @@ impl Datapath for Ebpf {
     }
 
     fn add_network(&mut self, network: &NetworkEntry) -> Result<(), Error> {
-        let ephemeral = crate::net::ports::local_range().map_err(|e| doing("reading ip_local_port_range", e))?;
+        let ephemeral =
+            crate::net::ports::local_range().map_err(|e| doing("reading ip_local_port_range", e))?;
         let (lo, hi) = network.snat_ports;
         let value = flow::Network {
             gateway: network.gateways.iter().find_map(v4_addr).unwrap_or_default(),
@@ -169,8 +171,10 @@ impl Datapath for Ebpf {
         }
         let mut senders = self.hash::<u32, flow::Endpoint<Addr>>("SENDERS_V4")?;
         absent_is_ok(senders.remove(&endpoint.host_ifindex), what)?;
-        flows::remove_where(self, |_, flow| flow.iif == endpoint.host_ifindex || flow.oif == endpoint.host_ifindex)
-            .map(drop)
+        flows::remove_where(self, |_, flow| {
+            flow.iif == endpoint.host_ifindex || flow.oif == endpoint.host_ifindex
+        })
+        .map(drop)
     }
 
     fn publish(&mut self, entry: &PublishEntry) -> Result<(), Error> {
@@ -211,7 +215,9 @@ fn doing(what: impl Into<String>, cause: impl std::error::Error + Send + Sync + 
 fn absent_is_ok(result: Result<(), aya::maps::MapError>, what: impl FnOnce() -> String) -> Result<(), Error> {
     match result {
         Ok(()) | Err(aya::maps::MapError::KeyNotFound) => Ok(()),
-        Err(aya::maps::MapError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(aya::maps::MapError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::ENOENT) => {
+            Ok(())
+        }
         Err(e) => Err(doing(what(), e)),
     }
 }

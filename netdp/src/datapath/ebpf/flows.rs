@@ -24,7 +24,11 @@ type Entry = (Tuple<Addr>, Flow<Addr>);
 /// All living flows.
 pub(super) fn list(ebpf: &Ebpf) -> Result<Vec<FlowInfo>, Error> {
     let entries = read_all(ebpf)?;
-    let timeouts = ebpf.array::<netdp_common::flow::Config>("CONFIG")?.get(&0, 0).map_err(|e| doing("reading the configuration", e))?.timeouts;
+    let timeouts = ebpf
+        .array::<netdp_common::flow::Config>("CONFIG")?
+        .get(&0, 0)
+        .map_err(|e| doing("reading the configuration", e))?
+        .timeouts;
     let now = now();
     let answers: HashMap<[u8; 16], Meta> = entries
         .iter()
@@ -42,7 +46,13 @@ pub(super) fn list(ebpf: &Ebpf) -> Result<Vec<FlowInfo>, Error> {
 }
 
 /// What a pair of entries says; none if it has expired.
-fn describe(key: &Tuple<Addr>, flow: &Flow<Addr>, answer: Meta, timeouts: &Timeouts, now: u32) -> Option<FlowInfo> {
+fn describe(
+    key: &Tuple<Addr>,
+    flow: &Flow<Addr>,
+    answer: Meta,
+    timeouts: &Timeouts,
+    now: u32,
+) -> Option<FlowInfo> {
     let own = Meta(flow.meta);
     let state = lifetime::state(key.proto, own.bits(), answer.bits());
     let idle = own.idle(now).min(answer.idle(now));
@@ -132,6 +142,7 @@ fn read_all(ebpf: &Ebpf) -> Result<Vec<Entry>, Error> {
 /// The programs' clock: CLOCK_MONOTONIC_COARSE.
 fn now() -> u32 {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE);
-    let nanoseconds = time.map_or(0, |t| t.tv_sec().unsigned_abs() * 1_000_000_000 + t.tv_nsec().unsigned_abs());
+    let nanoseconds =
+        time.map_or(0, |t| t.tv_sec().unsigned_abs() * 1_000_000_000 + t.tv_nsec().unsigned_abs());
     meta::ticks(nanoseconds)
 }

@@ -20,7 +20,9 @@ pub(super) fn refresh(ebpf: &Ebpf) -> Result<(), Error> {
         hooks::attach_uplink(ebpf, link.index, &link.name)?;
         let addr = addresses.iter().find(|(index, _)| *index == link.index).map(|(_, addr)| *addr);
         let value = Uplink { addr: addr.as_ref().and_then(v4_addr).unwrap_or_default(), flags: 0 };
-        table.insert(link.index, value, 0).map_err(|e| doing(format!("adding the uplink {}", link.name), e))?;
+        table
+            .insert(link.index, value, 0)
+            .map_err(|e| doing(format!("adding the uplink {}", link.name), e))?;
     }
     for gone in hooks::hooked_uplinks(ebpf)? {
         if !uplinks.iter().any(|link| link.index == gone) {
@@ -58,8 +60,10 @@ fn read_host() -> Result<(Vec<Link>, Vec<(u32, IpAddr)>), Error> {
     let what = "reading the host's links and addresses";
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| doing(what, e))?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|e| doing(what, e))?;
             runtime.block_on(async {
                 let here = NetNs::current().map_err(|e| doing(what, e))?;
                 let net = Net::open(&here).map_err(|e| doing(what, e))?;
@@ -68,6 +72,8 @@ fn read_host() -> Result<(Vec<Link>, Vec<(u32, IpAddr)>), Error> {
                 Ok((links, addresses.into_iter().map(|(index, net)| (index, net.addr())).collect()))
             })
         });
-        thread.join().unwrap_or_else(|_| Err(doing(what, std::io::Error::other("the netlink thread panicked"))))
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(doing(what, std::io::Error::other("the netlink thread panicked"))))
     })
 }

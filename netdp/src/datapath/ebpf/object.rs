@@ -93,7 +93,8 @@ fn program<'a, P>(object: &'a mut Object, name: &str) -> Result<&'a mut P, Error
 where
     &'a mut P: TryFrom<&'a mut Program, Error = aya::programs::ProgramError>,
 {
-    let missing = || doing(format!("finding the program {name}"), std::io::Error::other("it is not in the object"));
+    let missing =
+        || doing(format!("finding the program {name}"), std::io::Error::other("it is not in the object"));
     let program = object.program_mut(name).ok_or_else(missing)?;
     program.try_into().map_err(|e| doing(format!("finding the program {name}"), e))
 }
@@ -110,9 +111,9 @@ fn configure(object: &mut Object, ring_slots: u32) -> Result<(), Error> {
         trace: 0,
         timeouts: Timeouts::DEFAULT.in_ticks(),
     };
-    let map = object.map_mut("CONFIG").ok_or_else(|| {
-        doing("finding the map CONFIG", std::io::Error::other("it is not in the object"))
-    })?;
+    let map = object
+        .map_mut("CONFIG")
+        .ok_or_else(|| doing("finding the map CONFIG", std::io::Error::other("it is not in the object")))?;
     aya::maps::Array::<_, Config>::try_from(map)
         .and_then(|mut array| array.set(0, config, 0))
         .map_err(|e| doing("configuring the programs", e))
@@ -234,7 +235,8 @@ fn default_flows_max() -> u32 {
 /// The cookie of the calling thread's network namespace (SO_NETNS_COOKIE, Linux 5.14).
 fn netns_cookie() -> std::io::Result<u64> {
     use std::os::fd::AsRawFd as _;
-    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| std::net::UdpSocket::bind(("0.0.0.0", 0)))?;
+    let socket =
+        std::net::UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| std::net::UdpSocket::bind(("0.0.0.0", 0)))?;
     let mut cookie = 0u64;
     let mut len = libc::socklen_t::try_from(size_of::<u64>()).unwrap_or(8);
     // SAFETY: the pointers are to a u64 and its length, as the option wants.

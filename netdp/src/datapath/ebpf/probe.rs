@@ -31,7 +31,11 @@ fn programs() -> Probe {
                     count.map_or_else(|| name.to_owned(), |count| format!("{name} {count}"))
                 })
                 .collect();
-            Probe { name: "programs", ok: true, detail: format!("load; verified instructions: {}", instructions.join(", ")) }
+            Probe {
+                name: "programs",
+                ok: true,
+                detail: format!("load; verified instructions: {}", instructions.join(", ")),
+            }
         }
         Err(error) => Probe { name: "programs", ok: false, detail: error.to_string() },
     }
@@ -46,7 +50,9 @@ fn tcx() -> Probe {
 fn bpffs() -> Probe {
     match crate::net::bpffs::is_mounted() {
         Ok(true) => Probe { name: "bpffs", ok: true, detail: "mounted at /sys/fs/bpf".to_owned() },
-        Ok(false) => Probe { name: "bpffs", ok: true, detail: "not mounted; the first command mounts it".to_owned() },
+        Ok(false) => {
+            Probe { name: "bpffs", ok: true, detail: "not mounted; the first command mounts it".to_owned() }
+        }
         Err(error) => Probe { name: "bpffs", ok: false, detail: error.to_string() },
     }
 }

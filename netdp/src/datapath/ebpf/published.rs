@@ -151,7 +151,9 @@ mod tests {
 
     #[test]
     fn prefixes_cover_exactly_the_range() {
-        for (first, last) in [(80, 80), (0, 65_535), (1, 65_535), (20_000, 29_999), (8080, 8081), (65_535, 65_535)] {
+        for (first, last) in
+            [(80, 80), (0, 65_535), (1, 65_535), (20_000, 29_999), (8080, 8081), (65_535, 65_535)]
+        {
             let prefixes = prefixes(first, last);
             assert!(prefixes.len() <= 30, "{first}-{last}: {}", prefixes.len());
             let mut next = u32::from(first);

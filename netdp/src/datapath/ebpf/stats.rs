@@ -27,10 +27,5 @@ pub(super) fn read(ebpf: &Ebpf) -> Result<Stats, Error> {
     let max_entries = aya::maps::MapInfo::from_pin(ebpf.pin("FLOWS_V4"))
         .map_err(|e| doing("reading the flow table's size", e))?
         .max_entries();
-    Ok(Stats {
-        flows: created.saturating_sub(removed),
-        flows_max: u64::from(max_entries) / 2,
-        events,
-        drops,
-    })
+    Ok(Stats { flows: created.saturating_sub(removed), flows_max: u64::from(max_entries) / 2, events, drops })
 }
