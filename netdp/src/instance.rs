@@ -54,7 +54,16 @@ impl Instance {
     /// Locks an instance for a change; none if there is none.
     pub async fn existing(global: &Global) -> Result<Option<Self>, Error> {
         check_options(global)?;
-        if dir(global)?.exists() { Self::change(global).await.map(Some) } else { Ok(None) }
+        if !dir(global)?.exists() {
+            return Ok(None);
+        }
+        let instance = Self::change(global).await?;
+        if !instance.fresh {
+            return Ok(Some(instance));
+        }
+        // Of a first command that was killed.
+        instance.forget();
+        Ok(None)
     }
 
     /// Locks an instance against changes; none if there is none.
@@ -192,14 +201,16 @@ impl Instance {
             return result;
         };
         let failures = self.undo_all().await;
-        if self.fresh && failures.is_empty() {
+        if !failures.is_empty() {
+            // The list stays: the next command tries again.
+            return Err(Error::NotUndone { cause: Box::new(cause), failures });
+        }
+        if self.fresh {
             self.forget();
-        }
-        if failures.is_empty() {
-            Err(cause)
         } else {
-            Err(Error::NotUndone { cause: Box::new(cause), failures })
+            self.undo.done()?;
         }
+        Err(cause)
     }
 
     fn keep(&mut self) -> Result<(), Error> {

@@ -14,6 +14,8 @@ use crate::refusal::Refusal;
 use crate::spec::Spec;
 use crate::undo::Step;
 
+mod bound;
+
 /// Publishes ports of one endpoint.
 pub async fn run(global: &Global, args: &cli::Publish) -> Result<(), Error> {
     if !args.from.is_empty() {
@@ -53,6 +55,7 @@ pub async fn plan(
     for proto in [Proto::Tcp, Proto::Udp] {
         busy.extend(sockets::listening_ports(proto.number())?.into_iter().map(|port| (proto, port)));
     }
+    busy.extend(bound::ports(specs)?.into_iter().map(|port| (Proto::Tcp, port)));
     let host = Host { addresses: &addresses, busy: &busy, holder: &holder, random: &random::number };
     Ok(ports::plan(specs, published, &host, replace)?)
 }
@@ -96,7 +99,9 @@ pub fn print(global: &Global, published: &[Published]) -> Result<(), Error> {
 /// Who has a host port; what can't be found out counts as taken, with the reason.
 fn holder(proto: Proto, addr: Option<IpAddr>, port: u16) -> Option<String> {
     match sockets::holder(proto.number(), addr, port) {
-        Ok(holder) => holder.map(|holder| holder.to_string()),
+        Ok(Some(holder)) => Some(holder.to_string()),
+        Ok(None) => bound::is_bound(proto, addr, port)
+            .then(|| "a process that has bound it and does not listen yet".into()),
         Err(error) => Some(format!("a process that can't be told ({error})")),
     }
 }
