@@ -9,6 +9,10 @@ use ipnet::IpNet;
 use crate::spec::Spec;
 use crate::target::Target;
 
+mod flows;
+
+pub use flows::{FlowFilter, Flows};
+
 /// Race-free NAT for container hosts, in eBPF.
 ///
 /// Attaches network namespaces to a bridge, translates their way to the outside without losing a packet to a port
@@ -277,59 +281,5 @@ pub struct Unpublish {
     pub all: bool,
 }
 
-/// `netdp flows`.
-#[derive(Debug, Subcommand)]
-pub enum Flows {
-    /// List them
-    Ls(FlowFilter),
-    /// Remove them
-    Flush(FlowFilter),
-}
-
-/// Which flows.
-#[derive(Clone, Debug, Default, Args)]
-pub struct FlowFilter {
-    /// Of this endpoint
-    #[arg(long, value_name = "NAME")]
-    pub endpoint: Option<String>,
-    /// Of this protocol: tcp, udp, icmp, or a number
-    #[arg(long)]
-    pub proto: Option<String>,
-    /// To this destination
-    #[arg(long, value_name = "ADDR[:PORT]")]
-    pub dst: Option<String>,
-    /// In this state
-    #[arg(long)]
-    pub state: Option<String>,
-}
-
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn flows_lists_by_default_and_takes_filters_in_both_places() {
-        for line in [
-            "netdp flows --proto tcp",
-            "netdp flows ls --proto tcp",
-            "netdp --json flows flush --dst 10.0.0.1:80",
-        ] {
-            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
-        }
-    }
-
-    #[test]
-    fn run_takes_options_of_its_command_after_two_dashes() {
-        let cli = Cli::try_parse_from(["netdp", "run", "--name", "web", "-p", "8080:80", "--", "ls", "-l"])
-            .unwrap();
-        assert!(matches!(cli.command, Command::Run(Run { command, .. }) if command == ["ls", "-l"]));
-        assert!(Cli::try_parse_from(["netdp", "run", "ls"]).is_err());
-    }
-}
+mod tests;

@@ -3,21 +3,26 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use crate::cli::{DatapathChoice, Global};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::Global;
 use crate::datapath::{Datapath, Kind, select};
 use crate::error::Error;
 use crate::net::{Net, NetNs};
 use crate::plan::names;
 use crate::refusal::Refusal;
 use crate::state::{Endpoint, Network, State};
-use crate::target;
 use crate::undo::{Step, Undo};
 
 mod files;
+mod fixed;
 mod lock;
+mod undoing;
 
 pub use files::{ROOT, bpffs_release, remove_files};
+use fixed::{check_fixed, check_options};
 use lock::Lock;
+pub use undoing::delete_namespace;
 
 /// An instance that is locked for one command.
 pub struct Instance {
@@ -47,6 +52,10 @@ impl Instance {
             files::remove_if_unused(&dir);
         }
         let mut instance = opened?;
+        // A change takes milliseconds: it is completed, not torn apart.
+        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+            let _handled = signal(kind).map_err(Error::system("listening for signals"))?;
+        }
         instance.recover().await?;
         Ok(instance)
     }
@@ -75,8 +84,12 @@ impl Instance {
         }
         let lock = Lock::shared(&dir)?;
         let instance = Self::open(global, &dir, lock)?;
-        // Somebody removed it while this command waited.
-        Ok(if instance.fresh { None } else { Some(instance) })
+        if instance.fresh {
+            // Somebody removed it while this command waited, which has made a directory again.
+            files::remove_if_unused(&dir);
+            return Ok(None);
+        }
+        Ok(Some(instance))
     }
 
     /// Locks an instance for its removal, also one whose host is gone; none if there is none.
@@ -217,6 +230,11 @@ impl Instance {
         if let Some(datapath) = &mut self.datapath {
             datapath.refresh_host()?;
         }
+        self.save()
+    }
+
+    /// Writes the state.
+    pub fn save(&mut self) -> Result<(), Error> {
         Ok(self.state.save(&self.dir)?)
     }
 
@@ -230,73 +248,6 @@ impl Instance {
         // What can't be removed is found by the next command.
         let _ = self.undo.done();
         files::remove(&self.dir);
-    }
-
-    /// Undoes what a killed command left half done.
-    pub async fn recover(&mut self) -> Result<(), Error> {
-        let Some(left) = Undo::left_behind(&self.dir, self.state.revision)? else {
-            return Ok(());
-        };
-        let own = std::mem::replace(&mut self.undo, left);
-        let failures = self.undo_all().await;
-        let left = std::mem::replace(&mut self.undo, own);
-        left.done()?;
-        if failures.is_empty() {
-            return Ok(());
-        }
-        Err(Error::Incomplete { doing: "undoing what an interrupted command left".into(), failures })
-    }
-
-    async fn undo_all(&mut self) -> Vec<String> {
-        let mut failures = Vec::new();
-        for step in self.undo.backwards() {
-            tracing::info!(?step, "undoing");
-            if let Err(error) = self.undo_one(step).await {
-                failures.push(error.to_string());
-            }
-        }
-        failures
-    }
-
-    async fn undo_one(&mut self, step: Step) -> Result<(), Error> {
-        match step {
-            Step::RemoveDatapath => {
-                select::remove(self.datapath.take(), self.state.datapath, &self.name)?;
-                return bpffs_release();
-            }
-            Step::DeleteNamespace(name) => return delete_namespace(&name),
-            Step::RemoveNeighbour(bridge, addr) => {
-                return Ok(self.net.remove_neighbour(bridge, addr).await?);
-            }
-            Step::RemoveFiles(dir) => return remove_files(&dir),
-            Step::DeleteLink(name) => {
-                let link = self.net.link(&name).await?;
-                return match link {
-                    Some(link) => Ok(self.net.delete_link(link.index).await?),
-                    None => Ok(()),
-                };
-            }
-            _ => {}
-        }
-        let datapath = self.datapath()?;
-        match step {
-            Step::ForgetNetwork(bridge) => datapath.remove_network(bridge)?,
-            Step::RestoreNetwork(network) => datapath.add_network(&network)?,
-            Step::ForgetEndpoint(endpoint) => datapath.remove_endpoint(&endpoint)?,
-            Step::RestoreEndpoint(endpoint) => datapath.add_endpoint(&endpoint)?,
-            Step::Unpublish(entry) => datapath.unpublish(&entry)?,
-            Step::Republish(entry) => datapath.publish(&entry)?,
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-/// Deletes a namespace's name; it may be gone.
-pub fn delete_namespace(name: &str) -> Result<(), Error> {
-    match NetNs::delete_named(name) {
-        Err(crate::net::Error::NoNamespace { .. }) => Ok(()),
-        other => Ok(other?),
     }
 }
 
@@ -322,41 +273,6 @@ fn restore(state: &State, datapath: &mut dyn Datapath) -> Result<(), Error> {
 fn dir(global: &Global) -> Result<PathBuf, Error> {
     names::check("instance", &global.instance)?;
     Ok(Path::new(ROOT).join(&global.instance))
-}
-
-fn check_options(global: &Global) -> Result<(), Refusal> {
-    if global.datapath == DatapathChoice::Iptables {
-        let remedy = "use --datapath ebpf or auto";
-        return Err(Refusal::NotInThisVersion { what: "--datapath iptables".into(), remedy });
-    }
-    Ok(())
-}
-
-fn check_fixed(global: &Global, state: &State, host: &NetNs) -> Result<(), Refusal> {
-    let instance = global.instance.clone();
-    if state.host != host.id() {
-        let serves = state.host;
-        return Err(if target::exists(serves) {
-            Refusal::OtherHost { instance, serves, here: host.id() }
-        } else {
-            Refusal::HostGone { instance, serves }
-        });
-    }
-    let asked = match global.datapath {
-        DatapathChoice::Auto => None,
-        DatapathChoice::Ebpf => Some((Kind::Ebpf, "ebpf")),
-        DatapathChoice::Iptables => Some((Kind::Iptables, "iptables")),
-    };
-    if let Some((kind, asked)) = asked
-        && kind != state.datapath
-    {
-        let has = if state.datapath == Kind::Ebpf { "ebpf" } else { "iptables" };
-        return Err(Refusal::OtherDatapath { instance, asked, has });
-    }
-    match global.flows_max {
-        Some(asked) if state.flows_max != Some(asked) => Err(Refusal::OtherFlowsMax { asked }),
-        _ => Ok(()),
-    }
 }
 
 /// A directory's open file, to be locked.

@@ -12,7 +12,8 @@ use crate::instance::Instance;
 use crate::net::{Mac, Net, NetNs};
 use crate::output;
 use crate::plan::ipam::Pool;
-use crate::plan::ports::{Plan, Published};
+use crate::plan::ports::Plan;
+use crate::plan::published::Published;
 use crate::plan::{mac, names};
 use crate::refusal::Refusal;
 use crate::state::{Endpoint, Network};
@@ -52,7 +53,7 @@ pub fn check(attachment: &Attachment) -> Result<(), Error> {
         return not_yet(format!("--network {mode}"), "give the name of a network");
     }
     names::check_ifname(&attachment.ifname)?;
-    if attachment.mac.as_ref().is_some_and(|mac| mac.is_empty()) {
+    if attachment.mac.as_ref().is_some_and(String::is_empty) {
         return Err(mac::Error::Syntax(String::new()).into());
     }
     Ok(())

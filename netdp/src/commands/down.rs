@@ -27,7 +27,7 @@ pub async fn run(global: &Global) -> Result<(), Error> {
     }
     note(&mut failures, select::remove(opened, kind, &global.instance).map_err(Error::from));
     match instance {
-        Some(mut instance) if !failures.is_empty() => instance.state.save(&instance.dir().to_owned())?,
+        Some(mut instance) if !failures.is_empty() => instance.save()?,
         Some(instance) => instance.forget(),
         None => {}
     }
