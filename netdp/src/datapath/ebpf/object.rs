@@ -163,7 +163,8 @@ fn hold_sockets(object: &mut Object, pin: &Path) -> Result<(), Error> {
     let what = || format!("attaching {CONNECT4} to {}", root.display());
     let cgroup = fs::File::open(&root).map_err(|e| doing(what(), e))?;
     let program: &mut CgroupSockAddr = program(object, CONNECT4)?;
-    let link = program.attach(cgroup, CgroupAttachMode::AllowMultiple).map_err(|e| doing(what(), e))?;
+    // No flags: a link always leaves room for others' programs, and link_create knows no such flag.
+    let link = program.attach(cgroup, CgroupAttachMode::Single).map_err(|e| doing(what(), e))?;
     let link = program.take_link(link).map_err(|e| doing(what(), e))?;
     let link: aya::programs::links::FdLink = link.try_into().map_err(|e| doing(what(), e))?;
     link.pin(pin).map(drop).map_err(|e| doing(what(), e))
