@@ -105,6 +105,8 @@ pub enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// Print every packet that netdp drops, with its reason, until interrupted
+    Monitor,
     /// What this kernel and host offer, and what is wrong
     Doctor,
     /// Remove what belongs to endpoints whose namespace is gone
@@ -137,6 +139,7 @@ impl Command {
             Self::Inspect { .. } => "inspect",
             Self::Flows { .. } => "flows",
             Self::Stats { .. } => "stats",
+            Self::Monitor => "monitor",
             Self::Doctor => "doctor",
             Self::Gc => "gc",
             Self::Down => "down",
