@@ -86,7 +86,10 @@ fn established<F: Family, C: Context<F>>(c: &mut C, parsed: &Parsed<F::Addr>, ii
     let meta = Meta(flow.meta);
     let now = c.now();
     if meta.seen() != now || meta.bits() & bits != bits || is_syn(parsed) || flow.oif == 0 {
-        if may_have_expired(c, meta, now) && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now) {
+        if let Some(config) = c.config()
+            && meta.idle(now) >= config.timeouts.shortest()
+            && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, &config.timeouts)
+        {
             return Verdict::NO_FLOW_YET;
         }
         match refresh::<F, C>(c, &entry, &mut flow, parsed, bits) {
@@ -133,12 +136,6 @@ enum Refreshed {
     Alive,
     Gone,
     Refused(DropReason),
-}
-
-/// Whether a flow that this direction's packets left idle for so long can have expired.
-#[inline(always)]
-fn may_have_expired<A: Address, H: Host<A>>(host: &H, meta: Meta, now: u32) -> bool {
-    host.config().is_some_and(|config| meta.idle(now) >= config.timeouts.shortest())
 }
 
 /// What a packet has to do when it is the first in a while, or shows something new: at most once a tick and

@@ -102,8 +102,6 @@ counters! {
     EndpointGone = "endpoint_gone",
     /// The kernel refused to rewrite the packet.
     RewriteFailed = "rewrite_failed",
-    /// The host's own connection to a published port found no endpoint.
-    HostConnectRefused = "host_connect_refused",
 }
 
 /// Number of per-CPU counters: the events, then the drop reasons.

@@ -110,6 +110,7 @@ fn configure(object: &mut Object, ring_slots: u32) -> Result<(), Error> {
         ring_slots,
         trace: 0,
         timeouts: Timeouts::DEFAULT.in_ticks(),
+        pressed: Timeouts::PRESSED.in_ticks(),
     };
     let map = object
         .map_mut("CONFIG")
