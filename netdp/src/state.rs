@@ -33,7 +33,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The file is no state.
-    #[error("{} is damaged ({source}): netdp down removes what it can find", path.display())]
+    #[error("{} is damaged ({source}): remove the instance with netdp down, or put the file right", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
