@@ -17,9 +17,9 @@ pub async fn run(global: &Global) -> Result<(), Error> {
         failures.extend(result.err().map(|error| error.to_string()));
     };
     let mut instance = match Instance::for_removal(global) {
-        Err(Error::State(error @ state::Error::Damaged { .. })) => {
-            failures
-                .push(format!("{error}; links of its networks and endpoints are left, delete them by hand"));
+        Err(Error::State(state::Error::Damaged { path, .. })) => {
+            let left = "the bridges and veths that it named are left, delete them by hand";
+            failures.push(format!("{} was damaged and is removed: {left}", path.display()));
             Instance::for_removal_without_state(global)?
         }
         other => other?,
