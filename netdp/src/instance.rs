@@ -10,6 +10,7 @@ use crate::datapath::{Datapath, Kind, select};
 use crate::error::Error;
 use crate::net::{Net, NetNs};
 use crate::plan::names;
+use crate::progress::Progress;
 use crate::refusal::Refusal;
 use crate::state::{Endpoint, Network, State};
 use crate::target::Target;
@@ -171,6 +172,7 @@ impl Instance {
             self.undo.push(Step::RemoveDatapath)?;
         }
         files::bpffs_ensure()?;
+        let _progress = Progress::begin("loading the eBPF programs");
         let mut opened = select::open(self.state.datapath, &self.name, self.state.flows_max)?;
         if opened.is_new {
             restore(&self.state, opened.datapath.as_mut())?;
