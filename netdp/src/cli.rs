@@ -108,6 +108,8 @@ pub enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// Print every packet that netdp drops, with its reason, until interrupted
+    Monitor,
     /// What this kernel and host offer, and what is wrong
     Doctor,
     /// Remove what belongs to endpoints whose namespace is gone
@@ -140,6 +142,7 @@ impl Command {
             Self::Inspect { .. } => "inspect",
             Self::Flows { .. } => "flows",
             Self::Stats { .. } => "stats",
+            Self::Monitor => "monitor",
             Self::Doctor => "doctor",
             Self::Gc => "gc",
             Self::Down => "down",
