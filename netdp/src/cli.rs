@@ -13,6 +13,9 @@ mod flows;
 
 pub use flows::{FlowFilter, Flows};
 
+/// How a publish spec is written.
+const SPEC_FORM: &str = "[[HOST_ADDR:]HOST_PORT[-END]:]PORT[-END][/tcp|udp|sctp]";
+
 /// Race-free NAT for container hosts, in eBPF.
 ///
 /// Attaches network namespaces to a bridge, translates their way to the outside without losing a packet to a port
@@ -220,8 +223,8 @@ pub struct Attachment {
     /// Its interface
     #[arg(long, default_value = "eth0")]
     pub ifname: String,
-    /// Publish a port: [[HOST_ADDR:]HOST_PORT[-END]:]PORT[-END][/tcp|udp|sctp]
-    #[arg(short, long, value_name = "SPEC")]
+    /// Publish a port
+    #[arg(short, long, value_name = "SPEC", help = format!("Publish a port: {SPEC_FORM}"))]
     pub publish: Vec<Spec>,
     /// Most flows that the endpoint may have (not in this version)
     #[arg(long, value_name = "N", hide = true)]
@@ -260,8 +263,8 @@ pub struct Run {
 pub struct Publish {
     /// The endpoint
     pub name: String,
-    /// What: [[HOST_ADDR:]HOST_PORT[-END]:]PORT[-END][/tcp|udp|sctp]
-    #[arg(required = true)]
+    /// What to publish
+    #[arg(required = true, help = format!("What: {SPEC_FORM}; no host port: a free one"))]
     pub spec: Vec<Spec>,
     /// Take the port from the endpoint that has it
     #[arg(long)]

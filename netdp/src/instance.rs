@@ -10,8 +10,10 @@ use crate::datapath::{Datapath, Kind, select};
 use crate::error::Error;
 use crate::net::{Net, NetNs};
 use crate::plan::names;
+use crate::progress::Progress;
 use crate::refusal::Refusal;
 use crate::state::{Endpoint, Network, State};
+use crate::target::Target;
 use crate::undo::{Step, Undo};
 
 mod files;
@@ -110,6 +112,18 @@ impl Instance {
         Self::build(global, &dir, lock, host, state).map(Some)
     }
 
+    /// Locks an instance for its removal whose state can't be read; none if there is none.
+    pub fn for_removal_without_state(global: &Global) -> Result<Option<Self>, Error> {
+        let dir = dir(global)?;
+        let lock = Lock::exclusive(&dir)?;
+        Self::build(global, &dir, lock, NetNs::current()?, None).map(Some)
+    }
+
+    /// Whether the instance had no state before this command.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
     fn open(global: &Global, dir: &Path, lock: Lock) -> Result<Self, Error> {
         let host = NetNs::current()?;
         let found = State::load(dir)?;
@@ -158,9 +172,12 @@ impl Instance {
             self.undo.push(Step::RemoveDatapath)?;
         }
         files::bpffs_ensure()?;
+        let _progress = Progress::begin("loading the eBPF programs");
         let mut opened = select::open(self.state.datapath, &self.name, self.state.flows_max)?;
         if opened.is_new {
             restore(&self.state, opened.datapath.as_mut())?;
+            // Before the first endpoint has an address: its first packet finds the uplinks hooked.
+            opened.datapath.refresh_host()?;
         }
         Ok(opened.datapath)
     }
@@ -198,8 +215,12 @@ impl Instance {
     /// Whether an endpoint's veth and namespace are still there.
     pub async fn is_alive(&self, endpoint: &Endpoint) -> Result<bool, Error> {
         let link = self.net.link_by_index(endpoint.host_ifindex).await?;
-        Ok(link.is_some_and(|link| link.name == endpoint.host_ifname)
-            && endpoint.target.is_alive(endpoint.netns))
+        let Some(link) = link.filter(|link| link.name == endpoint.host_ifname) else {
+            return Ok(false);
+        };
+        // A path may be one that only somebody else's mounts have: then the kernel's word counts, which comes late.
+        let held = matches!(endpoint.target, Target::Path(_)) && link.peer_netnsid.is_some();
+        Ok(held || endpoint.target.is_alive(endpoint.netns))
     }
 
     /// Ends a command: keeps what it did, or undoes it in reverse.

@@ -33,7 +33,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The file is no state.
-    #[error("{} is damaged ({source}): netdp down removes what it can find", path.display())]
+    #[error("{} is damaged ({source}): remove the instance with netdp down, or put the file right", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -53,7 +53,7 @@ pub enum Error {
 /// Everything an instance remembers.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// [`VERSION`] of the netdp that wrote it.
+    /// Version of this document's form, of the netdp that wrote it.
     pub version: u32,
     /// Counts the changes: tells whether a change that was interrupted had been completed.
     pub revision: u64,
