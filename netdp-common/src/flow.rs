@@ -79,7 +79,7 @@ pub struct Flow<A> {
     pub sport: Be16,
     /// New destination port.
     pub dport: Be16,
-    /// Interface the packet leaves by; 0 until the route has been looked up.
+    /// Interface the packet leaves by.
     pub oif: u32,
     /// The next hop's address on `oif` (zero: the destination is on-link), or, with [`FLOW_TO_ENDPOINT`], two MACs.
     pub via: [u32; 4],

@@ -71,7 +71,7 @@ pub static EXHAUSTED_V4: LruHashMap<Tuple<Ipv4Addr>, u32> = LruHashMap::with_max
 
 /// The programs that continue in each other, see [`Continuation`].
 #[map]
-pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(4, 0);
+pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(5, 0);
 
 /// Index in [`PROGRAMS`]; the loader enters them in this order.
 #[derive(Clone, Copy)]
@@ -85,6 +85,8 @@ pub enum Continuation {
     FromWorld,
     /// `open_from_world`.
     OpenFromWorld,
+    /// `icmp_error`.
+    IcmpError,
 }
 
 /// Scratch space.
