@@ -299,10 +299,16 @@ pub struct Config {
     pub pressed: Timeouts,
 }
 
-/// Words of 64 ports in the map of ports that mappings never take, for each protocol of [`reserved_slot`].
-pub const RESERVED_WORDS: u32 = 65_536 / 64;
+/// A run of 4096 ports, a bit each.
+pub type PortBlock = [u64; 64];
+
+/// Blocks in the map of ports that mappings never take, for each protocol of [`reserved_slot`].
+pub const RESERVED_BLOCKS: u32 = 16;
 /// Protocols with a map of reserved ports.
 pub const RESERVED_PROTOCOLS: u32 = 4;
+
+/// Words of 64 prefix digests, see [`crate::family::Family::prefix_digest`].
+pub const PREFIX_WORDS: u32 = 65_536 / 64;
 
 /// Which part of the reserved-port map belongs to an IP protocol; ports of others are never reserved.
 #[inline(always)]
