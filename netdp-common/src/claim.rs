@@ -35,7 +35,7 @@ pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(),
     work.forward.meta = Meta::new(generation, 0, now).0;
     work.reverse.meta = work.forward.meta;
     let remote = Tuple { dport: Be16::new(0), ..work.answer };
-    if !work.request.keep_port && host.exhausted(&remote) {
+    if !work.request.keep_port && host.exhausted(&remote, work.request.spans.id()) {
         host.count(Event::SnatExhausted, 1);
         return Err(DropReason::PortsExhausted);
     }
@@ -48,7 +48,7 @@ pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(),
         Claimed::Full if reclaim::make_room(host, now, EMERGENCY_SLOTS) => Ok(()),
         Claimed::Full => Err(DropReason::TableFull),
         Claimed::Nothing => {
-            host.set_exhausted(&remote, true);
+            host.set_exhausted(&remote, work.request.spans.id());
             host.count(Event::SnatExhausted, 1);
             Err(DropReason::PortsExhausted)
         }

@@ -92,6 +92,13 @@ impl PortSpans {
         Self { preferred: [below, above], ephemeral: Span::new(from, to) }
     }
 
+    /// Tells ranges of ports apart.
+    #[inline(always)]
+    pub const fn id(&self) -> u32 {
+        let [first, second] = self.preferred;
+        (first.lo ^ second.lo ^ self.ephemeral.lo) << 16 | (self.count() & 0xffff)
+    }
+
     /// How many ports there are.
     pub const fn count(&self) -> u32 {
         self.preferred[0].len + self.preferred[1].len + self.ephemeral.len

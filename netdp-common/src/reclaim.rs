@@ -132,7 +132,7 @@ pub fn remove_pair<A: Address, H: Host<A>>(
     host.flows().remove(initiator.2);
     host.flows().remove(responder.2);
     host.count(Event::FlowsRemoved, 1);
-    host.set_exhausted(&Tuple { dport: crate::family::Be16::new(0), ..*responder.2 }, false);
+    host.clear_exhausted(&Tuple { dport: crate::family::Be16::new(0), ..*responder.2 });
     true
 }
 

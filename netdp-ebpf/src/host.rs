@@ -262,23 +262,27 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     }
 
     #[inline(always)]
-    fn exhausted(&self, remote: &Tuple<F::Addr>) -> bool {
-        // SAFETY: a copied word.
+    fn exhausted(&self, remote: &Tuple<F::Addr>, range: u32) -> bool {
+        // SAFETY: two copied words.
         let found = unsafe { F::exhausted().get(remote) }.copied();
-        found == Some(self.now())
+        found == Some([self.now(), range])
     }
 
     #[inline(always)]
-    fn set_exhausted(&self, remote: &Tuple<F::Addr>, exhausted: bool) {
+    fn set_exhausted(&self, remote: &Tuple<F::Addr>, range: u32) {
         let now = self.now();
         let Some(last) = CLOCK.get_ptr_mut(LAST_EXHAUSTED) else { return };
-        if exhausted {
-            // SAFETY: an aligned store into an array element.
-            unsafe { ptr::write_volatile(last, u64::from(now)) };
-            // A full LRU makes room; whatever else fails costs one more sweep, nothing else.
-            let _swept_again_next_time = F::exhausted().insert(remote, now, 0);
+        // SAFETY: an aligned store into an array element.
+        unsafe { ptr::write_volatile(last, u64::from(now)) };
+        // A full LRU makes room; whatever else fails costs one more sweep, nothing else.
+        let _swept_again_next_time = F::exhausted().insert(remote, [now, range], 0);
+    }
+
+    #[inline(always)]
+    fn clear_exhausted(&self, remote: &Tuple<F::Addr>) {
+        let Some(last) = CLOCK.get_ptr_mut(LAST_EXHAUSTED) else { return };
         // SAFETY: an aligned load from an array element.
-        } else if unsafe { ptr::read_volatile(last) } == u64::from(now) {
+        if unsafe { ptr::read_volatile(last) } == u64::from(self.now()) {
             // Not there: it was not exhausted.
             let _was_there = F::exhausted().remove(remote);
         }

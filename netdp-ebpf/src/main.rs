@@ -21,7 +21,7 @@ use netdp_common::flow::Tuple;
 use netdp_common::packet::Packet;
 use netdp_common::tables::{Host, Step, Work};
 use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index};
-use netdp_common::{icmp_error, inbound, nat, outbound, reclaim};
+use netdp_common::{icmp_error, inbound, nat, outbound, reclaim, refusal};
 
 use crate::maps::{CONFIG, Continuation, Maps, PROGRAMS};
 use crate::skb::{NextHop, Skb};
@@ -50,7 +50,18 @@ pub fn open_from_container(ctx: TcContext) -> i32 {
         Some(work) => outbound::open::<V4, _>(&mut skb, work),
         None => Verdict::drop(DropReason::TableFull),
     };
+    if verdict.is_told() {
+        return refuse_after(&ctx, &skb, verdict);
+    }
     act_or_continue(&ctx, &mut skb, verdict, Continuation::FromContainer)
+}
+
+/// Continues [`open_from_container`] when it has refused a packet (and counted it): tells the endpoint.
+#[classifier]
+pub fn refuse(ctx: TcContext) -> i32 {
+    let mut skb = Skb::<V4>::new(ctx.skb.skb);
+    let verdict = refusal::reset::<V4, _>(&mut skb);
+    act(&mut skb, verdict)
 }
 
 /// Ingress of an uplink.
@@ -166,12 +177,24 @@ fn act_or_continue(ctx: &TcContext, skb: &mut Skb<V4>, verdict: Verdict, program
     act(skb, Verdict::drop(DropReason::ClaimContended))
 }
 
+/// Counts a drop and goes on in [`refuse`], which tells who sent the packet.
+#[inline(always)]
+fn refuse_after(ctx: &TcContext, skb: &Skb<V4>, verdict: Verdict) -> i32 {
+    let (_, reason) = verdict.parts();
+    host::add(drop_index(reason), 1);
+    trace(skb, reason);
+    // SAFETY: a tail call with the program's own context; it returns only if it fails.
+    let _failed = unsafe { PROGRAMS.tail_call(ctx, Continuation::Refuse as u32) };
+    TC_ACT_SHOT
+}
+
 /// Carries a verdict out: the one place where it becomes an action.
 #[inline(always)]
 fn act(skb: &mut Skb<V4>, verdict: Verdict) -> i32 {
     let (kind, detail) = verdict.parts();
     match kind {
         VerdictKind::Stack => NEXT,
+        VerdictKind::Refused => TC_ACT_SHOT,
         VerdictKind::Drop => {
             host::add(drop_index(detail), 1);
             trace(skb, detail);

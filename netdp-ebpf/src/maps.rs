@@ -65,13 +65,13 @@ pub static UPLINKS_V4: HashMap<u32, Uplink<Ipv4Addr>> = HashMap::with_max_entrie
 #[map]
 pub static LOCALS_V4: HashMap<Ipv4Addr, u32> = HashMap::with_max_entries(4096, 0);
 
-/// Remotes towards which every port was found taken, and in which tick.
+/// Remotes towards which every port was found taken: in which tick, and of which range.
 #[map]
-pub static EXHAUSTED_V4: LruHashMap<Tuple<Ipv4Addr>, u32> = LruHashMap::with_max_entries(1024, 0);
+pub static EXHAUSTED_V4: LruHashMap<Tuple<Ipv4Addr>, [u32; 2]> = LruHashMap::with_max_entries(1024, 0);
 
 /// The programs that continue in each other, see [`Continuation`].
 #[map]
-pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(5, 0);
+pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(6, 0);
 
 /// Index in [`PROGRAMS`]; the loader enters them in this order.
 #[derive(Clone, Copy)]
@@ -87,6 +87,8 @@ pub enum Continuation {
     OpenFromWorld,
     /// `icmp_error`.
     IcmpError,
+    /// `refuse`.
+    Refuse,
 }
 
 /// Scratch space.
@@ -112,7 +114,7 @@ pub trait Maps: Family {
     /// The host's own addresses.
     fn locals() -> &'static HashMap<Self::Addr, u32>;
     /// Exhausted remotes.
-    fn exhausted() -> &'static LruHashMap<Tuple<Self::Addr>, u32>;
+    fn exhausted() -> &'static LruHashMap<Tuple<Self::Addr>, [u32; 2]>;
     /// Scratch space.
     fn work() -> &'static PerCpuArray<Work<Self::Addr>>;
 }
@@ -151,7 +153,7 @@ impl Maps for V4 {
         &LOCALS_V4
     }
     #[inline(always)]
-    fn exhausted() -> &'static LruHashMap<Tuple<Ipv4Addr>, u32> {
+    fn exhausted() -> &'static LruHashMap<Tuple<Ipv4Addr>, [u32; 2]> {
         &EXHAUSTED_V4
     }
     #[inline(always)]
