@@ -79,6 +79,26 @@ pub fn unanswered(netns: &Netns, transport: Transport, to: (Ipv4Addr, u16)) {
     assert!(answer.is_err(), "{} {transport:?} reached {to:?}: {answer:?}", netns.name());
 }
 
+/// Sends this many bytes through the server's echo, both directions at once, and compares them.
+#[track_caller]
+pub fn echo_bulk(netns: &Netns, to: (Ipv4Addr, u16), bytes: usize) {
+    let echoed = netns.enter(move || {
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(to), PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut reader = BufReader::new(stream.try_clone()?);
+        reader.read_line(&mut String::new())?;
+        let sent: Vec<u8> = (0..bytes).map(|n| (n * 31 / 7).to_le_bytes()[0]).collect();
+        let mut received = vec![0; bytes];
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| stream.write_all(&sent));
+            reader.read_exact(&mut received)?;
+            writer.join().expect("the writer")
+        })?;
+        if received == sent { Ok(()) } else { Err(io::Error::other("the echo differs")) }
+    });
+    echoed.unwrap_or_else(|error| panic!("{} to {to:?}, {bytes} bytes: {error}", netns.name()));
+}
+
 fn question(
     netns: &Netns,
     transport: Transport,

@@ -14,10 +14,12 @@ use crate::lab::Container;
 use crate::netns::Netns;
 use crate::socket;
 
+mod check;
 mod one_flow;
 mod tcp;
 mod udp;
 
+pub use check::Arena;
 pub use one_flow::{OneFlow, OneFlowReport};
 
 /// A lost SYN comes again after a second: what takes half of that is not just a busy machine.

@@ -98,6 +98,14 @@ impl OneFlow<'_> {
 }
 
 impl OneFlowReport {
+    /// Adds other flows' numbers.
+    pub fn add(&mut self, other: &Self) {
+        self.flows += other.flows;
+        self.sent += other.sent;
+        self.answered += other.answered;
+        self.split += other.split;
+    }
+
     /// One mapping each, every datagram answered.
     pub fn is_clean(&self) -> bool {
         self.answered == self.sent && self.split == 0
