@@ -7,6 +7,7 @@
 pub mod ask;
 pub mod capture;
 pub mod counters;
+mod cpu;
 pub mod footprint;
 pub mod lab;
 pub mod masquerade;

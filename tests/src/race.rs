@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::ask::Transport;
-use crate::counters::Retransmissions;
+use crate::counters::{self, Retransmissions};
+use crate::cpu;
 use crate::lab::Container;
 use crate::netns::Netns;
 use crate::socket;
@@ -73,21 +74,28 @@ struct Fate {
 impl Clash<'_> {
     /// Opens the flows and waits for their fates; `server` is the namespace of the destination.
     pub fn run(&self, server: &Netns) -> ClashReport {
-        socket::allow_many_files();
+        // A client's and a server's end for each flow.
+        socket::allow_files(2 * self.clients.len() * self.source_ports.len());
         let namespaces = || self.clients.iter().map(|client| &client.netns).chain([server]);
         let before = Retransmissions::of(namespaces());
+        let overflows_before = overflows(server);
         let start = Barrier::new(self.clients.len());
         let fates: Vec<Fate> = thread::scope(|scope| {
-            let threads = self.clients.iter().map(|client| scope.spawn(|| self.open(client, &start)));
+            let threads = self.clients.iter().enumerate().map(|(number, client)| {
+                let start = &start;
+                scope.spawn(move || self.open(number, client, start))
+            });
             let threads: Vec<_> = threads.collect();
             threads.into_iter().flat_map(|thread| thread.join().expect("a client")).collect()
         });
         let mut report = ClashReport::of(&fates);
+        assert_eq!(overflows(server), overflows_before, "the test's own server could not keep up");
         report.syn_retransmitted = Retransmissions::of(namespaces()).since(before).syn;
         report
     }
 
-    fn open(&self, client: &Container, start: &Barrier) -> Vec<Fate> {
+    fn open(&self, number: usize, client: &Container, start: &Barrier) -> Vec<Fate> {
+        cpu::pin(number);
         client.netns.join();
         let to = SocketAddrV4::new(self.to.0, self.to.1);
         let sources = self.source_ports.clone().map(|port| SocketAddrV4::new(client.address, port));
@@ -158,6 +166,12 @@ impl fmt::Display for ClashReport {
             self.slowest.as_secs_f64() * 1e3,
         )
     }
+}
+
+/// What the server's sockets dropped because they were full: the tool's fault, not the NAT's.
+fn overflows(server: &Netns) -> u64 {
+    let queues = [("netstat", "TcpExt", "ListenDrops"), ("snmp", "Udp", "RcvbufErrors")];
+    queues.into_iter().map(|(file, group, name)| counters::counter(server, file, group, name)).sum()
 }
 
 /// Time left until nobody waits any longer.

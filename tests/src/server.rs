@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,8 +23,15 @@ const TICK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Server {
     stop: Arc<AtomicBool>,
-    served: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What a server has done, and is doing.
+#[derive(Debug, Default)]
+struct Counts {
+    served: AtomicU64,
+    open: AtomicUsize,
 }
 
 impl Server {
@@ -45,33 +52,37 @@ impl Server {
             addresses(address, ports).map(bind).collect::<Vec<_>>()
         });
         let name = name.to_owned();
-        Self::start(netns, move |stop, served| answer_datagrams(&name, &sockets, stop, served))
+        Self::start(netns, move |stop, counts| answer_datagrams(&name, &sockets, stop, counts))
     }
 
     /// How many connections or datagrams it has served.
     pub fn served(&self) -> u64 {
-        self.served.load(Ordering::Relaxed)
+        self.counts.served.load(Ordering::Relaxed)
+    }
+
+    /// How many connections it has open.
+    pub fn open(&self) -> usize {
+        self.counts.open.load(Ordering::Relaxed)
     }
 
     fn listening(netns: &Netns, name: &str, address: Ipv4Addr, ports: &[u16], http: bool) -> Self {
-        socket::allow_many_files();
         let listeners = netns.enter(|| {
             let listen =
                 |on| socket::tcp_listening(on).unwrap_or_else(|error| panic!("listening on {on}: {error}"));
             addresses(address, ports).map(listen).collect::<Vec<_>>()
         });
         let name = name.to_owned();
-        Self::start(netns, move |stop, served| {
-            Connections { name, http, listeners, open: HashMap::new(), next: 0 }.serve(stop, served);
+        Self::start(netns, move |stop, counts| {
+            Connections { name, http, listeners, open: HashMap::new(), next: 0 }.serve(stop, counts);
         })
     }
 
-    fn start(netns: &Netns, work: impl FnOnce(&AtomicBool, &AtomicU64) + Send + 'static) -> Self {
+    fn start(netns: &Netns, work: impl FnOnce(&AtomicBool, &Counts) + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let served = Arc::new(AtomicU64::new(0));
-        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&served));
+        let counts = Arc::new(Counts::default());
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&counts));
         let thread = netns.spawn(move || work(&stopped, &counted));
-        Self { stop, served, thread: Some(thread) }
+        Self { stop, counts, thread: Some(thread) }
     }
 }
 
@@ -88,7 +99,7 @@ fn addresses(address: Ipv4Addr, ports: &[u16]) -> impl Iterator<Item = SocketAdd
     ports.iter().map(move |port| SocketAddrV4::new(address, *port).into())
 }
 
-fn answer_datagrams(name: &str, sockets: &[UdpSocket], stop: &AtomicBool, served: &AtomicU64) {
+fn answer_datagrams(name: &str, sockets: &[UdpSocket], stop: &AtomicBool, counts: &Counts) {
     let mut poll = Poll::default();
     for (number, socket) in sockets.iter().enumerate() {
         socket.set_nonblocking(true).expect("nonblocking");
@@ -101,7 +112,7 @@ fn answer_datagrams(name: &str, sockets: &[UdpSocket], stop: &AtomicBool, served
             while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
                 let mut answer = format!("{name} {peer} ").into_bytes();
                 answer.extend_from_slice(&buffer[..length]);
-                served.fetch_add(1, Ordering::Relaxed);
+                counts.served.fetch_add(1, Ordering::Relaxed);
                 let _ = socket.send_to(&answer, peer);
             }
         }
@@ -117,7 +128,7 @@ struct Connections {
 }
 
 impl Connections {
-    fn serve(&mut self, stop: &AtomicBool, served: &AtomicU64) {
+    fn serve(&mut self, stop: &AtomicBool, counts: &Counts) {
         let mut poll = Poll::default();
         for (number, listener) in self.listeners.iter().enumerate() {
             poll.add(listener, number);
@@ -126,17 +137,18 @@ impl Connections {
         while !stop.load(Ordering::Relaxed) {
             for number in poll.wait(TICK) {
                 if number < self.listeners.len() {
-                    self.accept(number, &poll, served);
+                    self.accept(number, &poll, counts);
                 } else if self.read(number).is_none() {
                     self.open.remove(&number);
                 }
             }
+            counts.open.store(self.open.len(), Ordering::Relaxed);
         }
     }
 
-    fn accept(&mut self, listener: usize, poll: &Poll, served: &AtomicU64) {
+    fn accept(&mut self, listener: usize, poll: &Poll, counts: &Counts) {
         while let Ok((mut stream, peer)) = self.listeners[listener].accept() {
-            served.fetch_add(1, Ordering::Relaxed);
+            counts.served.fetch_add(1, Ordering::Relaxed);
             let _ = stream.set_nonblocking(true);
             let _ = stream.set_nodelay(true);
             if !self.http {

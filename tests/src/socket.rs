@@ -7,20 +7,24 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, connect, listen, setsockopt, socket,
-    sockopt,
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
 };
 
+/// Enough that a burst of connections waits for `accept` (net.core.somaxconn allowing).
+const BACKLOG: i32 = 65535;
 /// Enough that a burst of 50 000 datagrams waits and is not dropped by the tool itself.
 const RECEIVE_BUFFER: usize = 64 << 20;
 
-/// Raises the limit of open files to what is allowed: a race test holds thousands of sockets.
-pub fn allow_many_files() {
-    const WANTED: u64 = 1 << 18;
+/// Raises the limit of open files as far as is allowed, and asserts that so many sockets fit below it.
+pub fn allow_files(wanted: usize) {
+    /// What a test process needs besides.
+    const OTHERS: u64 = 1000;
+    let wanted = wanted as u64 + OTHERS;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("getrlimit");
-    if soft < WANTED {
-        let raised = setrlimit(Resource::RLIMIT_NOFILE, WANTED, hard.max(WANTED));
-        raised.or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard)).expect("setrlimit");
+    if soft < wanted {
+        let raised = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted));
+        raised
+            .unwrap_or_else(|error| panic!("{wanted} open files are not allowed here, but {hard}: {error}"));
     }
 }
 
@@ -55,7 +59,10 @@ pub fn tcp_listening(on: SocketAddr) -> io::Result<TcpListener> {
         return Ok(listener);
     };
     let fd = tcp_bound(on, SockFlag::SOCK_NONBLOCK)?;
-    listen(&fd, Backlog::new(65535).unwrap_or(Backlog::MAXCONN))?;
+    // SAFETY: a system call on a descriptor that lives; nix allows no backlog beyond 4096.
+    if unsafe { libc::listen(fd.as_raw_fd(), BACKLOG) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
     // SAFETY: the descriptor is a listening TCP socket that nothing else owns.
     Ok(unsafe { TcpListener::from_raw_fd(fd.into_raw_fd()) })
 }

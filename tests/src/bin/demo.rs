@@ -15,8 +15,8 @@ use netdp_tests::variant::Variant;
 const HTTP: u16 = 80;
 const PUBLISHED: u16 = 8080;
 /// Per container and round; four containers.
-const RACE_FLOWS: u16 = 5_000;
-const RACE_ROUNDS: u16 = 4;
+const RACE_FLOWS: u16 = 2_000;
+const RACE_ROUNDS: u16 = 10;
 
 fn main() {
     main_job();

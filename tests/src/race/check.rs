@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::{Clash, ClashReport, OneFlow, OneFlowReport};
 use crate::ask::Transport;
 use crate::lab::{Container, Lab, WORLD};
+use crate::process::eventually;
 use crate::server::Server;
 
 /// How many containers.
@@ -19,7 +20,7 @@ const SOURCE: u16 = 20_000;
 pub struct Arena<'a> {
     lab: &'a Lab,
     clients: Vec<Container>,
-    _servers: [Server; 2],
+    servers: [Server; 2],
 }
 
 impl<'a> Arena<'a> {
@@ -37,7 +38,7 @@ impl<'a> Arena<'a> {
             Server::tcp(&lab.world, "world", WORLD, &ports),
             Server::udp(&lab.world, "world", WORLD, &ports),
         ];
-        Self { lab, clients, _servers: servers }
+        Self { lab, clients, servers }
     }
 
     /// All containers open `flows` flows each, from the same source ports, to one destination; again and again.
@@ -47,6 +48,8 @@ impl<'a> Arena<'a> {
             let source_ports = SOURCE..SOURCE + flows;
             let clash = Clash { clients: &self.clients, source_ports, to: (WORLD, port), transport };
             sum.add(&clash.run(&self.lab.world));
+            // The next round needs the files.
+            eventually("connections closed", || self.servers.iter().all(|server| server.open() == 0));
         }
         sum
     }

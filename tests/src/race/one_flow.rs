@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::ask;
+use crate::cpu;
 use crate::lab::Container;
 
 /// Some threads send from one new socket at the same instant; again for every source port.
@@ -52,8 +53,12 @@ impl OneFlow<'_> {
         });
         let ready = AtomicUsize::new(0);
         thread::scope(|scope| {
-            for _ in 0..self.threads {
-                scope.spawn(|| self.send_all(&sockets, &ready));
+            let (sockets, ready) = (&sockets, &ready);
+            for number in 0..self.threads {
+                scope.spawn(move || {
+                    cpu::pin(number);
+                    self.send_all(sockets, ready);
+                });
             }
         });
         let mut report = OneFlowReport {

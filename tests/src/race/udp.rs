@@ -1,5 +1,6 @@
 //! Many UDP flows at once.
 
+use std::io;
 use std::net::{SocketAddrV4, UdpSocket};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -17,18 +18,21 @@ pub(super) fn open(
     start: &Barrier,
 ) -> Vec<Fate> {
     let mut poll = Poll::default();
-    let sockets: Vec<(SocketAddrV4, UdpSocket)> = sources
+    let sockets: io::Result<Vec<(SocketAddrV4, UdpSocket)>> = sources
         .enumerate()
         .map(|(number, source)| {
-            let socket = UdpSocket::bind(source).unwrap_or_else(|error| panic!("binding {source}: {error}"));
-            socket.connect(to).and_then(|()| socket.set_nonblocking(true)).expect("connecting UDP");
+            let socket = UdpSocket::bind(source)?;
+            socket.connect(to)?;
+            socket.set_nonblocking(true)?;
             poll.add(&socket, number);
-            (source, socket)
+            Ok((source, socket))
         })
         .collect();
+    // Nobody may be missing at the barrier, whatever went wrong before it.
+    start.wait();
+    let sockets = sockets.unwrap_or_else(|error| panic!("binding and connecting UDP: {error}"));
     let mut fates = vec![Fate::default(); sockets.len()];
     let mut sent_at = vec![Instant::now(); sockets.len()];
-    start.wait();
     for (number, (source, socket)) in sockets.iter().enumerate() {
         sent_at[number] = Instant::now();
         fates[number].refused = socket.send(source.to_string().as_bytes()).is_err();
@@ -55,7 +59,7 @@ fn receive(source: &SocketAddrV4, socket: &UdpSocket, sent_at: Instant, fate: &m
             fate.seen_as = ask::split(&text).map(|(_, peer)| peer);
             fate.latency = sent_at.elapsed();
         }
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         Err(_) => fate.refused = fate.seen_as.is_none(),
     }
     !settled && (fate.seen_as.is_some() || fate.refused)
