@@ -132,3 +132,64 @@ impl From<Ipv6Addr> for core::net::Ipv6Addr {
         Self::from(bytemuck::cast::<_, [u8; 16]>(addr.0))
     }
 }
+
+/// What a protocol number is to an address family.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum IcmpKind {
+    /// A query whose identifier is translated.
+    EchoRequest,
+    /// Its answer.
+    EchoReply,
+    /// An error that quotes a packet.
+    Error,
+    /// Anything else: neighbour discovery, multicast listeners, obsolete queries.
+    Other,
+}
+
+/// What parsing and rewriting need to know of a family. All constants fold away.
+pub trait Family: Copy + 'static {
+    /// Its addresses.
+    type Addr: Address;
+    /// EtherType, host byte order.
+    const ETHERTYPE: u16;
+    /// The protocol number of its ICMP.
+    const ICMP: u8;
+    /// Its ICMP checksum covers a pseudo-header (RFC 4443 2.3).
+    const ICMP_PSEUDO_HEADER: bool;
+    /// A UDP checksum of zero means none (RFC 768; not in IPv6, RFC 8200 8.1).
+    const UDP_CHECKSUM_OPTIONAL: bool;
+
+    /// Classifies an ICMP type.
+    fn icmp_kind(icmp_type: u8) -> IcmpKind;
+    /// Reads the network header at `at`.
+    fn read_header<P: crate::packet::Packet>(
+        packet: &P,
+        at: usize,
+    ) -> Option<crate::parse::Header<Self::Addr>>;
+    /// Writes addresses and time to live into the header at `at`, its checksum too if it has one.
+    fn write_header<P: crate::packet::Packet>(
+        packet: &mut P,
+        at: usize,
+        old: &crate::parse::Header<Self::Addr>,
+        src: Self::Addr,
+        dst: Self::Addr,
+        ttl: u8,
+    ) -> Option<()>;
+    /// A 16-bit digest of the address's prefix (IPv4: /16, IPv6: /64): "could it be one of ours?".
+    fn prefix_digest(addr: &Self::Addr) -> u16;
+}
+
+/// IPv4.
+#[derive(Clone, Copy, Debug)]
+pub struct V4;
+
+/// IPv6.
+#[derive(Clone, Copy, Debug)]
+pub struct V6;
+
+#[cfg(feature = "user")]
+// SAFETY: plain data, see bytemuck::Pod.
+unsafe impl aya::Pod for Ipv4Addr {}
+#[cfg(feature = "user")]
+// SAFETY: plain data, see bytemuck::Pod.
+unsafe impl aya::Pod for Ipv6Addr {}

@@ -32,7 +32,14 @@ impl<A: Address> Tuple<A> {
     /// The tuple of the packets that answer this one.
     #[inline(always)]
     pub fn reversed(&self) -> Self {
-        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport, proto: self.proto, pad: [0; 3] }
+        Self {
+            src: self.dst,
+            dst: self.src,
+            sport: self.dport,
+            dport: self.sport,
+            proto: self.proto,
+            pad: [0; 3],
+        }
     }
 }
 
@@ -92,8 +99,8 @@ pub struct Flow<A> {
     pub pad: u16,
     /// Host veth that packets of this direction must come from; 0: from outside.
     pub iif: u32,
-    /// Where this flow's slot in the reclaim ring is (only in the responder's entry), plus one; 0: none.
-    pub slot: u32,
+    /// Zero; room for what the end of a TCP connection leaves behind.
+    pub spare: u32,
 }
 
 /// An endpoint, by its address and by its host veth's ifindex.
@@ -186,6 +193,14 @@ pub struct Published<A> {
     pub port: u16,
 }
 
+impl<A> Published<A> {
+    /// The endpoint's port for a host port of the range.
+    #[inline(always)]
+    pub const fn endpoint_port(&self, host_port: Be16) -> Be16 {
+        Be16::new(self.port.wrapping_add(host_port.get().wrapping_sub(self.host_port)))
+    }
+}
+
 /// An interface that carries our hooks, by ifindex.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
@@ -196,7 +211,7 @@ pub struct Uplink<A> {
     pub flags: u32,
 }
 
-/// Idle timeouts in seconds.
+/// Idle timeouts, in seconds or in the programs' ticks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
 pub struct Timeouts {
@@ -215,6 +230,30 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
+    /// The shortest of them: a flow that has been idle for less is alive in any state.
+    #[inline(always)]
+    pub fn shortest(&self) -> u32 {
+        self.tcp_transitory
+            .min(self.tcp_established)
+            .min(self.tcp_closed)
+            .min(self.udp)
+            .min(self.udp_stream)
+            .min(self.icmp)
+    }
+
+    /// The same in the programs' ticks.
+    pub const fn in_ticks(&self) -> Self {
+        use crate::meta::ticks_from_seconds as ticks;
+        Self {
+            tcp_transitory: ticks(self.tcp_transitory),
+            tcp_established: ticks(self.tcp_established),
+            tcp_closed: ticks(self.tcp_closed),
+            udp: ticks(self.udp),
+            udp_stream: ticks(self.udp_stream),
+            icmp: ticks(self.icmp),
+        }
+    }
+
     /// The defaults while there is room.
     pub const DEFAULT: Self = Self {
         tcp_transitory: 240,
@@ -238,7 +277,7 @@ pub struct Config {
     pub ring_slots: u32,
     /// 1 while somebody watches drops.
     pub trace: u32,
-    /// Idle timeouts.
+    /// Idle timeouts in ticks.
     pub timeouts: Timeouts,
 }
 

@@ -1,1 +1,38 @@
+//! The NAT core of netdp: everything that decides what happens to a packet.
+//!
+//! Nothing here knows the kernel. A packet is read and rewritten through [`packet::Packet`], everything else
+//! (tables, clock, randomness, routes, sockets) is asked of [`tables::Host`]; the same code runs inside the TC
+//! programs, in the tests and in fuzzers. It is written once and generic over [`family::Family`].
+//!
+//! A packet's way, top to bottom:
+//!
+//! 1. A hook (crate `netdp-ebpf`) calls [`nat::from_container`], [`nat::from_world`] or [`nat::to_world`].
+//! 2. [`parse`] reads the headers into a [`flow::Tuple`].
+//! 3. One look-up in the flow table. A hit is translated by [`rewrite`] and leaves: nothing else is asked.
+//! 4. A miss asks [`outbound`] or [`inbound`] whether a new flow may be made, and which.
+//! 5. [`claim`] chooses and claims its port in one atomic insert, and enters both directions.
+//! 6. The result is a [`verdict::Verdict`]; every drop has a [`verdict::DropReason`].
+//!
+//! [`meta`] and [`reclaim`] say when a flow ends and how it is removed while packets use it.
 #![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod claim;
+pub mod family;
+pub mod flow;
+pub mod header;
+pub mod inbound;
+pub mod lifetime;
+pub mod meta;
+pub mod nat;
+pub mod outbound;
+pub mod packet;
+pub mod parse;
+pub mod ports;
+pub mod random;
+pub mod reclaim;
+pub mod rewrite;
+pub mod tables;
+pub mod verdict;

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub mod ebpf;
+pub mod select;
 
 /// Which datapath an instance uses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -53,7 +54,7 @@ impl Proto {
 }
 
 /// A network as the datapath needs it. The bridge exists already.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct NetworkEntry {
     /// The bridge's ifindex: the network's key.
     pub bridge: u32,
@@ -74,7 +75,7 @@ pub struct NetworkEntry {
 }
 
 /// An endpoint as the datapath needs it. Its veth pair exists already.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct EndpointEntry {
     /// The host veth's ifindex: the endpoint's key.
     pub host_ifindex: u32,
@@ -91,7 +92,7 @@ pub struct EndpointEntry {
 }
 
 /// A published port or range: key (`proto`, `host_addr`, `host_port`..=`host_port_end`).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct PublishEntry {
     /// Protocol.
     pub proto: Proto,

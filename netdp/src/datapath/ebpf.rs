@@ -1,1 +1,246 @@
-//! The eBPF datapath.
+//! The eBPF datapath: programs, maps and links pinned below `/sys/fs/bpf/netdp/INSTANCE`.
+//!
+//! The first command of an instance loads the object, the later ones open what is pinned; when no netdp process
+//! runs, everything goes on.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use aya::maps::{Array, HashMap, LpmTrie, MapData};
+use netdp_common::family::{Ipv4Addr, V4};
+use netdp_common::flow;
+
+use super::{Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, Kind, NetworkEntry, PublishEntry, Stats};
+
+pub mod flows;
+pub mod hooks;
+pub mod host;
+pub mod object;
+pub mod probe;
+pub mod published;
+pub mod stats;
+
+pub use object::OpenOptions;
+pub use probe::{Probe, probe};
+
+/// The family of this version's networks.
+type Addr = Ipv4Addr;
+
+/// The eBPF datapath of one instance.
+#[derive(Debug)]
+pub struct Ebpf {
+    /// Where this layout's pins are.
+    dir: PathBuf,
+    /// Whether this process loaded the programs (else they were there).
+    created: bool,
+}
+
+impl Ebpf {
+    /// Opens an instance's datapath; loads and pins it if there is none.
+    ///
+    /// # Errors
+    /// When `/sys/fs/bpf` is not a BPF file system, when the kernel refuses the programs (the end of the
+    /// verifier's log is in the error), or when another version's layout is pinned there.
+    pub fn open(instance: &str, options: &OpenOptions) -> Result<Self, Error> {
+        let (dir, created) = object::open(instance, options)?;
+        Ok(Self { dir, created })
+    }
+
+    /// Whether an instance's datapath is there.
+    pub fn exists(instance: &str) -> bool {
+        object::instance_dir(instance).exists()
+    }
+
+    /// Whether [`Ebpf::open`] has just created the datapath, so that a failing command must remove it again.
+    pub fn was_created(&self) -> bool {
+        self.created
+    }
+
+    fn pin(&self, name: &str) -> PathBuf {
+        self.dir.join("maps").join(name)
+    }
+
+    fn map(&self, name: &str) -> Result<aya::maps::Map, Error> {
+        let path = self.pin(name);
+        let data =
+            MapData::from_pin(&path).map_err(|e| doing(format!("opening the pinned map {name}"), e))?;
+        aya::maps::Map::from_map_data(data).map_err(|e| doing(format!("opening the pinned map {name}"), e))
+    }
+
+    fn array<V: aya::Pod>(&self, name: &str) -> Result<Array<MapData, V>, Error> {
+        self.map(name)?.try_into().map_err(|e| doing(format!("opening the array {name}"), e))
+    }
+
+    fn hash<K: aya::Pod, V: aya::Pod>(&self, name: &str) -> Result<HashMap<MapData, K, V>, Error> {
+        self.map(name)?.try_into().map_err(|e| doing(format!("opening the hash map {name}"), e))
+    }
+
+    fn trie<K: aya::Pod, V: aya::Pod>(&self, name: &str) -> Result<LpmTrie<MapData, K, V>, Error> {
+        self.map(name)?.try_into().map_err(|e| doing(format!("opening the trie {name}"), e))
+    }
+
+    fn flow_table(&self) -> Result<HashMap<MapData, flow::Tuple<Addr>, flow::Flow<Addr>>, Error> {
+        self.hash("FLOWS_V4")
+    }
+
+    /// Marks the prefixes of a subnet, so that the programs ask the endpoint table about addresses in them.
+    fn mark_prefixes(&self, entry: &NetworkEntry) -> Result<(), Error> {
+        use netdp_common::family::Family as _;
+        let mut prefixes = self.array::<u64>("PREFIXES")?;
+        for subnet in entry.subnets.iter().filter_map(v4_net) {
+            let first = V4::prefix_digest(&subnet.network().into());
+            let last = V4::prefix_digest(&subnet.broadcast().into());
+            for digest in first..=last {
+                let index = u32::from(digest) / u64::BITS;
+                let word = prefixes.get(&index, 0).map_err(|e| doing("reading the prefixes", e))?;
+                let marked = word | 1 << (u32::from(digest) % u64::BITS);
+                if marked != word {
+                    prefixes.set(index, marked, 0).map_err(|e| doing(format!("marking {subnet}"), e))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Datapath for Ebpf {
+    fn kind(&self) -> Kind {
+        Kind::Ebpf
+    }
+
+    fn add_network(&mut self, network: &NetworkEntry) -> Result<(), Error> {
+        let ephemeral =
+            crate::net::ports::local_range().map_err(|e| doing("reading ip_local_port_range", e))?;
+        let (lo, hi) = network.snat_ports;
+        let value = flow::Network {
+            gateway: network.gateways.iter().find_map(v4_addr).unwrap_or_default(),
+            snat_to: network.snat_to.iter().find_map(v4_addr).unwrap_or_default(),
+            flags: [
+                (network.internal, flow::NETWORK_INTERNAL),
+                (network.no_icc, flow::NETWORK_NO_ICC),
+                (network.routed, flow::NETWORK_ROUTED),
+            ]
+            .iter()
+            .filter(|(on, _)| *on)
+            .fold(0, |flags, (_, flag)| flags | flag),
+            ports: flow::PortSpans::new(lo, hi, ephemeral),
+        };
+        self.mark_prefixes(network)?;
+        self.hash::<u32, flow::Network<Addr>>("NETWORKS_V4")?
+            .insert(network.bridge, value, 0)
+            .map_err(|e| doing(format!("adding the network of bridge {}", network.bridge), e))?;
+        // A bridge of ours that was taken for an uplink before it was known as such.
+        hooks::detach_uplink(self, network.bridge)
+    }
+
+    fn remove_network(&mut self, bridge: u32) -> Result<(), Error> {
+        let mut networks = self.hash::<u32, flow::Network<Addr>>("NETWORKS_V4")?;
+        absent_is_ok(networks.remove(&bridge), || format!("removing the network of bridge {bridge}"))
+    }
+
+    fn add_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error> {
+        for addr in endpoint.addresses.iter().filter_map(v4_addr) {
+            let value = flow::Endpoint {
+                addr,
+                ifindex: endpoint.host_ifindex,
+                network: endpoint.bridge,
+                flags: 0,
+                mac: endpoint.mac,
+                bridge_mac: endpoint.bridge_mac,
+            };
+            let what = || format!("adding the endpoint behind {}", endpoint.host_ifname);
+            self.hash::<u32, flow::Endpoint<Addr>>("SENDERS_V4")?
+                .insert(endpoint.host_ifindex, value, 0)
+                .map_err(|e| doing(what(), e))?;
+            self.hash::<Addr, flow::Endpoint<Addr>>("ENDPOINTS_V4")?
+                .insert(addr, value, 0)
+                .map_err(|e| doing(what(), e))?;
+        }
+        hooks::attach_endpoint(self, endpoint)
+    }
+
+    fn remove_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error> {
+        let what = || format!("removing the endpoint behind {}", endpoint.host_ifname);
+        hooks::detach_endpoint(self, endpoint.host_ifindex)?;
+        for addr in endpoint.addresses.iter().filter_map(v4_addr) {
+            let mut endpoints = self.hash::<Addr, flow::Endpoint<Addr>>("ENDPOINTS_V4")?;
+            // Its address may be another endpoint's by now.
+            if endpoints.get(&addr, 0).is_ok_and(|found| found.ifindex == endpoint.host_ifindex) {
+                absent_is_ok(endpoints.remove(&addr), what)?;
+            }
+        }
+        let mut senders = self.hash::<u32, flow::Endpoint<Addr>>("SENDERS_V4")?;
+        absent_is_ok(senders.remove(&endpoint.host_ifindex), what)?;
+        flows::remove_where(self, |_, flow| {
+            flow.iif == endpoint.host_ifindex || flow.oif == endpoint.host_ifindex
+        })
+        .map(drop)
+    }
+
+    fn publish(&mut self, entry: &PublishEntry) -> Result<(), Error> {
+        published::publish(self, entry)
+    }
+
+    fn unpublish(&mut self, entry: &PublishEntry) -> Result<(), Error> {
+        published::unpublish(self, entry)
+    }
+
+    fn refresh_host(&mut self) -> Result<(), Error> {
+        host::refresh(self)
+    }
+
+    fn flows(&self) -> Result<Vec<FlowInfo>, Error> {
+        flows::list(self)
+    }
+
+    fn remove_flows(&mut self, flows: &[FlowHandle]) -> Result<usize, Error> {
+        flows::remove(self, flows)
+    }
+
+    fn stats(&self) -> Result<Stats, Error> {
+        stats::read(self)
+    }
+
+    fn remove(self: Box<Self>) -> Result<(), Error> {
+        object::remove(&self.dir)
+    }
+}
+
+/// An error with what was being done.
+fn doing(what: impl Into<String>, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error { doing: what.into(), cause: Box::new(cause) }
+}
+
+/// Removing what is not there is done.
+fn absent_is_ok(result: Result<(), aya::maps::MapError>, what: impl FnOnce() -> String) -> Result<(), Error> {
+    match result {
+        Ok(()) | Err(aya::maps::MapError::KeyNotFound) => Ok(()),
+        Err(aya::maps::MapError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::ENOENT) => {
+            Ok(())
+        }
+        Err(e) => Err(doing(what(), e)),
+    }
+}
+
+fn v4_addr(addr: &IpAddr) -> Option<Addr> {
+    match addr {
+        IpAddr::V4(addr) => Some((*addr).into()),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn v4_net(net: &ipnet::IpNet) -> Option<ipnet::Ipv4Net> {
+    match net {
+        ipnet::IpNet::V4(net) => Some(*net),
+        ipnet::IpNet::V6(_) => None,
+    }
+}
+
+/// Removes a pin; true if there was one.
+fn unpin(path: &Path) -> Result<bool, Error> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(doing(format!("removing the pin {}", path.display()), e)),
+    }
+}

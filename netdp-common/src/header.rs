@@ -1,0 +1,103 @@
+//! Where the fields lie that are read or written, in bytes from the start of their header.
+
+use core::mem::offset_of;
+
+use network_types::{
+    eth::EthHdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+    tcp::TcpHdr,
+    udp::UdpHdr,
+};
+
+/// Ethernet.
+pub mod ethernet {
+    use super::{EthHdr, offset_of};
+    /// Destination MAC, followed by the source MAC.
+    pub const MACS: usize = offset_of!(EthHdr, dst_addr);
+    /// Length of the header without VLAN tags.
+    pub const LEN: usize = EthHdr::LEN;
+    /// EtherType of IPv4, host byte order.
+    pub const IPV4: u16 = 0x0800;
+    /// EtherType of IPv6, host byte order.
+    pub const IPV6: u16 = 0x86dd;
+}
+
+/// IPv4 (RFC 791).
+pub mod ipv4 {
+    use super::{Ipv4Hdr, offset_of};
+    /// Version, header length, type of service and total length.
+    pub const FIRST_WORD: usize = 0;
+    /// Identification, flags and fragment offset.
+    pub const FRAGMENT_WORD: usize = offset_of!(Ipv4Hdr, id);
+    /// Time to live, protocol and checksum.
+    pub const TTL_WORD: usize = offset_of!(Ipv4Hdr, ttl);
+    /// Source, then destination address.
+    pub const ADDRESSES: usize = offset_of!(Ipv4Hdr, src_addr);
+    /// Length without options.
+    pub const LEN: usize = Ipv4Hdr::LEN;
+    /// In the fragment word, host byte order: more fragments.
+    pub const MORE_FRAGMENTS: u32 = 0x2000;
+    /// In the fragment word, host byte order: the offset.
+    pub const FRAGMENT_OFFSET: u32 = 0x1fff;
+}
+
+/// IPv6 (RFC 8200).
+pub mod ipv6 {
+    use super::{Ipv6Hdr, offset_of};
+    /// Payload length, next header and hop limit.
+    pub const LENGTH_WORD: usize = 4;
+    /// Hop limit.
+    pub const HOP_LIMIT: usize = offset_of!(Ipv6Hdr, hop_limit);
+    /// Source, then destination address.
+    pub const ADDRESSES: usize = offset_of!(Ipv6Hdr, src_addr);
+    /// Length without extension headers.
+    pub const LEN: usize = Ipv6Hdr::LEN;
+    /// Next header: fragment.
+    pub const FRAGMENT: u8 = 44;
+}
+
+/// TCP (RFC 9293).
+pub mod tcp {
+    use super::{TcpHdr, offset_of};
+    /// Protocol number.
+    pub const PROTO: u8 = 6;
+    /// Source, then destination port.
+    pub const PORTS: usize = offset_of!(TcpHdr, source);
+    /// The word with data offset and flags; the flags are its second byte.
+    pub const FLAGS_WORD: usize = 12;
+    /// Checksum.
+    pub const CHECKSUM: usize = offset_of!(TcpHdr, check);
+    /// Flag: no more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Flag: open.
+    pub const SYN: u8 = 0x02;
+    /// Flag: reset.
+    pub const RST: u8 = 0x04;
+    /// Flag: the acknowledgement number counts.
+    pub const ACK: u8 = 0x10;
+}
+
+/// UDP (RFC 768).
+pub mod udp {
+    use super::{UdpHdr, offset_of};
+    /// Protocol number.
+    pub const PROTO: u8 = 17;
+    /// Source, then destination port.
+    pub const PORTS: usize = offset_of!(UdpHdr, src);
+    /// Checksum; 0: none.
+    pub const CHECKSUM: usize = offset_of!(UdpHdr, check);
+}
+
+/// ICMP (RFC 792) and ICMPv6 (RFC 4443): the same layout, other numbers.
+pub mod icmp {
+    /// Protocol number of ICMP.
+    pub const PROTO_V4: u8 = 1;
+    /// Protocol number of ICMPv6.
+    pub const PROTO_V6: u8 = 58;
+    /// Type, code and checksum.
+    pub const FIRST_WORD: usize = 0;
+    /// Checksum.
+    pub const CHECKSUM: usize = 2;
+    /// Identifier of an echo message.
+    pub const IDENTIFIER: usize = 4;
+}

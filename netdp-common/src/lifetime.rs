@@ -1,0 +1,74 @@
+//! How long a flow lives: a pure function of what its two directions have shown.
+
+use crate::flow::Timeouts;
+use crate::header::{tcp, udp};
+use crate::meta::Meta;
+
+/// What a flow is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// TCP before both sides have acknowledged.
+    Syn,
+    /// TCP, both sides have acknowledged.
+    Established,
+    /// TCP, one side has sent its FIN.
+    Closing,
+    /// TCP, both sides have sent their FIN, or one a RST.
+    Closed,
+    /// UDP and ICMP: one exchange.
+    New,
+    /// UDP with traffic both ways over more than an instant.
+    Stream,
+}
+
+impl State {
+    /// The name in listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Syn => "syn",
+            Self::Established => "established",
+            Self::Closing => "closing",
+            Self::Closed => "closed",
+            Self::New => "new",
+            Self::Stream => "stream",
+        }
+    }
+}
+
+/// The state of a flow whose initiator and responder have shown these bits.
+#[inline(always)]
+pub const fn state(proto: u8, initiator: u8, responder: u8) -> State {
+    if proto == tcp::PROTO {
+        let either = initiator | responder;
+        let both = initiator & responder;
+        if either & Meta::RST != 0 || both & Meta::FIN != 0 {
+            State::Closed
+        } else if either & Meta::FIN != 0 {
+            State::Closing
+        } else if both & Meta::ACK != 0 {
+            State::Established
+        } else {
+            State::Syn
+        }
+    } else if proto == udp::PROTO
+        && responder & Meta::ACTIVE != 0
+        && (initiator | responder) & Meta::STREAM != 0
+    {
+        State::Stream
+    } else {
+        State::New
+    }
+}
+
+/// Idle ticks after which a flow in this state has expired; `timeouts` in ticks.
+#[inline(always)]
+pub const fn timeout(proto: u8, state: State, timeouts: &Timeouts) -> u32 {
+    match state {
+        State::Syn | State::Closing => timeouts.tcp_transitory,
+        State::Established => timeouts.tcp_established,
+        State::Closed => timeouts.tcp_closed,
+        State::Stream => timeouts.udp_stream,
+        State::New if proto == udp::PROTO => timeouts.udp,
+        State::New => timeouts.icmp,
+    }
+}

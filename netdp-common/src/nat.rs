@@ -1,0 +1,245 @@
+//! The three places where a packet meets the NAT, top to bottom.
+
+use crate::family::{Address, Family};
+use crate::flow::{FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow};
+use crate::header::{ethernet, tcp};
+use crate::lifetime::{self, State};
+use crate::meta::{self, Meta};
+use crate::packet::Packet;
+use crate::parse::{Fragment, Header, Parsed, Transport, parse};
+use crate::reclaim::{self, H_Entry};
+use crate::rewrite::rewrite;
+use crate::tables::{Entry, Flows, Host, Route};
+use crate::verdict::{DropReason, Event, Verdict};
+use crate::{inbound, outbound};
+
+/// A packet and everything it may need.
+pub trait Context<F: Family>: Packet + Host<F::Addr> {}
+
+impl<F: Family, C: Packet + Host<F::Addr>> Context<F> for C {}
+
+/// A frame that an endpoint sends, on its host veth.
+///
+/// The flow is looked up first and for every frame: the answer to a hairpin is addressed to its neighbour's MAC.
+#[inline(always)]
+pub fn from_container<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
+    let Some(parsed) = parse::<F, C>(c) else { return Verdict::Drop(DropReason::Malformed) };
+    if parsed.has_flow()
+        && let Some(verdict) = established::<F, C>(c, &parsed, c.ifindex())
+    {
+        return verdict;
+    }
+    outbound::open::<F, C>(c, &parsed)
+}
+
+/// A frame that comes in by an uplink.
+#[inline(always)]
+pub fn from_world<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
+    // Malformed or not, what is not for an endpoint is the host's own affair.
+    let Some(parsed) = parse::<F, C>(c) else { return Verdict::Stack };
+    if parsed.has_flow()
+        && let Some(verdict) = established::<F, C>(c, &parsed, 0)
+    {
+        return verdict;
+    }
+    inbound::open::<F, C>(c, &parsed)
+}
+
+/// A frame that leaves by an uplink: the last gate. Nothing with an endpoint's address as source may pass.
+#[inline(always)]
+pub fn to_world<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
+    let Some(header) = F::read_header(c, c.l3()) else { return Verdict::Stack };
+    if c.private_prefix(F::prefix_digest(&header.src)) && is_private::<F, C>(c, &header) {
+        return Verdict::Drop(DropReason::Untranslated);
+    }
+    Verdict::Stack
+}
+
+/// A frame from an endpoint in a family that its network does not serve: only what never leaves the link.
+#[inline(always)]
+pub fn unserved<F: Family, C: Packet>(c: &C) -> Verdict {
+    match F::read_header(c, c.l3()) {
+        None => Verdict::Drop(DropReason::Malformed),
+        Some(header) if header.src == F::Addr::UNSPECIFIED || header.src.is_link_local() => Verdict::Stack,
+        Some(_) => Verdict::Drop(DropReason::Spoofed),
+    }
+}
+
+#[inline(always)]
+fn is_private<F: Family, C: Context<F>>(c: &C, header: &Header<F::Addr>) -> bool {
+    let Some(endpoint) = c.endpoint(&header.src) else { return false };
+    match c.network(endpoint.network) {
+        Some(network) => network.flags & crate::flow::NETWORK_ROUTED == 0,
+        None => true,
+    }
+}
+
+/// A packet of a known flow; none if there is no such flow. `iif`: where its packets must come from.
+#[inline(always)]
+fn established<F: Family, C: Context<F>>(c: &mut C, parsed: &Parsed<F::Addr>, iif: u32) -> Option<Verdict> {
+    let entry = c.flows().get(&parsed.tuple)?;
+    let mut flow = reclaim::read_alive(&entry, &parsed.tuple)?;
+    if flow.iif != iif {
+        return Some(Verdict::Drop(DropReason::Spoofed));
+    }
+    if parsed.header.fragment != Fragment::Whole {
+        return Some(Verdict::Drop(DropReason::Fragment));
+    }
+    let bits = match parsed.transport {
+        Transport::Tcp(flags) => meta::bits_of_tcp(flags),
+        _ => Meta::ACTIVE,
+    };
+    let meta = Meta(flow.meta);
+    let now = c.now();
+    if meta.seen() != now || meta.bits() & bits != bits || is_syn(parsed) || flow.oif == 0 {
+        match refresh::<F, C>(c, &entry, &mut flow, parsed, bits, now) {
+            Refreshed::Alive => {}
+            Refreshed::Gone => return None,
+            Refreshed::Refused(reason) => return Some(Verdict::Drop(reason)),
+        }
+    }
+    Some(leave::<F, C>(c, parsed, &flow))
+}
+
+/// Translates a packet and sends it on its flow's way.
+#[inline(always)]
+pub(crate) fn leave<F: Family, C: Context<F>>(
+    c: &mut C,
+    parsed: &Parsed<F::Addr>,
+    flow: &Flow<F::Addr>,
+) -> Verdict {
+    if parsed.header.ttl <= 1 {
+        return Verdict::Drop(DropReason::TtlExceeded);
+    }
+    if rewrite::<F, C>(c, parsed, flow).is_none() {
+        return Verdict::Drop(DropReason::RewriteFailed);
+    }
+    c.count(Event::Packets, 1);
+    c.count(Event::Bytes, c.len() as u64);
+    if flow.flags & FLOW_TO_ENDPOINT == 0 {
+        return Verdict::ToNextHop {
+            oif: flow.oif,
+            via: flow.via,
+            via_v6: flow.flags & FLOW_NEXT_HOP_V6 != 0,
+        };
+    }
+    deliver(c, flow.oif, flow.via)
+}
+
+/// Addresses a frame to an endpoint's MAC and hands it over. `macs`: destination, source, and four bytes more.
+#[inline(always)]
+pub(crate) fn deliver<P: Packet>(packet: &mut P, oif: u32, macs: [u32; 4]) -> Verdict {
+    match packet.store(ethernet::MACS, &[macs[0], macs[1], macs[2]]) {
+        Some(()) => Verdict::ToEndpoint { oif },
+        None => Verdict::Drop(DropReason::RewriteFailed),
+    }
+}
+
+enum Refreshed {
+    Alive,
+    Gone,
+    Refused(DropReason),
+}
+
+/// What a packet has to do when it is the first in a while, or shows something new: at most once a tick and
+/// direction, or a few times in a TCP connection's life.
+#[inline(always)]
+fn refresh<F: Family, C: Context<F>>(
+    c: &C,
+    entry: &H_Entry<F::Addr, C>,
+    flow: &mut Flow<F::Addr>,
+    parsed: &Parsed<F::Addr>,
+    bits: u8,
+    now: u32,
+) -> Refreshed {
+    let key = &parsed.tuple;
+    let meta = Meta(flow.meta);
+    let Some(config) = c.config() else { return Refreshed::Gone };
+    if meta.idle(now) >= config.timeouts.shortest() && reclaim::remove_if_expired(c, entry, key, now) {
+        return Refreshed::Gone;
+    }
+    if is_syn(parsed) && flow.flags & FLOW_INITIATOR != 0 && meta.bits() & Meta::SYN != 0 {
+        reopen::<F, C>(c, entry, flow, parsed);
+    }
+    if !touch(entry, meta.generation(), bits, now) {
+        return Refreshed::Gone;
+    }
+    if flow.flags & FLOW_TO_ENDPOINT == 0 && (meta.seen() != now || flow.oif == 0) {
+        return route_again::<F, C>(c, entry, flow, parsed);
+    }
+    Refreshed::Alive
+}
+
+/// Opening a connection that has ended on the same tuple: the endpoint's own stack has judged that it may.
+#[inline(always)]
+fn reopen<F: Family, C: Context<F>>(
+    c: &C,
+    entry: &H_Entry<F::Addr, C>,
+    flow: &Flow<F::Addr>,
+    parsed: &Parsed<F::Addr>,
+) {
+    let own = entry.meta();
+    let Some(other) = c.flows().get(&reclaim::other_key(flow, parsed.tuple.proto)) else { return };
+    let other_meta = other.meta();
+    if own.generation() != other_meta.generation() || own.is_dying() || other_meta.is_dying() {
+        return;
+    }
+    if let State::Closed | State::Closing = lifetime::state(tcp::PROTO, own.bits(), other_meta.bits()) {
+        // A packet that shows something meanwhile wins, and the connection lives as long as a closing one does.
+        entry.swap_meta(own, own.with_bits(Meta::ACTIVE));
+        other.swap_meta(other_meta, other_meta.with_bits(0));
+    }
+}
+
+/// Notes a packet in its entry. False: the flow has been removed meanwhile.
+#[inline(always)]
+fn touch<A: Address, E: Entry<A>>(entry: &E, generation: u32, bits: u8, now: u32) -> bool {
+    for _ in 0..TOUCH_TRIES {
+        let meta = entry.meta();
+        if meta.is_dying() || meta.generation() != generation {
+            return false;
+        }
+        let stream = if meta.seen() != now && meta.bits() & Meta::ACTIVE != 0 { Meta::STREAM } else { 0 };
+        let new = meta.with_bits(meta.bits() | bits | stream).with_seen(now);
+        if new == meta || entry.swap_meta(meta, new) {
+            return true;
+        }
+    }
+    // Others keep refreshing it: it is alive, and what this packet shows the next one shows again.
+    true
+}
+
+/// Compare-and-swaps that a packet tries before it leaves the entry to those who keep changing it.
+const TOUCH_TRIES: u32 = 4;
+
+/// Asks the routing table again, so that a changed route or neighbour is followed without any process.
+#[inline(always)]
+fn route_again<F: Family, C: Context<F>>(
+    c: &C,
+    entry: &H_Entry<F::Addr, C>,
+    flow: &mut Flow<F::Addr>,
+    parsed: &Parsed<F::Addr>,
+) -> Refreshed {
+    let Some(sender) = c.sender(flow.iif) else { return Refreshed::Refused(DropReason::EndpointGone) };
+    let mut tuple = parsed.tuple;
+    tuple.dst = flow.dst;
+    tuple.dport = flow.dport;
+    let Route::Out { oif, via, via_v6, src: _ } = c.route(&tuple, sender.network) else {
+        return Refreshed::Refused(DropReason::NoRoute);
+    };
+    if c.uplink(oif).is_none() {
+        return Refreshed::Refused(DropReason::UplinkNotAttached);
+    }
+    let flags = flow.flags & !FLOW_NEXT_HOP_V6 | if via_v6 { FLOW_NEXT_HOP_V6 } else { 0 };
+    if (oif, via, flags) != (flow.oif, flow.via, flow.flags) {
+        (flow.oif, flow.via, flow.flags) = (oif, via, flags);
+        entry.set_next_hop(oif, via, flags);
+    }
+    Refreshed::Alive
+}
+
+/// A TCP segment that opens a connection.
+#[inline(always)]
+pub(crate) fn is_syn<A>(parsed: &Parsed<A>) -> bool {
+    matches!(parsed.transport, Transport::Tcp(flags) if flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN)
+}

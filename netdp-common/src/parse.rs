@@ -1,0 +1,267 @@
+//! Headers to facts: what a packet is, and where its fields lie.
+
+use bytemuck::Zeroable;
+
+use crate::family::{Address, Be16, Family, IcmpKind, Ipv4Addr, Ipv6Addr, V4, V6};
+use crate::flow::Tuple;
+use crate::header::{ethernet, icmp, ipv4, ipv6, tcp, udp};
+use crate::packet::{Packet, apply_difference, difference};
+
+/// What a network header says.
+#[derive(Clone, Copy, Debug)]
+pub struct Header<A> {
+    /// Source address.
+    pub src: A,
+    /// Destination address.
+    pub dst: A,
+    /// IP protocol of what follows.
+    pub proto: u8,
+    /// Time to live, or hop limit.
+    pub ttl: u8,
+    /// Header checksum as it lies in the packet; 0 where there is none.
+    pub checksum: u16,
+    /// Length of the header with options, bytes.
+    pub len: usize,
+    /// Length of the packet from this header on, bytes, as the header tells.
+    pub total_len: usize,
+    /// Fragment of a larger packet.
+    pub fragment: Fragment,
+}
+
+/// Which part of a packet this is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fragment {
+    /// All of it.
+    Whole,
+    /// The first fragment: it has the ports.
+    First,
+    /// A later one.
+    Later,
+}
+
+/// What the transport header makes of a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Transport {
+    /// TCP with these flags.
+    Tcp(u8),
+    /// UDP.
+    Udp,
+    /// ICMP echo request or reply.
+    Echo {
+        /// Request, not reply.
+        request: bool,
+    },
+    /// An ICMP error.
+    IcmpError,
+    /// An ICMP message that is neither.
+    IcmpOther,
+    /// Another protocol, or a fragment without transport header.
+    Other,
+}
+
+/// A parsed packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Parsed<A> {
+    /// The flow table's key; ports are zero where there are none.
+    pub tuple: Tuple<A>,
+    /// The network header.
+    pub header: Header<A>,
+    /// The transport header.
+    pub transport: Transport,
+    /// Where the transport header starts.
+    pub l4: usize,
+    /// The two ports, or the identifier in the low half, as they lie in the packet.
+    pub ports: u32,
+}
+
+/// Parses a packet whose EtherType is the family's; none if it is cut off or contradicts itself.
+#[inline(always)]
+pub fn parse<F: Family, P: Packet>(packet: &P) -> Option<Parsed<F::Addr>> {
+    let l3 = packet.l3();
+    let header = F::read_header(packet, l3)?;
+    let l4 = l3 + header.len;
+    let mut parsed = Parsed {
+        tuple: Tuple { src: header.src, dst: header.dst, proto: header.proto, ..Tuple::zeroed() },
+        header,
+        transport: Transport::Other,
+        l4,
+        ports: 0,
+    };
+    if header.fragment == Fragment::Later {
+        return Some(parsed);
+    }
+    if header.proto == tcp::PROTO {
+        let flags: u32 = packet.load(l4 + tcp::FLAGS_WORD)?;
+        parsed.ports = packet.load(l4 + tcp::PORTS)?;
+        parsed.transport = Transport::Tcp(flags.to_ne_bytes()[1]);
+    } else if header.proto == udp::PROTO {
+        // The second word has the checksum: a header that is cut off must not pass.
+        let _length_and_checksum: u32 = packet.load(l4 + 4)?;
+        parsed.ports = packet.load(l4 + udp::PORTS)?;
+        parsed.transport = Transport::Udp;
+    } else if header.proto == F::ICMP {
+        let first: u32 = packet.load(l4 + icmp::FIRST_WORD)?;
+        parsed.transport = match F::icmp_kind(first.to_ne_bytes()[0]) {
+            IcmpKind::EchoRequest => Transport::Echo { request: true },
+            IcmpKind::EchoReply => Transport::Echo { request: false },
+            IcmpKind::Error => Transport::IcmpError,
+            IcmpKind::Other => Transport::IcmpOther,
+        };
+        if let Transport::Echo { request } = parsed.transport {
+            let identifier: Be16 = packet.load(l4 + icmp::IDENTIFIER)?;
+            parsed.ports = identifier.raw() as u32;
+            if request {
+                parsed.tuple.sport = identifier;
+            } else {
+                parsed.tuple.dport = identifier;
+            }
+        }
+        return Some(parsed);
+    }
+    let [source, destination]: [Be16; 2] = bytemuck::cast(parsed.ports);
+    parsed.tuple.sport = source;
+    parsed.tuple.dport = destination;
+    Some(parsed)
+}
+
+impl<A: Address> Parsed<A> {
+    /// Whether the flow table can hold this packet's flow.
+    #[inline(always)]
+    pub fn has_flow(&self) -> bool {
+        matches!(self.transport, Transport::Tcp(_) | Transport::Udp | Transport::Echo { .. })
+    }
+}
+
+impl Family for V4 {
+    type Addr = Ipv4Addr;
+    const ETHERTYPE: u16 = ethernet::IPV4;
+    const ICMP: u8 = icmp::PROTO_V4;
+    const ICMP_PSEUDO_HEADER: bool = false;
+    const UDP_CHECKSUM_OPTIONAL: bool = true;
+
+    #[inline(always)]
+    fn icmp_kind(icmp_type: u8) -> IcmpKind {
+        match icmp_type {
+            8 => IcmpKind::EchoRequest,
+            0 => IcmpKind::EchoReply,
+            3 | 4 | 5 | 11 | 12 => IcmpKind::Error,
+            _ => IcmpKind::Other,
+        }
+    }
+
+    #[inline(always)]
+    fn read_header<P: Packet>(packet: &P, at: usize) -> Option<Header<Ipv4Addr>> {
+        let first: u32 = packet.load(at + ipv4::FIRST_WORD)?;
+        let fragment: u32 = packet.load(at + ipv4::FRAGMENT_WORD)?;
+        let ttl_word: u32 = packet.load(at + ipv4::TTL_WORD)?;
+        let src: u32 = packet.load(at + ipv4::ADDRESSES)?;
+        let dst: u32 = packet.load(at + ipv4::ADDRESSES + 4)?;
+        let [version, _, length_high, length_low] = first.to_ne_bytes();
+        let len = (version & 0xf) as usize * 4;
+        let total_len = (length_high as usize) << 8 | length_low as usize;
+        // An aggregated packet of 64 KiB and more (BIG TCP) says 0.
+        if version >> 4 != 4 || len < ipv4::LEN || (total_len < len && total_len != 0) {
+            return None;
+        }
+        let fragment = u32::from_be(fragment);
+        let [ttl, proto, checksum_high, checksum_low] = ttl_word.to_ne_bytes();
+        Some(Header {
+            src: Ipv4Addr(src),
+            dst: Ipv4Addr(dst),
+            proto,
+            ttl,
+            checksum: u16::from_ne_bytes([checksum_high, checksum_low]),
+            len,
+            total_len,
+            fragment: if fragment & ipv4::FRAGMENT_OFFSET != 0 {
+                Fragment::Later
+            } else if fragment & ipv4::MORE_FRAGMENTS != 0 {
+                Fragment::First
+            } else {
+                Fragment::Whole
+            },
+        })
+    }
+
+    #[inline(always)]
+    fn write_header<P: Packet>(
+        packet: &mut P,
+        at: usize,
+        old: &Header<Ipv4Addr>,
+        src: Ipv4Addr,
+        dst: Ipv4Addr,
+        ttl: u8,
+    ) -> Option<()> {
+        let word = |ttl: u8, checksum: u16| {
+            let [high, low] = checksum.to_ne_bytes();
+            u32::from_ne_bytes([ttl, old.proto, high, low])
+        };
+        let changed = difference(&[old.src.0, old.dst.0, word(old.ttl, 0)], &[src.0, dst.0, word(ttl, 0)], 0);
+        let checksum = apply_difference(old.checksum, changed);
+        packet.store(at + ipv4::TTL_WORD, &[word(ttl, checksum), src.0, dst.0])
+    }
+
+    #[inline(always)]
+    fn prefix_digest(addr: &Ipv4Addr) -> u16 {
+        (u32::from_be(addr.0) >> 16) as u16
+    }
+}
+
+impl Family for V6 {
+    type Addr = Ipv6Addr;
+    const ETHERTYPE: u16 = ethernet::IPV6;
+    const ICMP: u8 = icmp::PROTO_V6;
+    const ICMP_PSEUDO_HEADER: bool = true;
+    const UDP_CHECKSUM_OPTIONAL: bool = false;
+
+    #[inline(always)]
+    fn icmp_kind(icmp_type: u8) -> IcmpKind {
+        match icmp_type {
+            128 => IcmpKind::EchoRequest,
+            129 => IcmpKind::EchoReply,
+            1..=127 => IcmpKind::Error,
+            _ => IcmpKind::Other,
+        }
+    }
+
+    #[inline(always)]
+    fn read_header<P: Packet>(packet: &P, at: usize) -> Option<Header<Ipv6Addr>> {
+        let first: u32 = packet.load(at)?;
+        let second: u32 = packet.load(at + ipv6::LENGTH_WORD)?;
+        let src: [u32; 4] = packet.load(at + ipv6::ADDRESSES)?;
+        let dst: [u32; 4] = packet.load(at + ipv6::ADDRESSES + 16)?;
+        let [length_high, length_low, proto, ttl] = second.to_ne_bytes();
+        if first.to_ne_bytes()[0] >> 4 != 6 {
+            return None;
+        }
+        Some(Header {
+            src: Ipv6Addr(src),
+            dst: Ipv6Addr(dst),
+            proto,
+            ttl,
+            checksum: 0,
+            len: ipv6::LEN,
+            total_len: ((length_high as usize) << 8 | length_low as usize) + ipv6::LEN,
+            fragment: if proto == ipv6::FRAGMENT { Fragment::Later } else { Fragment::Whole },
+        })
+    }
+
+    #[inline(always)]
+    fn write_header<P: Packet>(
+        packet: &mut P,
+        at: usize,
+        _old: &Header<Ipv6Addr>,
+        src: Ipv6Addr,
+        dst: Ipv6Addr,
+        ttl: u8,
+    ) -> Option<()> {
+        packet.store(at + ipv6::HOP_LIMIT, &ttl)?;
+        packet.store(at + ipv6::ADDRESSES, &[src.0, dst.0])
+    }
+
+    #[inline(always)]
+    fn prefix_digest(addr: &Ipv6Addr) -> u16 {
+        let mixed = (addr.0[0] ^ addr.0[1].rotate_left(7)).wrapping_mul(0x9e37_79b1);
+        (mixed >> 16) as u16
+    }
+}

@@ -1,0 +1,273 @@
+//! Ending a flow while packets may be using it, and finding those that have ended.
+//!
+//! There is one gate. A remover marks the initiator's entry as dying by compare-and-swap from exactly the state
+//! in which it judged the flow, then the responder's; if a packet has refreshed either meanwhile, it takes the
+//! mark back and leaves the flow alone. A packet that finds an entry idle refreshes it by compare-and-swap too,
+//! so either the packet or the remover wins, never both. Then the initiator's entry is deleted before the
+//! responder's: a flow that can be found forward can always be found backward.
+
+use crate::family::Address;
+use crate::flow::{FLOW_INITIATOR, Flow, Tuple};
+use crate::lifetime;
+use crate::meta::Meta;
+use crate::tables::{Entry, Flows, Host, RingSlot, Step};
+use crate::verdict::Event;
+
+/// Slots that each new flow inspects: enough that the hand frees flows as fast as they are made.
+const HAND: u32 = 4;
+
+/// Slots that are inspected at most until a free one is found.
+const FIND_FREE: u32 = 64;
+
+/// The top bit of a slot's owner: taken.
+const TAKEN: u64 = 1 << 63;
+
+/// Owner of a slot whose key is being written.
+const FILLING: u64 = 1;
+
+/// Reads an element that a look-up of `key` found. None if it has been removed, or is being removed, or reused.
+#[inline(always)]
+pub fn read_alive<A: Address, E: Entry<A>>(entry: &E, key: &Tuple<A>) -> Option<Flow<A>> {
+    let flow = entry.read();
+    let meta = Meta(flow.meta);
+    if meta.is_dying() || !is_own(&flow, key) || entry.meta().generation() != meta.generation() {
+        return None;
+    }
+    Some(flow)
+}
+
+#[inline(always)]
+fn is_own<A: Address>(flow: &Flow<A>, key: &Tuple<A>) -> bool {
+    flow.own_sport == key.sport
+        && flow.own_dport == key.dport
+        && flow.own_src == key.src
+        && flow.own_dst == key.dst
+}
+
+/// The key of the other entry of a flow.
+#[inline(always)]
+pub fn other_key<A: Address>(flow: &Flow<A>, proto: u8) -> Tuple<A> {
+    Tuple { src: flow.dst, dst: flow.src, sport: flow.dport, dport: flow.sport, proto, pad: [0; 3] }
+}
+
+/// Ticks until a flow expires whose two directions are in these states; 0: it has.
+#[inline(always)]
+pub fn remaining<A: Address, H: Host<A>>(
+    host: &H,
+    proto: u8,
+    initiator: Meta,
+    responder: Meta,
+    now: u32,
+) -> u32 {
+    let Some(config) = host.config() else { return 1 };
+    let state = lifetime::state(proto, initiator.bits(), responder.bits());
+    let timeout = lifetime::timeout(proto, state, &config.timeouts);
+    let (a, b) = (initiator.idle(now), responder.idle(now));
+    timeout.saturating_sub(if a < b { a } else { b })
+}
+
+/// Removes the flow that `entry`, found by `key`, belongs to, if it has expired. True: the key is free now.
+#[inline(always)]
+pub fn remove_if_expired<A: Address, H: Host<A>>(
+    host: &H,
+    entry: &H_Entry<A, H>,
+    key: &Tuple<A>,
+    now: u32,
+) -> bool {
+    let Some(flow) = read_alive(entry, key) else { return false };
+    let own = Meta(flow.meta);
+    let other_key = other_key(&flow, key.proto);
+    let other = host.flows().get(&other_key);
+    let other_meta = match other {
+        Some(other) => other.meta(),
+        None => own,
+    };
+    let is_initiator = flow.flags & FLOW_INITIATOR != 0;
+    let (initiator, responder) = if is_initiator { (own, other_meta) } else { (other_meta, own) };
+    let paired = other.is_some() && own.generation() == other_meta.generation();
+    let left = if paired {
+        remaining(host, key.proto, initiator, responder, now)
+    } else {
+        remaining(host, key.proto, own, own, now)
+    };
+    if left > 0 || other_meta.is_dying() {
+        return false;
+    }
+    let gone = if !paired {
+        remove_single(host, entry, own, key)
+    } else if let Some(other) = other {
+        if is_initiator {
+            remove_pair(host, (entry, own, key), (&other, other_meta, &other_key))
+        } else {
+            remove_pair(host, (&other, other_meta, &other_key), (entry, own, key))
+        }
+    } else {
+        false
+    };
+    if gone {
+        host.count(Event::FlowsExpired, 1);
+    }
+    gone
+}
+
+/// An element of a host's flow table.
+#[expect(type_alias_bounds, reason = "the bound says what the alias is of")]
+#[expect(
+    non_camel_case_types,
+    reason = "reads as H::Entry, which Rust can't write for a nested associated type"
+)]
+pub type H_Entry<A, H: Host<A>> = <H::Flows as Flows<A>>::Entry;
+
+/// The gate, see the module. Takes (entry, the meta it was judged by, key) of the initiator and the responder.
+#[inline(always)]
+pub fn remove_pair<A: Address, H: Host<A>>(
+    host: &H,
+    initiator: (&H_Entry<A, H>, Meta, &Tuple<A>),
+    responder: (&H_Entry<A, H>, Meta, &Tuple<A>),
+) -> bool {
+    let dying = initiator.1.with_bits(initiator.1.bits() | Meta::DYING);
+    if !initiator.0.swap_meta(initiator.1, dying) {
+        return false;
+    }
+    let responder_dying = responder.1.with_bits(responder.1.bits() | Meta::DYING);
+    if !responder.0.swap_meta(responder.1, responder_dying) {
+        initiator.0.swap_meta(dying, initiator.1);
+        return false;
+    }
+    host.flows().remove(initiator.2);
+    host.flows().remove(responder.2);
+    host.count(Event::FlowsRemoved, 1);
+    host.set_exhausted(&Tuple { dport: crate::family::Be16::new(0), ..*responder.2 }, false);
+    true
+}
+
+/// Removes an entry whose other half is gone.
+#[inline(always)]
+fn remove_single<A: Address, H: Host<A>>(
+    host: &H,
+    entry: &H_Entry<A, H>,
+    meta: Meta,
+    key: &Tuple<A>,
+) -> bool {
+    if !entry.swap_meta(meta, meta.with_bits(meta.bits() | Meta::DYING)) {
+        return false;
+    }
+    host.flows().remove(key);
+    host.count(Event::FlowsRemoved, 1);
+    true
+}
+
+/// Removes one very flow (user space asks for it): the one of generation `generation` whose initiator's key this is.
+#[inline(always)]
+pub fn remove_exact<A: Address, H: Host<A>>(host: &H, key: &Tuple<A>, generation: u32) -> bool {
+    let Some(entry) = host.flows().get(key) else { return false };
+    let Some(flow) = read_alive(&entry, key) else { return false };
+    let meta = Meta(flow.meta);
+    if meta.generation() != generation {
+        return false;
+    }
+    let answer = other_key(&flow, key.proto);
+    match host.flows().get(&answer) {
+        Some(other) if other.meta().generation() == generation => {
+            remove_pair(host, (&entry, meta, key), (&other, other.meta(), &answer))
+        }
+        _ => remove_single(host, &entry, meta, key),
+    }
+}
+
+/// Enters a new flow into the ring and lets the clock hand inspect a few slots on the way.
+#[inline(always)]
+pub fn enter<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>, meta: u64) {
+    let owner = TAKEN | Meta(meta).generation() as u64;
+    let mut hand =
+        Hand { host, base: host.advance_hand(HAND), now: host.now(), enter: owner, key: *answer, freed: 0 };
+    host.repeat(FIND_FREE, &mut hand);
+    if hand.enter != 0 {
+        host.count(Event::RingFull, 1);
+    }
+}
+
+/// Inspects up to `slots` slots until one flow has been reclaimed. True: one was.
+#[inline(always)]
+pub fn make_room<A: Address, H: Host<A>>(host: &H, now: u32, slots: u32) -> bool {
+    let mut hand = Hand {
+        host,
+        base: host.advance_hand(slots),
+        now,
+        enter: 0,
+        key: bytemuck::Zeroable::zeroed(),
+        freed: 0,
+    };
+    host.repeat(slots, &mut hand);
+    hand.freed != 0
+}
+
+struct Hand<'a, A, H> {
+    host: &'a H,
+    base: u32,
+    now: u32,
+    /// Who looks for a free slot; 0: nobody (any more).
+    enter: u64,
+    key: Tuple<A>,
+    /// 1 once a flow has been reclaimed.
+    freed: u32,
+}
+
+impl<A: Address, H: Host<A>> Step for Hand<'_, A, H> {
+    #[inline(always)]
+    fn step(&mut self, i: u32) -> bool {
+        let Some(slot) = self.host.slot(self.base.wrapping_add(i)) else { return false };
+        let owner = slot.owner();
+        if owner != 0 && !self.inspect(&slot, owner) {
+            return self.goes_on(i);
+        }
+        if self.enter != 0 && slot.swap_owner(0, FILLING) {
+            slot.set_key(&self.key);
+            slot.set_due(self.now.wrapping_add(1));
+            slot.swap_owner(FILLING, self.enter);
+            self.enter = 0;
+        }
+        self.goes_on(i)
+    }
+}
+
+impl<A: Address, H: Host<A>> Hand<'_, A, H> {
+    /// A new flow inspects its share and then until it has a slot; an emergency until something was freed.
+    #[inline(always)]
+    fn goes_on(&self, i: u32) -> bool {
+        if self.key.proto != 0 { self.enter != 0 || i + 1 < HAND } else { self.freed == 0 }
+    }
+
+    /// Whether the slot is free now.
+    #[inline(always)]
+    fn inspect(&mut self, slot: &H::Slot, owner: u64) -> bool {
+        let due = slot.due();
+        if owner == FILLING || (due.wrapping_sub(self.now) as i32) > 0 {
+            return false;
+        }
+        let key = slot.key();
+        let generation = owner as u32 & 0xff_ffff;
+        if let Some(entry) = self.host.flows().get(&key) {
+            let meta = entry.meta();
+            if meta.generation() == generation {
+                if !remove_if_expired(self.host, &entry, &key, self.now) {
+                    slot.set_due(self.now.wrapping_add(self.revisit(&entry, &key)));
+                    return false;
+                }
+                self.freed = 1;
+            }
+        }
+        slot.swap_owner(owner, 0)
+    }
+
+    /// Ticks after which it is worth looking at a flow again.
+    #[inline(always)]
+    fn revisit(&self, entry: &H_Entry<A, H>, key: &Tuple<A>) -> u32 {
+        let meta = entry.meta();
+        let left = remaining(self.host, key.proto, meta, meta, self.now);
+        if left == 0 { 1 } else { left.min(REVISIT_MAX) }
+    }
+}
+
+/// A flow's state can change and shorten its life (a FIN): look at least this often, in ticks.
+const REVISIT_MAX: u32 = 64;

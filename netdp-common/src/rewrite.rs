@@ -1,0 +1,52 @@
+//! Applies a mapping to a packet.
+
+use crate::family::{Address, Be16, Family};
+use crate::flow::Flow;
+use crate::header::{icmp, tcp, udp};
+use crate::packet::{L4Fix, Packet, difference};
+use crate::parse::{Parsed, Transport};
+
+/// Gives the packet the addresses and ports of `to` and one hop less to live. None: the packet is unusable now.
+#[inline(always)]
+pub fn rewrite<F: Family, P: Packet>(
+    packet: &mut P,
+    parsed: &Parsed<F::Addr>,
+    to: &Flow<F::Addr>,
+) -> Option<()> {
+    let header = &parsed.header;
+    let changed = {
+        let sum = difference(header.src.words(), to.src.words(), 0);
+        difference(header.dst.words(), to.dst.words(), sum)
+    };
+    let (ports_at, checksum_at, new_ports, pseudo_header, zero_is_none) = match parsed.transport {
+        Transport::Tcp(_) => (tcp::PORTS, tcp::CHECKSUM, both(to), true, false),
+        Transport::Udp => (udp::PORTS, udp::CHECKSUM, both(to), true, F::UDP_CHECKSUM_OPTIONAL),
+        Transport::Echo { request } => {
+            let identifier = if request { to.sport } else { to.dport };
+            (icmp::IDENTIFIER, icmp::CHECKSUM, identifier.raw() as u32, F::ICMP_PSEUDO_HEADER, false)
+        }
+        Transport::IcmpError | Transport::IcmpOther | Transport::Other => return None,
+    };
+    // The checksum first: a kernel helper that fails leaves the packet as it was.
+    let fix = L4Fix {
+        addresses: if pseudo_header { changed } else { 0 },
+        pseudo_header,
+        old_ports: parsed.ports,
+        new_ports,
+        zero_is_none,
+    };
+    packet.fix_l4_checksum(parsed.l4 + checksum_at, &fix)?;
+    if new_ports != parsed.ports {
+        if let Transport::Echo { .. } = parsed.transport {
+            packet.store(parsed.l4 + ports_at, &(new_ports as u16))?;
+        } else {
+            packet.store(parsed.l4 + ports_at, &new_ports)?;
+        }
+    }
+    F::write_header(packet, packet.l3(), header, to.src, to.dst, header.ttl.wrapping_sub(1))
+}
+
+#[inline(always)]
+fn both<A: Address>(to: &Flow<A>) -> u32 {
+    bytemuck::cast::<[Be16; 2], u32>([to.sport, to.dport])
+}

@@ -1,0 +1,159 @@
+//! What the NAT asks of its surroundings: tables, clock, randomness, routes and sockets.
+//!
+//! The kernel programs answer from BPF maps and helpers, the tests from plain Rust, the model checker from
+//! atomics that it schedules.
+
+use crate::flow::{Config, Endpoint, Flow, Network, Published, PublishedKey, Tuple, Uplink};
+use crate::meta::Meta;
+use crate::verdict::Event;
+
+/// An element of the flow table, found by its key. It may be removed and reused at any moment.
+pub trait Entry<A>: Copy {
+    /// The current meta word, in one load.
+    fn meta(&self) -> Meta;
+    /// Replaces the meta word if it is still `old`; false if it is not.
+    fn swap_meta(&self, old: Meta, new: Meta) -> bool;
+    /// A copy of the whole value; not atomic.
+    fn read(&self) -> Flow<A>;
+    /// Sets the interface and next hop that [`Flow::oif`], [`Flow::via`] and [`Flow::flags`] tell.
+    fn set_next_hop(&self, oif: u32, via: [u32; 4], flags: u8);
+}
+
+/// Why an insert that must not replace did not insert.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum InsertError {
+    /// The key is there already.
+    Taken,
+    /// No room.
+    Full,
+    /// The bucket was busy; the same insert may succeed at once.
+    Busy,
+}
+
+/// The flow table.
+pub trait Flows<A> {
+    /// Its elements.
+    type Entry: Entry<A>;
+    /// Finds an element.
+    fn get(&self, key: &Tuple<A>) -> Option<Self::Entry>;
+    /// Inserts if the key is not there, in one atomic step.
+    fn insert(&self, key: &Tuple<A>, value: &Flow<A>) -> Result<(), InsertError>;
+    /// Inserts or replaces; the broken claim of the mutant build uses it.
+    #[cfg(feature = "mutant-check-then-insert")]
+    fn replace(&self, key: &Tuple<A>, value: &Flow<A>) -> Result<(), InsertError>;
+    /// Removes; false if it was not there.
+    fn remove(&self, key: &Tuple<A>) -> bool;
+}
+
+/// A place in the reclaim ring.
+pub trait RingSlot<A>: Copy {
+    /// 0: free; else who has it.
+    fn owner(&self) -> u64;
+    /// Takes, gives up or hands over the slot if its owner is still `old`.
+    fn swap_owner(&self, old: u64, new: u64) -> bool;
+    /// The tick before which the flow can't have expired.
+    fn due(&self) -> u32;
+    /// Sets it.
+    fn set_due(&self, due: u32);
+    /// Key of the flow's responder entry.
+    fn key(&self) -> Tuple<A>;
+    /// Sets it; only by the owner.
+    fn set_key(&self, key: &Tuple<A>);
+}
+
+/// Where the routing table sends a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Route<A> {
+    /// To this host.
+    Local,
+    /// Nowhere: no route, unreachable, prohibited, blackhole.
+    None,
+    /// Out.
+    Out {
+        /// The interface.
+        oif: u32,
+        /// The next hop in network byte order, IPv4 in the first word.
+        via: [u32; 4],
+        /// `via` is an IPv6 address.
+        via_v6: bool,
+        /// The source address that the route prefers; unspecified if the kernel doesn't tell.
+        src: A,
+    },
+}
+
+/// One step of a bounded loop that may be too long to unroll.
+pub trait Step {
+    /// Step number `i`; false ends the loop.
+    fn step(&mut self, i: u32) -> bool;
+}
+
+/// Scratch space for making a flow: too large for a BPF program's stack. One for each CPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work<A> {
+    /// Key of the initiator's entry.
+    pub first: Tuple<A>,
+    /// Key of the responder's entry.
+    pub answer: Tuple<A>,
+    /// Value of the initiator's entry.
+    pub forward: Flow<A>,
+    /// Value of the responder's entry.
+    pub reverse: Flow<A>,
+    /// The order in which ports are tried.
+    pub search: crate::ports::Search,
+    /// The ports that are tried.
+    pub spans: crate::flow::PortSpans,
+}
+
+/// Everything but the packet.
+pub trait Host<A: crate::family::Address> {
+    /// The flow table.
+    type Flows: Flows<A>;
+    /// A slot of the reclaim ring.
+    type Slot: RingSlot<A>;
+
+    /// The flow table.
+    fn flows(&self) -> &Self::Flows;
+    /// This CPU's scratch space. Nothing else uses it until the packet is done.
+    fn work(&self) -> Option<&mut Work<A>>;
+    /// The endpoint with this address.
+    fn endpoint(&self, addr: &A) -> Option<Endpoint<A>>;
+    /// The endpoint behind a host veth.
+    fn sender(&self, ifindex: u32) -> Option<Endpoint<A>>;
+    /// The network of a bridge.
+    fn network(&self, bridge: u32) -> Option<Network<A>>;
+    /// The most specific published port for exactly this address, protocol and port.
+    fn published(&self, key: &PublishedKey<A>) -> Option<Published<A>>;
+    /// An interface that carries our programs.
+    fn uplink(&self, ifindex: u32) -> Option<Uplink<A>>;
+    /// Whether mappings must not take this port (published or reserved); `port` in host byte order.
+    fn reserved(&self, proto: u8, port: u16) -> bool;
+    /// Whether a prefix with this digest may hold endpoints.
+    fn private_prefix(&self, digest: u16) -> bool;
+    /// What user space has set.
+    fn config(&self) -> Option<&Config>;
+    /// The clock, in ticks.
+    fn now(&self) -> u32;
+    /// 32 bits from the kernel's pseudo-random generator.
+    fn random(&self) -> u32;
+    /// Nanoseconds, for mixing into random numbers.
+    fn nanoseconds(&self) -> u64;
+    /// Adds to an event's counter.
+    fn count(&self, event: Event, n: u64);
+    /// Where a packet with this tuple would be routed that came in by `iif`.
+    fn route(&self, tuple: &Tuple<A>, iif: u32) -> Route<A>;
+    /// Whether a socket of this host owns a tuple: sends `sent`, and receives what answers it.
+    fn host_socket(&self, sent: &Tuple<A>) -> bool;
+    /// Whether every port towards a remote was found taken during this tick and none was freed since.
+    /// The key is an answer tuple with destination port 0.
+    fn exhausted(&self, remote: &Tuple<A>) -> bool;
+    /// Remembers, or forgets, that a remote is exhausted.
+    fn set_exhausted(&self, remote: &Tuple<A>, exhausted: bool);
+    /// Moves the clock hand by `n` slots and returns where it was.
+    fn advance_hand(&self, n: u32) -> u32;
+    /// The slot with this number, modulo the size of the ring.
+    fn slot(&self, number: u32) -> Option<Self::Slot>;
+    /// Runs up to `n` steps.
+    fn repeat<S: Step>(&self, n: u32, step: &mut S);
+    /// The interface the packet came in by, or leaves by.
+    fn ifindex(&self) -> u32;
+}

@@ -1,0 +1,34 @@
+//! Atomic operations on map values. The BPF target's `core::sync::atomic` has none that return the old value.
+
+use core::arch::asm;
+
+/// Compare-and-swap; true if `*at` was `old` and is `new` now. Full barrier (BPF_ATOMIC, Linux 5.12).
+#[inline(always)]
+pub fn compare_and_swap(at: *mut u64, old: u64, new: u64) -> bool {
+    let found: u64;
+    // SAFETY: `at` points into a map value (the verifier checks it) and is 8-byte aligned there.
+    unsafe {
+        asm!(
+            "r0 = cmpxchg_64({at} + 0, r0, {new})",
+            at = in(reg) at,
+            new = in(reg) new,
+            inout("r0") old => found,
+        );
+    }
+    found == old
+}
+
+/// Adds and returns the value before. Full barrier (BPF_ATOMIC, Linux 5.12).
+#[inline(always)]
+pub fn fetch_add(at: *mut u64, n: u64) -> u64 {
+    let mut value = n;
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            "{value} = atomic_fetch_add((u64 *)({at} + 0), {value})",
+            at = in(reg) at,
+            value = inout(reg) value,
+        );
+    }
+    value
+}

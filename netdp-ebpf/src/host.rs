@@ -1,0 +1,437 @@
+//! What the core asks of its surroundings, answered from maps and helpers.
+
+use core::ffi::c_void;
+use core::ptr;
+
+use aya_ebpf::bindings::{BPF_FIB_LOOKUP_SKIP_NEIGH, BPF_FIB_LOOKUP_SRC, BPF_NOEXIST, bpf_sock_tuple};
+use aya_ebpf::helpers::{
+    bpf_fib_lookup, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_loop, bpf_sk_lookup_udp,
+    bpf_sk_release, bpf_skc_lookup_tcp,
+};
+use aya_ebpf::maps::HashMap;
+use aya_ebpf::maps::lpm_trie;
+use bytemuck::{Pod, Zeroable};
+use netdp_common::family::{Address, Be16};
+use netdp_common::flow::{Config, Endpoint, Flow, Network, Published, PublishedKey, Slot, Tuple, Uplink, reserved_slot};
+use netdp_common::header::{tcp, udp};
+use netdp_common::meta::{Meta, ticks};
+use netdp_common::tables::{Entry, Flows, Host, InsertError, RingSlot, Route, Step, Work};
+use netdp_common::verdict::Event;
+
+use crate::atomic::{compare_and_swap, fetch_add};
+use crate::maps::{CLOCK, CONFIG, COUNTS, Maps, PREFIXES, RESERVED};
+use crate::skb::Skb;
+
+/// Index of the clock hand in [`CLOCK`].
+const HAND: u32 = 0;
+/// Index of the last tick with an exhausted remote in [`CLOCK`].
+const LAST_EXHAUSTED: u32 = 1;
+
+/// An element of a flow table.
+#[derive(Clone, Copy)]
+pub struct FlowEntry<A>(*mut Flow<A>);
+
+impl<A: Copy> Entry<A> for FlowEntry<A> {
+    #[inline(always)]
+    fn meta(&self) -> Meta {
+        // SAFETY: map elements stay mapped; the word is aligned and read in one load.
+        Meta(unsafe { ptr::read_volatile(&raw const (*self.0).meta) })
+    }
+
+    #[inline(always)]
+    fn swap_meta(&self, old: Meta, new: Meta) -> bool {
+        // SAFETY: as above.
+        compare_and_swap(unsafe { &raw mut (*self.0).meta }, old.0, new.0)
+    }
+
+    #[inline(always)]
+    fn read(&self) -> Flow<A> {
+        // SAFETY: plain data in a map element; what is torn is noticed by its generation and own key.
+        unsafe { ptr::read(self.0) }
+    }
+
+    #[inline(always)]
+    fn set_next_hop(&self, oif: u32, via: [u32; 4], flags: u8) {
+        // SAFETY: plain stores into a map element. A packet that sees half of them asks the wrong neighbour once.
+        unsafe {
+            ptr::write_volatile(&raw mut (*self.0).via, via);
+            ptr::write_volatile(&raw mut (*self.0).flags, flags);
+            ptr::write_volatile(&raw mut (*self.0).oif, oif);
+        }
+    }
+}
+
+/// A flow table.
+#[repr(transparent)]
+pub struct FlowTable<A: 'static>(HashMap<Tuple<A>, Flow<A>>);
+
+impl<A> FlowTable<A> {
+    #[inline(always)]
+    fn of(map: &'static HashMap<Tuple<A>, Flow<A>>) -> &'static Self {
+        // SAFETY: repr(transparent).
+        unsafe { &*ptr::from_ref(map).cast() }
+    }
+}
+
+impl<A: Address> Flows<A> for FlowTable<A> {
+    type Entry = FlowEntry<A>;
+
+    #[inline(always)]
+    fn get(&self, key: &Tuple<A>) -> Option<FlowEntry<A>> {
+        self.0.get_ptr_mut(key).map(FlowEntry)
+    }
+
+    #[inline(always)]
+    fn insert(&self, key: &Tuple<A>, value: &Flow<A>) -> Result<(), InsertError> {
+        self.0.insert(key, value, u64::from(BPF_NOEXIST)).map_err(insert_error)
+    }
+
+    #[cfg(feature = "mutant-check-then-insert")]
+    #[inline(always)]
+    fn replace(&self, key: &Tuple<A>, value: &Flow<A>) -> Result<(), InsertError> {
+        self.0.insert(key, value, 0).map_err(insert_error)
+    }
+
+    #[inline(always)]
+    fn remove(&self, key: &Tuple<A>) -> bool {
+        self.0.remove(key).is_ok()
+    }
+}
+
+/// Of a hash map's update: EEXIST, E2BIG, else a busy bucket (EBUSY before 6.15, EDEADLK and ETIMEDOUT since).
+#[inline(always)]
+fn insert_error(errno: i32) -> InsertError {
+    const EEXIST: i32 = -17;
+    const E2BIG: i32 = -7;
+    match errno {
+        EEXIST => InsertError::Taken,
+        E2BIG => InsertError::Full,
+        _ => InsertError::Busy,
+    }
+}
+
+/// A slot of the reclaim ring.
+#[derive(Clone, Copy)]
+pub struct RingEntry<A>(*mut Slot<A>);
+
+impl<A: Copy> RingSlot<A> for RingEntry<A> {
+    #[inline(always)]
+    fn owner(&self) -> u64 {
+        // SAFETY: an array element, always mapped; one aligned load.
+        unsafe { ptr::read_volatile(&raw const (*self.0).owner) }
+    }
+
+    #[inline(always)]
+    fn swap_owner(&self, old: u64, new: u64) -> bool {
+        // SAFETY: as above.
+        compare_and_swap(unsafe { &raw mut (*self.0).owner }, old, new)
+    }
+
+    #[inline(always)]
+    fn due(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { ptr::read_volatile(&raw const (*self.0).due) }
+    }
+
+    #[inline(always)]
+    fn set_due(&self, due: u32) {
+        // SAFETY: as above.
+        unsafe { ptr::write_volatile(&raw mut (*self.0).due, due) };
+    }
+
+    #[inline(always)]
+    fn key(&self) -> Tuple<A> {
+        // SAFETY: plain data in an array element.
+        unsafe { ptr::read(&raw const (*self.0).key) }
+    }
+
+    #[inline(always)]
+    fn set_key(&self, key: &Tuple<A>) {
+        // SAFETY: plain data in an array element.
+        unsafe { ptr::write(&raw mut (*self.0).key, *key) };
+    }
+}
+
+impl<F: Maps> Host<F::Addr> for Skb<F> {
+    type Flows = FlowTable<F::Addr>;
+    type Slot = RingEntry<F::Addr>;
+
+    #[inline(always)]
+    fn flows(&self) -> &Self::Flows {
+        FlowTable::of(F::flows())
+    }
+
+    #[inline(always)]
+    fn work(&self) -> Option<&mut Work<F::Addr>> {
+        // SAFETY: one per CPU, and TC programs of one CPU do not interrupt each other.
+        F::work().get_ptr_mut(0).map(|work| unsafe { &mut *work })
+    }
+
+    #[inline(always)]
+    fn endpoint(&self, addr: &F::Addr) -> Option<Endpoint<F::Addr>> {
+        // SAFETY: user space replaces elements whole, and removes an endpoint's veth before its element.
+        unsafe { F::endpoints().get(addr) }.copied()
+    }
+
+    #[inline(always)]
+    fn sender(&self, ifindex: u32) -> Option<Endpoint<F::Addr>> {
+        // SAFETY: as above.
+        unsafe { F::senders().get(ifindex) }.copied()
+    }
+
+    #[inline(always)]
+    fn network(&self, bridge: u32) -> Option<Network<F::Addr>> {
+        // SAFETY: as above.
+        unsafe { F::networks().get(bridge) }.copied()
+    }
+
+    #[inline(always)]
+    fn published(&self, key: &PublishedKey<F::Addr>) -> Option<Published<F::Addr>> {
+        published::<F>(key)
+    }
+
+    #[inline(always)]
+    fn uplink(&self, ifindex: u32) -> Option<Uplink<F::Addr>> {
+        // SAFETY: as above.
+        unsafe { F::uplinks().get(ifindex) }.copied()
+    }
+
+    #[inline(always)]
+    fn reserved(&self, proto: u8, port: u16) -> bool {
+        reserved(proto, port)
+    }
+
+    #[inline(always)]
+    fn private_prefix(&self, digest: u16) -> bool {
+        has_bit(PREFIXES.get(u32::from(digest) >> 6), digest)
+    }
+
+    #[inline(always)]
+    fn config(&self) -> Option<&Config> {
+        CONFIG.get(0)
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u32 {
+        // SAFETY: a helper without arguments.
+        ticks(unsafe { bpf_ktime_get_coarse_ns() })
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn nanoseconds(&self) -> u64 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_ktime_get_ns() }
+    }
+
+    #[inline(always)]
+    fn count(&self, event: Event, n: u64) {
+        add(event.index(), n);
+    }
+
+    #[inline(always)]
+    fn route(&self, tuple: &Tuple<F::Addr>, iif: u32) -> Route<F::Addr> {
+        route::<F>(self, tuple, iif)
+    }
+
+    #[inline(always)]
+    fn host_socket(&self, sent: &Tuple<F::Addr>) -> bool {
+        let mut tuple = SocketTuple { remote: sent.dst, local: sent.src, remote_port: sent.dport, local_port: sent.sport };
+        let size = size_of::<SocketTuple<F::Addr>>() as u32;
+        let tuple: *mut bpf_sock_tuple = (&raw mut tuple).cast();
+        // SAFETY: the tuple has the layout that its size tells; a socket that is found is released at once.
+        unsafe {
+            let socket = match sent.proto {
+                tcp::PROTO => bpf_skc_lookup_tcp(self.context().cast(), tuple, size, CURRENT_NETNS, 0),
+                udp::PROTO => bpf_sk_lookup_udp(self.context().cast(), tuple, size, CURRENT_NETNS, 0),
+                _ => return false,
+            };
+            if socket.is_null() {
+                return false;
+            }
+            bpf_sk_release(socket.cast());
+            true
+        }
+    }
+
+    #[inline(always)]
+    fn exhausted(&self, remote: &Tuple<F::Addr>) -> bool {
+        // SAFETY: a copied word.
+        let found = unsafe { F::exhausted().get(remote) }.copied();
+        found == Some(self.now())
+    }
+
+    #[inline(always)]
+    fn set_exhausted(&self, remote: &Tuple<F::Addr>, exhausted: bool) {
+        let now = self.now();
+        let Some(last) = CLOCK.get_ptr_mut(LAST_EXHAUSTED) else { return };
+        if exhausted {
+            // SAFETY: an aligned store into an array element.
+            unsafe { ptr::write_volatile(last, u64::from(now)) };
+            // A full LRU makes room; whatever else fails costs one more sweep, nothing else.
+            let _swept_again_next_time = F::exhausted().insert(remote, now, 0);
+        // SAFETY: an aligned load from an array element.
+        } else if unsafe { ptr::read_volatile(last) } == u64::from(now) {
+            // Not there: it was not exhausted.
+            let _was_there = F::exhausted().remove(remote);
+        }
+    }
+
+    #[inline(always)]
+    fn advance_hand(&self, n: u32) -> u32 {
+        match CLOCK.get_ptr_mut(HAND) {
+            Some(hand) => fetch_add(hand, u64::from(n)) as u32,
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn slot(&self, number: u32) -> Option<RingEntry<F::Addr>> {
+        let slots = CONFIG.get(0)?.ring_slots;
+        F::ring().get_ptr_mut(number & slots.wrapping_sub(1)).map(RingEntry)
+    }
+
+    #[inline(always)]
+    fn repeat<S: Step>(&self, n: u32, step: &mut S) {
+        // SAFETY: the callback gets exactly the pointer that is passed here, and only during the call (Linux 5.17).
+        unsafe { bpf_loop(n, step_callback::<S> as *mut c_void, ptr::from_mut(step).cast(), 0) };
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        self.interface()
+    }
+}
+
+/// `BPF_F_CURRENT_NETNS`.
+pub const CURRENT_NETNS: u64 = u64::MAX;
+
+/// `struct bpf_sock_tuple` of one family: as the packets that the socket receives have it.
+#[repr(C)]
+pub struct SocketTuple<A> {
+    /// Their source.
+    pub remote: A,
+    /// Their destination.
+    pub local: A,
+    /// Their source port.
+    pub remote_port: Be16,
+    /// Their destination port.
+    pub local_port: Be16,
+}
+
+extern "C" fn step_callback<S: Step>(i: u32, step: *mut c_void) -> i64 {
+    // SAFETY: `repeat` passed a pointer to an S.
+    let goes_on = unsafe { &mut *step.cast::<S>() }.step(i);
+    i64::from(!goes_on)
+}
+
+/// The most specific published port of exactly this address, protocol and port.
+#[inline(always)]
+pub fn published<F: Maps>(key: &PublishedKey<F::Addr>) -> Option<Published<F::Addr>> {
+    let key = lpm_trie::Key::new(PublishedKey::<F::Addr>::PREFIX + 16, *key);
+    F::published().get(key).copied()
+}
+
+/// Whether a port is published or reserved.
+#[inline(always)]
+pub fn reserved(proto: u8, port: u16) -> bool {
+    match reserved_slot(proto) {
+        Some(slot) => has_bit(RESERVED.get(slot * netdp_common::flow::RESERVED_WORDS + (u32::from(port) >> 6)), port),
+        None => false,
+    }
+}
+
+#[inline(always)]
+fn has_bit(word: Option<&u64>, bit: u16) -> bool {
+    match word {
+        Some(word) => word >> (bit & 63) & 1 != 0,
+        None => false,
+    }
+}
+
+/// Adds to a per-CPU counter.
+#[inline(always)]
+pub fn add(index: u32, n: u64) {
+    if let Some(counter) = COUNTS.get_ptr_mut(index) {
+        // SAFETY: this CPU's own element.
+        unsafe { *counter = (*counter).wrapping_add(n) };
+    }
+}
+
+/// `struct bpf_fib_lookup`: 64 bytes since Linux 4.18; newer members lie in its unions.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct FibLookup {
+    family: u8,
+    l4_protocol: u8,
+    sport: Be16,
+    dport: Be16,
+    tot_len: u16,
+    ifindex: u32,
+    tos: u32,
+    src: [u32; 4],
+    dst: [u32; 4],
+    table: u32,
+    macs: [u32; 3],
+}
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// Results of `bpf_fib_lookup`: found, without neighbour, and "not forwarded": local, or no route at all.
+mod fib {
+    pub(super) const SUCCESS: i64 = 0;
+    pub(super) const NOT_FORWARDED: i64 = 4;
+    pub(super) const NO_NEIGHBOUR: i64 = 7;
+    pub(super) const NO_SOURCE: i64 = 9;
+}
+
+#[inline(always)]
+fn route<F: Maps>(skb: &Skb<F>, tuple: &Tuple<F::Addr>, iif: u32) -> Route<F::Addr> {
+    let v4 = F::Addr::BITS == 32;
+    let mut lookup = FibLookup::zeroed();
+    lookup.family = if v4 { AF_INET } else { AF_INET6 };
+    lookup.l4_protocol = tuple.proto;
+    lookup.sport = tuple.sport;
+    lookup.dport = tuple.dport;
+    lookup.ifindex = iif;
+    copy_words(&mut lookup.src, tuple.src.words());
+    copy_words(&mut lookup.dst, tuple.dst.words());
+    // SAFETY: FibLookup has the layout and size of struct bpf_fib_lookup.
+    let result = unsafe {
+        bpf_fib_lookup(
+            skb.context().cast(),
+            (&raw mut lookup).cast(),
+            size_of::<FibLookup>() as i32,
+            BPF_FIB_LOOKUP_SKIP_NEIGH | BPF_FIB_LOOKUP_SRC,
+        )
+    };
+    match result {
+        fib::SUCCESS | fib::NO_NEIGHBOUR | fib::NO_SOURCE => Route::Out {
+            oif: lookup.ifindex,
+            via: lookup.dst,
+            via_v6: lookup.family == AF_INET6 && v4,
+            src: if result == fib::NO_SOURCE { F::Addr::UNSPECIFIED } else { address(&lookup.src) },
+        },
+        fib::NOT_FORWARDED => Route::Local,
+        _ => Route::None,
+    }
+}
+
+#[inline(always)]
+fn copy_words(to: &mut [u32; 4], from: &[u32]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
+    }
+}
+
+#[inline(always)]
+fn address<A: Address>(words: &[u32; 4]) -> A {
+    // SAFETY: an address is 4 or 16 bytes of plain data, and there are 16.
+    unsafe { ptr::read(words.as_ptr().cast()) }
+}

@@ -1,0 +1,139 @@
+//! Every map, and which family's tables are where. No logic.
+//!
+//! Sizes are the loader's: what stands here are the smallest useful ones.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use netdp_common::family::{Family, Ipv4Addr, V4};
+use netdp_common::flow::{
+    Config, Endpoint, Flow, Network, Published, PublishedKey, RESERVED_PROTOCOLS, RESERVED_WORDS, Slot, Tuple, Uplink,
+};
+use netdp_common::tables::Work;
+use netdp_common::verdict::COUNTERS;
+
+/// What user space tells the programs.
+#[map]
+pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+
+/// Counters by [`netdp_common::verdict::Event`] and [`netdp_common::verdict::DropReason`].
+#[map]
+pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
+
+/// A bit for every port that mappings never take: published, reserved.
+#[map]
+pub static RESERVED: Array<u64> = Array::with_max_entries(RESERVED_PROTOCOLS * RESERVED_WORDS, 0);
+
+/// A bit for every prefix digest that an endpoint's address may have.
+#[map]
+pub static PREFIXES: Array<u64> = Array::with_max_entries(RESERVED_WORDS, 0);
+
+/// Word 0: the clock hand. Word 1: the last tick in which a remote was found exhausted.
+#[map]
+pub static CLOCK: Array<u64> = Array::with_max_entries(2, 0);
+
+/// Flows: two entries each.
+#[map]
+pub static FLOWS_V4: HashMap<Tuple<Ipv4Addr>, Flow<Ipv4Addr>> = HashMap::with_max_entries(1024, 0);
+
+/// The reclaim ring.
+#[map]
+pub static RING_V4: Array<Slot<Ipv4Addr>> = Array::with_max_entries(1024, 0);
+
+/// Endpoints by address.
+#[map]
+pub static ENDPOINTS_V4: HashMap<Ipv4Addr, Endpoint<Ipv4Addr>> = HashMap::with_max_entries(16_384, 0);
+
+/// Endpoints by the ifindex of their host veth.
+#[map]
+pub static SENDERS_V4: HashMap<u32, Endpoint<Ipv4Addr>> = HashMap::with_max_entries(16_384, 0);
+
+/// Networks by the ifindex of their bridge.
+#[map]
+pub static NETWORKS_V4: HashMap<u32, Network<Ipv4Addr>> = HashMap::with_max_entries(1024, 0);
+
+/// Published ports.
+#[map]
+pub static PUBLISHED_V4: LpmTrie<PublishedKey<Ipv4Addr>, Published<Ipv4Addr>> = LpmTrie::with_max_entries(262_144, 0);
+
+/// Interfaces with our hooks by ifindex.
+#[map]
+pub static UPLINKS_V4: HashMap<u32, Uplink<Ipv4Addr>> = HashMap::with_max_entries(1024, 0);
+
+/// The host's own addresses, for the socket hooks, which can't ask the routing table.
+#[map]
+pub static LOCALS_V4: HashMap<Ipv4Addr, u32> = HashMap::with_max_entries(4096, 0);
+
+/// Remotes towards which every port was found taken, and in which tick.
+#[map]
+pub static EXHAUSTED_V4: LruHashMap<Tuple<Ipv4Addr>, u32> = LruHashMap::with_max_entries(1024, 0);
+
+/// Scratch space.
+#[map]
+pub static WORK_V4: PerCpuArray<Work<Ipv4Addr>> = PerCpuArray::with_max_entries(1, 0);
+
+/// A family's maps. A static can't be generic: this is all that has to be written once more for another family.
+pub trait Maps: Family {
+    /// Flows.
+    fn flows() -> &'static HashMap<Tuple<Self::Addr>, Flow<Self::Addr>>;
+    /// The reclaim ring.
+    fn ring() -> &'static Array<Slot<Self::Addr>>;
+    /// Endpoints by address.
+    fn endpoints() -> &'static HashMap<Self::Addr, Endpoint<Self::Addr>>;
+    /// Endpoints by ifindex.
+    fn senders() -> &'static HashMap<u32, Endpoint<Self::Addr>>;
+    /// Networks.
+    fn networks() -> &'static HashMap<u32, Network<Self::Addr>>;
+    /// Published ports.
+    fn published() -> &'static LpmTrie<PublishedKey<Self::Addr>, Published<Self::Addr>>;
+    /// Uplinks.
+    fn uplinks() -> &'static HashMap<u32, Uplink<Self::Addr>>;
+    /// The host's own addresses.
+    fn locals() -> &'static HashMap<Self::Addr, u32>;
+    /// Exhausted remotes.
+    fn exhausted() -> &'static LruHashMap<Tuple<Self::Addr>, u32>;
+    /// Scratch space.
+    fn work() -> &'static PerCpuArray<Work<Self::Addr>>;
+}
+
+impl Maps for V4 {
+    #[inline(always)]
+    fn flows() -> &'static HashMap<Tuple<Ipv4Addr>, Flow<Ipv4Addr>> {
+        &FLOWS_V4
+    }
+    #[inline(always)]
+    fn ring() -> &'static Array<Slot<Ipv4Addr>> {
+        &RING_V4
+    }
+    #[inline(always)]
+    fn endpoints() -> &'static HashMap<Ipv4Addr, Endpoint<Ipv4Addr>> {
+        &ENDPOINTS_V4
+    }
+    #[inline(always)]
+    fn senders() -> &'static HashMap<u32, Endpoint<Ipv4Addr>> {
+        &SENDERS_V4
+    }
+    #[inline(always)]
+    fn networks() -> &'static HashMap<u32, Network<Ipv4Addr>> {
+        &NETWORKS_V4
+    }
+    #[inline(always)]
+    fn published() -> &'static LpmTrie<PublishedKey<Ipv4Addr>, Published<Ipv4Addr>> {
+        &PUBLISHED_V4
+    }
+    #[inline(always)]
+    fn uplinks() -> &'static HashMap<u32, Uplink<Ipv4Addr>> {
+        &UPLINKS_V4
+    }
+    #[inline(always)]
+    fn locals() -> &'static HashMap<Ipv4Addr, u32> {
+        &LOCALS_V4
+    }
+    #[inline(always)]
+    fn exhausted() -> &'static LruHashMap<Tuple<Ipv4Addr>, u32> {
+        &EXHAUSTED_V4
+    }
+    #[inline(always)]
+    fn work() -> &'static PerCpuArray<Work<Ipv4Addr>> {
+        &WORK_V4
+    }
+}

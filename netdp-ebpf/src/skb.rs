@@ -1,0 +1,142 @@
+//! A packet in a TC program: the only code that touches its bytes.
+
+use core::marker::PhantomData;
+use core::ptr;
+
+use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::helpers::{
+    bpf_l4_csum_replace, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes,
+};
+use bytemuck::Pod;
+use netdp_common::header::ethernet;
+use netdp_common::packet::{L4Fix, Packet};
+
+/// `skb->pkt_type` of a frame for this host.
+const PACKET_HOST: u32 = 0;
+
+/// A socket buffer that starts at its Ethernet header, seen as a packet of family `F`.
+#[derive(Clone, Copy)]
+pub struct Skb<F> {
+    skb: *mut __sk_buff,
+    family: PhantomData<F>,
+}
+
+/// Reads a context field; volatile, because the verifier wants each access as it is declared.
+macro_rules! field {
+    ($skb:expr, $name:ident) => {{
+        // SAFETY: the context is valid for the program's run, and the field is readable in TC programs.
+        unsafe { ptr::read_volatile(&raw const (*$skb).$name) }
+    }};
+}
+
+impl<F> Skb<F> {
+    /// Of a TC program's context.
+    #[inline(always)]
+    pub const fn new(skb: *mut __sk_buff) -> Self {
+        Self { skb, family: PhantomData }
+    }
+
+    /// The context.
+    #[inline(always)]
+    pub const fn context(&self) -> *mut __sk_buff {
+        self.skb
+    }
+
+    /// The same packet seen as another family's.
+    #[inline(always)]
+    pub const fn of_family<G>(&self) -> Skb<G> {
+        Skb::new(self.skb)
+    }
+
+    /// The interface whose hook runs.
+    #[inline(always)]
+    pub fn interface(&self) -> u32 {
+        field!(self.skb, ifindex)
+    }
+
+    /// Makes the frame one that was received for the host that gets it, without marks of this one.
+    #[inline(always)]
+    pub fn hand_over(&mut self) {
+        if field!(self.skb, pkt_type) != PACKET_HOST {
+            // SAFETY: a helper call on the program's own context.
+            unsafe { bpf_skb_change_type(self.skb, PACKET_HOST) };
+        }
+        if field!(self.skb, mark) != 0 {
+            // SAFETY: the mark is writable in TC programs.
+            unsafe { ptr::write_volatile(&raw mut (*self.skb).mark, 0) };
+        }
+    }
+}
+
+impl<F> Packet for Skb<F> {
+    #[inline(always)]
+    fn l3(&self) -> usize {
+        ethernet::LEN
+    }
+
+    #[inline(always)]
+    fn ethertype(&self) -> u16 {
+        // A frame with a VLAN tag belongs to the VLAN's interface.
+        if field!(self.skb, vlan_present) != 0 { 0 } else { u16::from_be(field!(self.skb, protocol) as u16) }
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        field!(self.skb, len) as usize
+    }
+
+    #[inline(always)]
+    fn addressed_to_us(&self) -> bool {
+        field!(self.skb, pkt_type) == PACKET_HOST
+    }
+
+    #[inline(always)]
+    fn load<T: Pod>(&self, at: usize) -> Option<T> {
+        let data = field!(self.skb, data) as usize;
+        let end = field!(self.skb, data_end) as usize;
+        let from = data + at;
+        if from + size_of::<T>() <= end {
+            // SAFETY: inside the packet, as just compared (the verifier checks it). Packet data may be unaligned
+            // for T; the verifier admits that only on machines that load unaligned words.
+            return Some(unsafe { ptr::read(from as *const T) });
+        }
+        // In a page fragment, or not there.
+        let mut value = T::zeroed();
+        // SAFETY: writes size_of::<T>() bytes into `value`, which has no invalid bit patterns.
+        let result = unsafe {
+            bpf_skb_load_bytes(self.skb.cast(), at as u32, (&raw mut value).cast(), size_of::<T>() as u32)
+        };
+        (result == 0).then_some(value)
+    }
+
+    #[inline(always)]
+    fn store<T: Pod>(&mut self, at: usize, value: &T) -> Option<()> {
+        // SAFETY: reads size_of::<T>() initialised bytes; the helper checks the offset.
+        let result = unsafe {
+            bpf_skb_store_bytes(self.skb, at as u32, ptr::from_ref(value).cast(), size_of::<T>() as u32, 0)
+        };
+        (result == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn fix_l4_checksum(&mut self, at: usize, fix: &L4Fix) -> Option<()> {
+        let zero = if fix.zero_is_none { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        if fix.addresses != 0 {
+            let flags = zero | if fix.pseudo_header { u64::from(BPF_F_PSEUDO_HDR) } else { 0 };
+            // SAFETY: a helper call on the program's own context; the helper checks the offset.
+            // Size 0 in the flags: `to` is a checksum difference.
+            if unsafe { bpf_l4_csum_replace(self.skb, at as u32, 0, u64::from(fix.addresses), flags) } != 0 {
+                return None;
+            }
+        }
+        if fix.old_ports != fix.new_ports {
+            const WORD: u64 = 4;
+            let (old, new) = (u64::from(fix.old_ports), u64::from(fix.new_ports));
+            // SAFETY: as above.
+            if unsafe { bpf_l4_csum_replace(self.skb, at as u32, old, new, zero | WORD) } != 0 {
+                return None;
+            }
+        }
+        Some(())
+    }
+}

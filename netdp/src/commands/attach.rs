@@ -1,0 +1,274 @@
+//! `netdp attach`: gives a network namespace an interface on a network.
+
+use std::net::IpAddr;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+
+use super::{detach, network, publish};
+use crate::cli::{self, Attachment, Global};
+use crate::entry::Caller;
+use crate::error::Error;
+use crate::instance::Instance;
+use crate::net::{Mac, Net, NetNs};
+use crate::output;
+use crate::plan::ipam::Pool;
+use crate::plan::ports::{Plan, Published};
+use crate::plan::{mac, names};
+use crate::refusal::Refusal;
+use crate::state::{Endpoint, Network};
+use crate::target::Target;
+use crate::undo::Step;
+
+mod connect;
+
+use connect::connect;
+
+/// Attaches one namespace.
+pub async fn run(global: &Global, args: cli::Attach, caller: Caller) -> Result<(), Error> {
+    check(&args.attachment)?;
+    let name = args.attachment.name.clone().unwrap_or_else(|| args.target.default_name());
+    names::check("endpoint", &name)?;
+    let mut instance = Instance::change(global).await?;
+    let attached = async {
+        let place = find(&args, caller)?;
+        attach(&mut instance, &name, args.target, place, &args.attachment).await
+    };
+    let attached = attached.await;
+    let endpoint = instance.finish(attached).await?;
+    print(global, &name, &endpoint)
+}
+
+/// What can be refused without looking at anything.
+pub fn check(attachment: &Attachment) -> Result<(), Error> {
+    let not_yet = |what: String, remedy| Err(Refusal::NotInThisVersion { what, remedy }.into());
+    if attachment.max_flows.is_some() {
+        return not_yet("--max-flows".into(), "leave it out");
+    }
+    if !attachment.allow_address.is_empty() {
+        return not_yet("--allow-address".into(), "leave it out");
+    }
+    let mode = attachment.network.as_str();
+    if matches!(mode, "none" | "host") || mode.starts_with("container:") {
+        return not_yet(format!("--network {mode}"), "give the name of a network");
+    }
+    names::check_ifname(&attachment.ifname)?;
+    if attachment.mac.as_ref().is_some_and(|mac| mac.is_empty()) {
+        return Err(mac::Error::Syntax(String::new()).into());
+    }
+    Ok(())
+}
+
+/// A namespace to attach.
+pub enum Place {
+    /// It is there.
+    There(NetNs),
+    /// It is to be created under this name.
+    New(String),
+}
+
+/// Finds the namespace that TARGET means.
+fn find(args: &cli::Attach, caller: Caller) -> Result<Place, Error> {
+    let target = &args.target;
+    let named = match target {
+        Target::Named(name) => Some(name),
+        _ if args.create => return Err(Refusal::CreateNeedsName(target.to_string()).into()),
+        _ => None,
+    };
+    if let Some(name) = named.filter(|_| !target.file().exists()) {
+        names::check("namespace", name)?;
+        let missing = Refusal::NoNamespace { name: name.clone() };
+        return if args.create { Ok(Place::New(name.clone())) } else { Err(missing.into()) };
+    }
+    let opened = match (target, caller.target) {
+        (Target::Path(_), Some(file)) => {
+            NetNs::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))
+        }
+        (Target::Pid(pid), _) => NetNs::of_pid(*pid),
+        _ => NetNs::open(&target.file()),
+    };
+    let bad = |why: crate::net::Error| match why {
+        crate::net::Error::NotANamespace(_) => "it is not a network namespace".to_owned(),
+        why => why.to_string(),
+    };
+    Ok(Place::There(opened.map_err(|why| Refusal::BadTarget { target: target.to_string(), why: bad(why) })?))
+}
+
+/// What is going to be made, checked against everything that is there.
+pub struct Planned {
+    network: Network,
+    /// The network is the default one, and not there yet.
+    new_network: bool,
+    /// An endpoint of that name is there whose namespace is gone.
+    replaces: bool,
+    addresses: Vec<ipnet::IpNet>,
+    mac: Mac,
+    ports: Plan,
+}
+
+/// Validates everything, then attaches.
+pub async fn attach(
+    instance: &mut Instance,
+    name: &str,
+    target: Target,
+    place: Place,
+    attachment: &Attachment,
+) -> Result<Endpoint, Error> {
+    let planned = plan(instance, name, &target, &place, attachment).await?;
+    if planned.replaces {
+        for failure in detach::remove(instance, name).await? {
+            tracing::warn!(failure, "removing what is left of the endpoint that is replaced");
+        }
+    }
+    let network = if planned.new_network {
+        network::make(instance, &attachment.network, planned.network.clone()).await?
+    } else {
+        planned.network.clone()
+    };
+    let (ns, created) = match place {
+        Place::There(ns) => (ns, false),
+        Place::New(name) => {
+            instance.will(Step::DeleteNamespace(name.clone()))?;
+            (NetNs::create_named(&name)?, true)
+        }
+    };
+    let endpoint = Endpoint {
+        target,
+        netns: ns.id(),
+        created,
+        network: attachment.network.clone(),
+        ifname: attachment.ifname.clone(),
+        ifindex: 0,
+        host_ifname: free_ifname(instance).await?,
+        host_ifindex: 0,
+        mac: planned.mac,
+        addresses: planned.addresses,
+        published: Vec::new(),
+    };
+    let endpoint = connect(instance, &ns, &network, endpoint).await?;
+    instance.state.endpoints.insert(name.into(), endpoint);
+    publish::carry_out(instance, name, &planned.ports)?;
+    Ok(instance.endpoint(name)?.clone())
+}
+
+async fn plan(
+    instance: &Instance,
+    name: &str,
+    target: &Target,
+    place: &Place,
+    attachment: &Attachment,
+) -> Result<Planned, Error> {
+    let wanted = &attachment.network;
+    let new_network = wanted == names::DEFAULT_NETWORK && !instance.state.networks.contains_key(wanted);
+    let network =
+        if new_network { network::plan_default(instance).await? } else { instance.network(wanted)?.clone() };
+    let replaces = check_name(instance, name).await?;
+    if let Place::There(ns) = place {
+        check_namespace(instance, name, target, ns, attachment).await?;
+    }
+    if !new_network {
+        check_bridge(instance, name, wanted, &network).await?;
+    }
+    let others = instance.state.endpoints.iter().filter(|(other, _)| *other != name);
+    let pool = Pool { network: wanted, subnets: &network.subnets, taken: taken(others.clone(), &network) };
+    let addresses = pool.choose(&attachment.ip)?;
+    let macs: Vec<(Mac, String)> = others
+        .map(|(name, endpoint)| (endpoint.mac, format!("endpoint {name}")))
+        .chain([(network.mac, format!("the bridge of network {wanted}"))])
+        .collect();
+    let mac = attachment.mac.as_ref().map(|text| mac::parse(text, &macs)).transpose()?;
+    let mut published = instance.state.published();
+    published.retain(|(owner, _)| owner != name);
+    let ports = publish::plan(instance, &attachment.publish, &published, false).await?;
+    Ok(Planned {
+        network,
+        new_network,
+        replaces,
+        addresses,
+        mac: mac.unwrap_or_else(Mac::random_local),
+        ports,
+    })
+}
+
+/// Whether an endpoint of that name is there and gone; refuses one that lives.
+async fn check_name(instance: &Instance, name: &str) -> Result<bool, Error> {
+    let Some(endpoint) = instance.state.endpoints.get(name) else {
+        return Ok(false);
+    };
+    if !instance.is_alive(endpoint).await? {
+        return Ok(true);
+    }
+    let (netns, network) = (endpoint.target.to_string(), endpoint.network.clone());
+    Err(Refusal::EndpointExists { name: name.into(), netns, network }.into())
+}
+
+async fn check_namespace(
+    instance: &Instance,
+    name: &str,
+    target: &Target,
+    ns: &NetNs,
+    attachment: &Attachment,
+) -> Result<(), Error> {
+    let target = target.to_string();
+    if ns.id() == instance.host.id() {
+        return Err(Refusal::HostAsTarget(target).into());
+    }
+    let network = &attachment.network;
+    for (other, endpoint) in &instance.state.endpoints {
+        let same = other != name && endpoint.netns == ns.id() && endpoint.network == *network;
+        if same && instance.is_alive(endpoint).await? {
+            return Err(
+                Refusal::AttachedAlready { target, network: network.clone(), name: other.clone() }.into()
+            );
+        }
+    }
+    let taken = Net::open(ns)?.link(&attachment.ifname).await?.is_some();
+    // The veth of an endpoint that is replaced goes first.
+    let own = instance.state.endpoints.get(name);
+    if taken && !own.is_some_and(|own| own.netns == ns.id() && own.ifname == attachment.ifname) {
+        return Err(Refusal::IfnameTaken { target, ifname: attachment.ifname.clone() }.into());
+    }
+    Ok(())
+}
+
+/// A bridge that somebody deleted can only come back when nobody is on it any more.
+async fn check_bridge(instance: &Instance, name: &str, wanted: &str, network: &Network) -> Result<(), Error> {
+    if network::has_bridge(instance, network).await? {
+        return Ok(());
+    }
+    let endpoints =
+        output::joined(instance.state.endpoints_of(wanted).into_iter().filter(|other| *other != name));
+    Err(Refusal::BridgeGone { network: wanted.into(), bridge: network.bridge.clone(), endpoints }.into())
+}
+
+fn taken<'a>(
+    others: impl Iterator<Item = (&'a String, &'a Endpoint)>,
+    network: &Network,
+) -> Vec<(IpAddr, String)> {
+    let gateways = network.gateways.iter().map(|addr| (*addr, "the gateway".to_owned()));
+    let of_endpoint = |(name, endpoint): (&String, &'a Endpoint)| {
+        let name = format!("endpoint {name}");
+        endpoint.addresses.iter().map(move |net| (net.addr(), name.clone()))
+    };
+    gateways.chain(others.flat_map(of_endpoint)).collect()
+}
+
+async fn free_ifname(instance: &Instance) -> Result<String, Error> {
+    loop {
+        let name = names::host_ifname(crate::random::number());
+        if instance.net.link(&name).await?.is_none() {
+            return Ok(name);
+        }
+    }
+}
+
+fn print(global: &Global, name: &str, endpoint: &Endpoint) -> Result<(), Error> {
+    let Endpoint { addresses, network, ifname, host_ifname, published, .. } = endpoint;
+    if global.json {
+        return output::json(&serde_json::json!({
+            "name": name, "network": network, "ifname": ifname, "host_ifname": host_ifname,
+            "addresses": addresses, "mac": endpoint.mac, "published": published,
+        }));
+    }
+    output::line(format!("{name}: {} on {network} ({ifname} <-> {host_ifname})", output::joined(addresses)))?;
+    published.iter().try_for_each(|published: &Published| output::line(published))
+}

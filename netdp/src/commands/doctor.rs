@@ -1,0 +1,150 @@
+//! `netdp doctor`: what this kernel and host offer, and what is wrong.
+
+use serde::Serialize;
+
+use super::network;
+use crate::cli::Global;
+use crate::datapath::ebpf;
+use crate::entry;
+use crate::error::{Error, shortened};
+use crate::instance::Instance;
+use crate::net::{Net, NetNs};
+use crate::output;
+use crate::progress::Progress;
+use crate::refusal::Refusal;
+
+mod host;
+
+/// What was looked at, in JSON.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    /// What.
+    pub name: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What was found, and what to do about it.
+    pub detail: String,
+}
+
+impl Check {
+    fn new(name: impl Into<String>, ok: bool, detail: impl Into<String>) -> Self {
+        Self { name: name.into(), ok, detail: detail.into() }
+    }
+}
+
+/// The whole report, in JSON.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// The datapath that the instance uses, or that `auto` would take; none: none works here.
+    datapath: Option<&'static str>,
+    /// Why.
+    reason: String,
+    checks: Vec<Check>,
+}
+
+/// Looks at everything and says what it sees. Changes nothing.
+pub async fn run(global: &Global) -> Result<(), Error> {
+    let report = {
+        let _progress = Progress::begin("looking at the kernel and the host");
+        report(global).await?
+    };
+    if global.json {
+        return output::json(&report);
+    }
+    output::line(format!("datapath: {} ({})", report.datapath.unwrap_or("none"), report.reason))?;
+    let row = |check: Check| {
+        let mark = if check.ok { "ok" } else { "WRONG" };
+        [mark.to_owned(), check.name, check.detail]
+    };
+    output::table(["", "WHAT", "FOUND"], report.checks.into_iter().map(row).collect())
+}
+
+async fn report(global: &Global) -> Result<Report, Error> {
+    let mut checks = vec![host::kernel(), host::btf()];
+    let missing = entry::missing_capabilities();
+    if !missing.is_empty() {
+        checks.push(Check::new("privilege", false, format!("{missing} missing: run netdp with sudo")));
+        let reason = "without privilege nothing more can be found out".into();
+        return Ok(Report { datapath: None, reason, checks });
+    }
+    checks.push(Check::new("privilege", true, "root"));
+    let probes = ebpf::probe();
+    let loads = probes.iter().find(|probe| probe.name == "programs").is_some_and(|probe| probe.ok);
+    checks.extend(probes.into_iter().map(|probe| Check::new(probe.name, probe.ok, shortened(&probe.detail))));
+    let instance = match Instance::read(global) {
+        Ok(instance) => instance,
+        // Of another host, of another version: that is a finding.
+        Err(error)
+            if matches!(
+                error,
+                Error::Refused(Refusal::OtherHost { .. } | Refusal::HostGone { .. }) | Error::State(_)
+            ) =>
+        {
+            checks.push(Check::new("instance", false, error.to_string()));
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    checks.push(host::bypassed());
+    checks.push(foreign_programs().await?);
+    if let Some(mut instance) = instance {
+        instance_checks(&mut instance, &mut checks).await?;
+    }
+    let datapath = loads.then_some("ebpf");
+    let reason = if loads {
+        "the eBPF programs load"
+    } else {
+        "the eBPF programs don't load, and there is no other datapath in this version"
+    };
+    Ok(Report { datapath, reason: reason.into(), checks })
+}
+
+/// TC programs of others on the host's interfaces: netdp's go first, and hand on what is not theirs.
+async fn foreign_programs() -> Result<Check, Error> {
+    let links = Net::open(&NetNs::current()?)?.links().await?;
+    let foreign: Vec<String> = links.iter().flat_map(|link| host::foreign_programs(&link.name)).collect();
+    let detail = if foreign.is_empty() { "none".to_owned() } else { foreign.join(", ") };
+    Ok(Check::new("foreign tc", true, detail))
+}
+
+/// Whether what the state says is there.
+async fn instance_checks(instance: &mut Instance, checks: &mut Vec<Check>) -> Result<(), Error> {
+    checks.push(match instance.datapath_if_there() {
+        Ok(Some(_)) => Check::new("pins", true, "the instance's programs and maps are there"),
+        Ok(None) => {
+            Check::new("pins", false, "the instance's programs and maps are gone: netdp gc puts them back")
+        }
+        Err(error) => Check::new("pins", false, error.to_string()),
+    });
+    for (name, network) in &instance.state.networks {
+        let there = network::has_bridge(instance, network).await?;
+        let forwarding = host::forwarding(&network.bridge);
+        let detail = match (there, forwarding) {
+            (false, _) => {
+                format!("its bridge {} is gone: detach its endpoints and attach them again", network.bridge)
+            }
+            (true, false) => format!(
+                "forwarding is off on {}: turn it on with sysctl net.ipv4.conf.{}.forwarding=1",
+                network.bridge, network.bridge
+            ),
+            (true, true) => {
+                format!("bridge {}, {} endpoints", network.bridge, instance.state.endpoints_of(name).len())
+            }
+        };
+        checks.push(Check::new(format!("network {name}"), there && forwarding, detail));
+    }
+    let mut gone = Vec::new();
+    for (name, endpoint) in &instance.state.endpoints {
+        if !instance.is_alive(endpoint).await? {
+            gone.push(name.as_str());
+        }
+    }
+    let (all, lost) = (instance.state.endpoints.len(), output::joined(&gone));
+    checks.push(match gone.is_empty() {
+        true => Check::new("endpoints", true, format!("{all}, all with namespace and veth")),
+        false => {
+            Check::new("endpoints", false, format!("namespace or veth gone: {lost}: netdp gc removes them"))
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! What `doctor` sees of the kernel and of the host's firewall.
+
+use std::fs;
+use std::path::Path;
+
+use aya::programs::{SchedClassifier, TcAttachType};
+
+use super::Check;
+use crate::net::sysctl;
+
+/// TCX, without which the programs can't be attached in this version.
+const OLDEST: (u32, u32) = (6, 6);
+/// The names of netdp's classifiers.
+const OURS: [&str; 3] = ["from_container", "from_world", "to_world"];
+/// The kernel's own type information.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// The kernel's version.
+pub(super) fn kernel() -> Check {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = release.trim();
+    let ok = version(release).is_some_and(|version| version >= OLDEST);
+    let detail =
+        if ok { release.to_owned() } else { format!("{release}: the eBPF datapath needs Linux 6.6 (TCX)") };
+    Check::new("kernel", ok, detail)
+}
+
+/// Type information of the kernel.
+pub(super) fn btf() -> Check {
+    let ok = Path::new(BTF).exists();
+    Check::new(
+        "btf",
+        ok,
+        if ok {
+            BTF.to_owned()
+        } else {
+            format!("{BTF} is missing: build the kernel with CONFIG_DEBUG_INFO_BTF")
+        },
+    )
+}
+
+/// What the fast path goes around. Not wrong, but to be known.
+pub(super) fn bypassed() -> Check {
+    let tables = fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
+    let filter = tables.lines().any(|table| table == "filter");
+    let bridged = sysctl::get(&["net", "bridge", "bridge-nf-call-iptables"]).is_ok_and(|value| value == "1");
+    let mut detail = "the fast path goes around the FORWARD and DOCKER-USER chains, nft forward, raw and netdev rules, and qdiscs of host veths".to_owned();
+    if filter {
+        detail.push_str("; this host has a filter table: its FORWARD rules don't see translated packets");
+    }
+    if bridged {
+        detail.push_str("; bridge-nf-call-iptables is 1: what the bridge itself forwards passes FORWARD");
+    }
+    Check::new("firewall", true, detail)
+}
+
+/// TC programs on an interface that are not netdp's, with where they are. Those behind clsact filters are not seen.
+pub(super) fn foreign_programs(ifname: &str) -> Vec<String> {
+    let mut foreign = Vec::new();
+    for (direction, name) in [(TcAttachType::Ingress, "ingress"), (TcAttachType::Egress, "egress")] {
+        // Kernels without TCX have none to show.
+        let Ok((_, programs)) = SchedClassifier::query_tcx(ifname, direction) else { continue };
+        let names =
+            programs.iter().map(|program| program.name_as_str().unwrap_or("without a name").to_owned());
+        let others = names.filter(|name| !OURS.contains(&name.as_str()));
+        foreign.extend(others.map(|program| format!("{program} at {ifname} {name}")));
+    }
+    foreign
+}
+
+/// Whether an interface forwards IPv4, as netdp set it.
+pub(super) fn forwarding(ifname: &str) -> bool {
+    sysctl::get(&["net", "ipv4", "conf", ifname, "forwarding"]).is_ok_and(|value| value == "1")
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(version("6.18.44-fc-v595"), Some((6, 18)));
+        assert_eq!(version("6.6.0"), Some((6, 6)));
+        assert_eq!(version("next"), None);
+    }
+}

@@ -1,0 +1,54 @@
+//! `netdp gc`: removes what belongs to endpoints that are gone.
+
+use serde::Serialize;
+
+use super::detach;
+use crate::cli::Global;
+use crate::error::Error;
+use crate::instance::Instance;
+use crate::output;
+
+/// What was removed, in JSON.
+#[derive(Default, Serialize)]
+struct Removed {
+    removed: Vec<String>,
+    #[serde(skip)]
+    failures: Vec<String>,
+}
+
+/// Removes endpoints whose namespace or veth is gone.
+pub async fn run(global: &Global) -> Result<(), Error> {
+    let removed = match Instance::existing(global).await? {
+        Some(mut instance) => {
+            let removed = sweep(&mut instance).await;
+            instance.finish(removed).await?
+        }
+        None => Removed::default(),
+    };
+    if global.json {
+        output::json(&removed)?;
+    } else {
+        removed.removed.iter().try_for_each(|name| output::line(format!("{name}: removed")))?;
+    }
+    if removed.failures.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Incomplete { doing: "removing endpoints that are gone".into(), failures: removed.failures })
+}
+
+async fn sweep(instance: &mut Instance) -> Result<Removed, Error> {
+    let mut gone = Vec::new();
+    for (name, endpoint) in &instance.state.endpoints {
+        if !instance.is_alive(endpoint).await? {
+            gone.push(name.clone());
+        }
+    }
+    let mut removed = Removed::default();
+    for name in gone {
+        removed.failures.extend(detach::remove(instance, &name).await?);
+        removed.removed.push(name);
+    }
+    // Opening it restores what somebody removed by hand.
+    instance.datapath()?;
+    Ok(removed)
+}

@@ -1,0 +1,32 @@
+//! `netdp inspect`: one endpoint.
+
+use super::endpoint;
+use crate::cli::Global;
+use crate::error::Error;
+use crate::output;
+use crate::refusal::Refusal;
+
+/// Shows it.
+pub async fn run(global: &Global, name: &str) -> Result<(), Error> {
+    let listed = endpoint::all(global).await?;
+    let known = || listed.iter().map(|endpoint| endpoint.name.clone()).collect();
+    let found = listed.iter().find(|endpoint| endpoint.name == name);
+    let endpoint = found.ok_or_else(|| Refusal::NoEndpoint { name: name.into(), known: known() })?;
+    if global.json {
+        return output::json(endpoint);
+    }
+    let lines = [
+        ("name", endpoint.name.clone()),
+        ("namespace", endpoint.netns.to_string()),
+        ("state", endpoint.state.to_owned()),
+        ("network", endpoint.network.clone()),
+        ("addresses", output::joined(&endpoint.addresses)),
+        ("gateway", output::joined(&endpoint.gateway)),
+        ("mac", endpoint.mac.to_string()),
+        ("interface", format!("{} (ifindex {})", endpoint.ifname, endpoint.ifindex)),
+        ("host veth", format!("{} (ifindex {})", endpoint.host_ifname, endpoint.host_ifindex)),
+        ("published", output::joined(&endpoint.published)),
+        ("flows", endpoint.flows.map_or_else(|| "-".into(), |flows| flows.to_string())),
+    ];
+    lines.iter().try_for_each(|(key, value)| output::line(format!("{key:<10} {value}")))
+}

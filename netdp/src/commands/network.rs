@@ -1,0 +1,263 @@
+//! `netdp network`: bridges with their subnets.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::cli::{self, Global, NetworkCreate};
+use crate::error::Error;
+use crate::instance::Instance;
+use crate::net::{BridgeSpec, Mac, sysctl};
+use crate::output;
+use crate::plan::subnet::Used;
+use crate::plan::{ipam, names, subnet};
+use crate::refusal::Refusal;
+use crate::state::Network;
+use crate::undo::Step;
+
+/// MTU where the host has no default route to take one from: Ethernet's.
+const DEFAULT_MTU: u32 = 1500;
+/// The least that IPv4 works with (RFC 791).
+const LEAST_MTU: u32 = 68;
+/// The most that the kernel gives a bridge.
+const MOST_MTU: u32 = 65_535;
+/// Ports for mappings: all that are not for privileged services.
+const SNAT_PORTS: (u16, u16) = (1024, 65_535);
+
+/// `network create|ls|inspect|rm`.
+pub async fn run(global: &Global, command: cli::Network) -> Result<(), Error> {
+    match command {
+        cli::Network::Create(args) => create(global, &args).await,
+        cli::Network::Ls => ls(global),
+        cli::Network::Inspect { name } => inspect(global, &name),
+        cli::Network::Rm { name } => rm(global, &name).await,
+    }
+}
+
+/// A network in JSON.
+#[derive(Serialize)]
+struct Listed<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    network: &'a Network,
+    endpoints: Vec<&'a str>,
+}
+
+impl<'a> Listed<'a> {
+    fn all(instance: &'a Instance) -> Vec<Self> {
+        let listed = |(name, network): (&'a String, &'a Network)| Self {
+            name,
+            network,
+            endpoints: instance.state.endpoints_of(name),
+        };
+        instance.state.networks.iter().map(listed).collect()
+    }
+
+    fn row(&self) -> [String; 6] {
+        let Network { bridge, ifindex, subnets, gateways, mtu, .. } = self.network;
+        [
+            self.name.to_owned(),
+            format!("{bridge} ({ifindex})"),
+            output::joined(subnets),
+            output::joined(gateways),
+            mtu.to_string(),
+            output::joined(&self.endpoints),
+        ]
+    }
+}
+
+const HEAD: [&str; 6] = ["NETWORK", "BRIDGE", "SUBNETS", "GATEWAYS", "MTU", "ENDPOINTS"];
+
+fn ls(global: &Global) -> Result<(), Error> {
+    let instance = Instance::read(global)?;
+    let listed = instance.as_ref().map(Listed::all).unwrap_or_default();
+    if global.json {
+        return output::json(&listed);
+    }
+    output::table(HEAD, listed.iter().map(Listed::row).collect())
+}
+
+fn inspect(global: &Global, name: &str) -> Result<(), Error> {
+    let instance = Instance::read(global)?;
+    let listed = instance.as_ref().map(Listed::all).unwrap_or_default();
+    let Some(listed) = listed.iter().find(|listed| listed.name == name) else {
+        let known = listed.iter().map(|listed| listed.name.to_owned()).collect();
+        return Err(Refusal::NoNetwork { name: name.into(), known }.into());
+    };
+    if global.json {
+        return output::json(listed);
+    }
+    output::table(HEAD, vec![listed.row()])?;
+    let Network { mac, snat_to, snat_ports: (first, last), internal, no_icc, routed, .. } = listed.network;
+    let options = [("internal", internal), ("no-icc", no_icc), ("routed", routed)];
+    let options = options.iter().filter(|(_, on)| **on).map(|(name, _)| name);
+    output::line(format!(
+        "mac {mac}, snat to {} ports {first}-{last}, options {}",
+        output::joined(snat_to),
+        output::joined(options)
+    ))
+}
+
+async fn create(global: &Global, args: &NetworkCreate) -> Result<(), Error> {
+    names::check_network(&args.name)?;
+    let subnets = args.subnet.iter().map(|text| subnet::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    subnet::check_families(&subnets)?;
+    if let Some(bridge) = &args.bridge {
+        names::check_ifname(bridge)?;
+    }
+    if let Some(mtu) = args.mtu.filter(|mtu| !(LEAST_MTU..=MOST_MTU).contains(mtu)) {
+        return Err(Refusal::Mtu(mtu).into());
+    }
+    let mut instance = Instance::change(global).await?;
+    let created = async {
+        let network = plan(&instance, args, subnets).await?;
+        make(&mut instance, &args.name, network).await
+    };
+    let created = created.await;
+    let network = instance.finish(created).await?;
+    if global.json {
+        return output::json(&Listed { name: &args.name, network: &network, endpoints: Vec::new() });
+    }
+    output::line(format!("{}: {} on {}", args.name, output::joined(&network.subnets), network.bridge))
+}
+
+async fn plan(instance: &Instance, args: &NetworkCreate, subnets: Vec<IpNet>) -> Result<Network, Error> {
+    if instance.state.networks.contains_key(&args.name) {
+        return Err(Refusal::NetworkExists(args.name.clone()).into());
+    }
+    let used = used(instance).await?;
+    for subnet in &subnets {
+        subnet::check_free(*subnet, &used)?;
+    }
+    if let Some(second) = args.gateway.get(subnets.len()) {
+        return Err(subnet::Error::TwoGateways(*second).into());
+    }
+    let gateway = |(n, subnet): (usize, &IpNet)| subnet::gateway(*subnet, args.gateway.get(n).copied());
+    let gateways = subnets.iter().enumerate().map(gateway).collect::<Result<Vec<_>, _>>()?;
+    let addresses = instance.net.addresses().await?;
+    let own = |addr: &IpAddr| addresses.iter().any(|(_, net)| net.addr() == *addr);
+    if let Some(strange) = args.snat_to.iter().find(|addr| !own(addr)) {
+        return Err(Refusal::SnatTo(*strange).into());
+    }
+    let bridge = args.bridge.clone().unwrap_or_else(|| names::bridge(&args.name));
+    let mut network = blank(instance, &args.name, bridge, subnets, gateways).await?;
+    network.mtu = args.mtu.unwrap_or(network.mtu);
+    network.snat_to.clone_from(&args.snat_to);
+    network.snat_ports = snat_ports(&args.snat_ports)?;
+    (network.internal, network.no_icc, network.routed) = (args.internal, args.no_icc, args.routed);
+    Ok(network)
+}
+
+/// The network that the first `attach` makes.
+pub async fn plan_default(instance: &Instance) -> Result<Network, Error> {
+    let subnet = subnet::choose_default(&used(instance).await?)?;
+    let gateway = subnet::gateway(subnet, None)?;
+    blank(instance, names::DEFAULT_NETWORK, names::DEFAULT_BRIDGE.into(), vec![subnet], vec![gateway]).await
+}
+
+/// Creates what was planned.
+pub async fn make(instance: &mut Instance, name: &str, mut network: Network) -> Result<Network, Error> {
+    instance.datapath()?;
+    instance.will(Step::DeleteLink(network.bridge.clone()))?;
+    let spec = BridgeSpec { name: network.bridge.clone(), mac: network.mac, mtu: network.mtu };
+    let bridge = instance.net.create_bridge(&spec).await?;
+    network.ifindex = bridge.index;
+    for (gateway, subnet) in network.gateways.iter().zip(&network.subnets) {
+        instance.net.add_address(bridge.index, ipam::with_prefix(*gateway, *subnet)).await?;
+    }
+    sysctl::set_forwarding_v4(&network.bridge, true)?;
+    instance.will(Step::ForgetNetwork(bridge.index))?;
+    instance.datapath()?.add_network(&network.entry())?;
+    instance.state.networks.insert(name.into(), network.clone());
+    Ok(network)
+}
+
+/// Whether a network's bridge is still the one that netdp made.
+pub async fn has_bridge(instance: &Instance, network: &Network) -> Result<bool, Error> {
+    let link = instance.net.link_by_index(network.ifindex).await?;
+    Ok(link.is_some_and(|link| link.name == network.bridge && link.mac == Some(network.mac)))
+}
+
+async fn rm(global: &Global, name: &str) -> Result<(), Error> {
+    let mut instance = Instance::change(global).await?;
+    let removed = remove(&mut instance, name).await;
+    instance.finish(removed).await
+}
+
+async fn remove(instance: &mut Instance, name: &str) -> Result<(), Error> {
+    let network = instance.network(name)?.clone();
+    let endpoints = instance.state.endpoints_of(name);
+    if !endpoints.is_empty() {
+        return Err(Refusal::NetworkInUse { network: name.into(), endpoints: endpoints.join(", ") }.into());
+    }
+    let there = has_bridge(instance, &network).await?;
+    instance.datapath()?;
+    instance.will(Step::RestoreNetwork(network.entry()))?;
+    instance.datapath()?.remove_network(network.ifindex)?;
+    if there {
+        instance.net.delete_link(network.ifindex).await?;
+    }
+    instance.state.networks.remove(name);
+    Ok(())
+}
+
+/// A network with defaults for everything but the names and addresses. Refuses a bridge whose name is taken.
+async fn blank(
+    instance: &Instance,
+    name: &str,
+    bridge: String,
+    subnets: Vec<IpNet>,
+    gateways: Vec<IpAddr>,
+) -> Result<Network, Error> {
+    if instance.net.link(&bridge).await?.is_some() {
+        return Err(Refusal::BridgeExists { network: name.into(), bridge }.into());
+    }
+    Ok(Network {
+        bridge,
+        ifindex: 0,
+        mac: Mac::random_local(),
+        mtu: uplink_mtu(instance).await?,
+        subnets,
+        gateways,
+        snat_to: Vec::new(),
+        snat_ports: SNAT_PORTS,
+        internal: false,
+        no_icc: false,
+        routed: false,
+    })
+}
+
+/// The MTU of the default route's interface.
+async fn uplink_mtu(instance: &Instance) -> Result<u32, Error> {
+    let route = instance.net.default_route(false).await?;
+    let Some(oif) = route.and_then(|route| route.oif) else {
+        return Ok(DEFAULT_MTU);
+    };
+    let link = instance.net.link_by_index(oif).await?;
+    Ok(link.map_or(DEFAULT_MTU, |link| link.mtu.clamp(LEAST_MTU, MOST_MTU)))
+}
+
+/// Every subnet that a new one must not overlap.
+async fn used(instance: &Instance) -> Result<Vec<Used>, Error> {
+    let networks = instance.state.networks.iter().flat_map(|(name, network)| {
+        network.subnets.iter().map(move |net| Used { net: *net, owner: format!("network {name}") })
+    });
+    let mut used: Vec<Used> = networks.collect();
+    let routes = instance.net.routes().await?.into_iter().filter_map(|route| route.destination);
+    let routes = routes.filter(|net| net.prefix_len() > 0);
+    used.extend(routes.map(|net| Used { net, owner: "a route of this host".into() }));
+    let addresses = instance.net.addresses().await?;
+    used.extend(
+        addresses
+            .into_iter()
+            .map(|(_, net)| Used { net: net.trunc(), owner: "an address of this host".into() }),
+    );
+    Ok(used)
+}
+
+fn snat_ports(text: &str) -> Result<(u16, u16), Refusal> {
+    let parsed =
+        text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    parsed.filter(|(first, last)| 0 < *first && first <= last).ok_or_else(|| Refusal::SnatPorts(text.into()))
+}

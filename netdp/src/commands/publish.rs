@@ -1,0 +1,102 @@
+//! `netdp publish`: host ports that lead to an endpoint.
+
+use std::net::IpAddr;
+
+use crate::cli::{self, Global};
+use crate::datapath::Proto;
+use crate::error::Error;
+use crate::instance::Instance;
+use crate::net::sockets;
+use crate::output;
+use crate::plan::ports::{self, Host, Plan, Published};
+use crate::random;
+use crate::refusal::Refusal;
+use crate::spec::Spec;
+use crate::undo::Step;
+
+/// Publishes ports of one endpoint.
+pub async fn run(global: &Global, args: &cli::Publish) -> Result<(), Error> {
+    if !args.from.is_empty() {
+        let remedy = "leave it out, and restrict clients at the endpoint";
+        return Err(Refusal::NotInThisVersion { what: "--from".into(), remedy }.into());
+    }
+    let mut instance = Instance::change(global).await?;
+    let published = publish(&mut instance, args).await;
+    let published = instance.finish(published).await?;
+    print(global, &published)
+}
+
+async fn publish(instance: &mut Instance, args: &cli::Publish) -> Result<Vec<Published>, Error> {
+    let endpoint = instance.endpoint(&args.name)?.clone();
+    if !instance.is_alive(&endpoint).await? {
+        return Err(Refusal::EndpointGone(args.name.clone()).into());
+    }
+    let published = instance.state.published();
+    let plan = plan(instance, &args.spec, &published, args.replace).await?;
+    carry_out(instance, &args.name, &plan)?;
+    Ok(plan.add)
+}
+
+/// Checks specs against what is published and what the host has.
+pub async fn plan(
+    instance: &Instance,
+    specs: &[Spec],
+    published: &[(String, Published)],
+    replace: bool,
+) -> Result<Plan, Error> {
+    if specs.is_empty() {
+        return Ok(Plan::default());
+    }
+    let addresses: Vec<IpAddr> =
+        instance.net.addresses().await?.into_iter().map(|(_, net)| net.addr()).collect();
+    let mut busy = Vec::new();
+    for proto in [Proto::Tcp, Proto::Udp] {
+        busy.extend(sockets::listening_ports(proto.number())?.into_iter().map(|port| (proto, port)));
+    }
+    let host = Host { addresses: &addresses, busy: &busy, holder: &holder, random: &random::number };
+    Ok(ports::plan(specs, published, &host, replace)?)
+}
+
+/// Publishes what was planned; the endpoint is in the state.
+pub fn carry_out(instance: &mut Instance, name: &str, plan: &Plan) -> Result<(), Error> {
+    for (owner, replaced) in &plan.replaced {
+        let owner = instance.endpoint(owner)?.clone();
+        for entry in owner.publish_entries(replaced) {
+            instance.will(Step::Republish(entry))?;
+        }
+    }
+    for published in &plan.add {
+        let replaces = plan.replaced.iter().any(|(_, replaced)| replaced.same_key(published));
+        for entry in instance.endpoint(name)?.publish_entries(published) {
+            if !replaces {
+                instance.will(Step::Unpublish(entry))?;
+            }
+            instance.datapath()?.publish(&entry)?;
+        }
+    }
+    for (owner, replaced) in &plan.replaced {
+        if let Some(owner) = instance.state.endpoints.get_mut(owner) {
+            owner.published.retain(|published| published != replaced);
+        }
+    }
+    if let Some(endpoint) = instance.state.endpoints.get_mut(name) {
+        endpoint.published.extend(&plan.add);
+    }
+    Ok(())
+}
+
+/// Prints what was published.
+pub fn print(global: &Global, published: &[Published]) -> Result<(), Error> {
+    if global.json {
+        return output::json(published);
+    }
+    published.iter().try_for_each(output::line)
+}
+
+/// Who has a host port; what can't be found out counts as taken, with the reason.
+fn holder(proto: Proto, addr: Option<IpAddr>, port: u16) -> Option<String> {
+    match sockets::holder(proto.number(), addr, port) {
+        Ok(holder) => holder.map(|holder| holder.to_string()),
+        Err(error) => Some(format!("a process that can't be told ({error})")),
+    }
+}

@@ -1,0 +1,208 @@
+//! `netdp run`: a command in a new, attached namespace.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::attach::{self, Place};
+use super::detach;
+use crate::cli::{self, Attachment, Global};
+use crate::entry::Caller;
+use crate::error::Error;
+use crate::hostfiles;
+use crate::instance::Instance;
+use crate::net::{Net, NetNs};
+use crate::plan::names;
+use crate::refusal::Refusal;
+use crate::state::Endpoint;
+use crate::target::Target;
+use crate::undo::Step;
+
+mod launch;
+
+use launch::{Launch, Mounts, Plan};
+
+/// What a shell adds to a signal's number.
+const BY_SIGNAL: i32 = 128;
+/// Exit code when the command's own can't be told.
+const UNKNOWN: u8 = 255;
+/// `--network container:NAME`.
+const SHARED: &str = "container:";
+
+/// Runs it; returns its exit code.
+pub async fn run(global: &Global, args: cli::Run, caller: Caller) -> Result<u8, Error> {
+    let cli::Run { attachment, command } = args;
+    let mode = attachment.network.as_str();
+    if matches!(mode, "none" | "host") || mode.starts_with(SHARED) {
+        let ns = unattached(global, &attachment).await?;
+        let launch = Launch::start(Plan { command, ns, caller, mounts: Mounts::default() })?;
+        let signals = Signals::listen()?;
+        return signals.wait(launch.go()?).await.map(code);
+    }
+    attach::check(&attachment)?;
+    let name = attachment.name.clone().unwrap_or_else(|| format!("run-{}", std::process::id()));
+    names::check("endpoint", &name)?;
+    // From here on signals are for the command: netdp has something to clean up.
+    let signals = Signals::listen()?;
+    let mut instance = Instance::change(global).await?;
+    let begun = begin(
+        &mut instance,
+        &name,
+        &attachment,
+        Plan { command, ns: None, caller, mounts: Mounts::default() },
+    );
+    let begun = begun.await;
+    let (launch, endpoint) = instance.finish(begun).await?;
+    let ended = match launch.go() {
+        Ok(child) => signals.wait(child).await,
+        Err(error) => Err(error),
+    };
+    end(global, &name, &endpoint).await?;
+    ended.map(code)
+}
+
+/// The namespace of the modes without an own interface; none: the host's.
+async fn unattached(global: &Global, attachment: &Attachment) -> Result<Option<NetNs>, Error> {
+    let mode = attachment.network.as_str();
+    let wants = [
+        (!attachment.publish.is_empty(), "--publish"),
+        (!attachment.ip.is_empty(), "--ip"),
+        (attachment.mac.is_some(), "--mac"),
+        (attachment.name.is_some(), "--name"),
+    ];
+    if let Some((_, option)) = wants.iter().find(|(wants, _)| *wants) {
+        return Err(Refusal::NothingToTranslate { option, mode: mode.into() }.into());
+    }
+    if mode == "host" {
+        return Ok(None);
+    }
+    if let Some(name) = mode.strip_prefix(SHARED) {
+        let instance = Instance::read(global)?;
+        let no_endpoint = || Refusal::NoEndpoint { name: name.into(), known: Vec::new() };
+        let instance = instance.ok_or_else(no_endpoint)?;
+        let endpoint = instance.endpoint(name)?;
+        if !instance.is_alive(endpoint).await? {
+            return Err(Refusal::EndpointGone(name.into()).into());
+        }
+        return Ok(Some(NetNs::open(&endpoint.target.file())?));
+    }
+    let ns = NetNs::create_anonymous()?;
+    let net = Net::open(&ns)?;
+    if let Some(lo) = net.link("lo").await? {
+        net.set_up(lo.index).await?;
+    }
+    Ok(Some(ns))
+}
+
+/// Starts the command's process, which waits, and attaches its namespace.
+async fn begin(
+    instance: &mut Instance,
+    name: &str,
+    attachment: &Attachment,
+    mut plan: Plan,
+) -> Result<(Launch, Endpoint), Error> {
+    // An own namespace can't be opened again by the process that waits in it until it has a pid: clone the fd.
+    let ns = NetNs::create_anonymous()?;
+    let held =
+        NetNs::open(&PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&ns.fd()))))?;
+    let dir = files_dir(instance, name);
+    instance.will(Step::RemoveFiles(dir.clone()))?;
+    fs::create_dir_all(&dir).map_err(Error::system(format!("creating {}", dir.display())))?;
+    let (hosts, resolv) = (dir.join("hosts"), dir.join("resolv.conf"));
+    write(&hosts, "")?;
+    let upstream =
+        hostfiles::UPSTREAM.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+    let own = fs::read_to_string(hostfiles::RESOLV).unwrap_or_default();
+    write(&resolv, &hostfiles::resolv(&own, &upstream))?;
+    plan.mounts = Mounts::prepare(&[(&hosts, "/etc/hosts"), (&resolv, hostfiles::RESOLV)])?;
+    plan.ns = Some(held);
+    let launch = Launch::start(plan)?;
+    let target = Target::Pid(launch.pid());
+    let endpoint = attach::attach(instance, name, target, Place::There(ns), attachment).await?;
+    let gateways = instance.network(&endpoint.network)?.gateways.clone();
+    write(&hosts, &hostfiles::hosts(name, &endpoint.addresses, &gateways))?;
+    Ok((launch, endpoint))
+}
+
+/// Removes the endpoint, unless somebody did, or put another in its place.
+async fn end(global: &Global, name: &str, endpoint: &Endpoint) -> Result<(), Error> {
+    let Some(mut instance) = Instance::existing(global).await? else {
+        return Ok(());
+    };
+    let own =
+        instance.state.endpoints.get(name).is_some_and(|found| found.host_ifname == endpoint.host_ifname);
+    let removed = if own { detach::remove(&mut instance, name).await } else { Ok(Vec::new()) };
+    let failures = instance.finish(removed).await?;
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Incomplete { doing: format!("removing {name}"), failures })
+    }
+}
+
+/// Where the files of an endpoint are that its command sees in `/etc`.
+pub fn files_dir(instance: &Instance, name: &str) -> PathBuf {
+    instance.dir().join("run").join(name)
+}
+
+fn write(path: &PathBuf, text: &str) -> Result<(), Error> {
+    fs::write(path, text).map_err(Error::system(format!("writing {}", path.display())))
+}
+
+fn code(status: ExitStatus) -> u8 {
+    use std::os::unix::process::ExitStatusExt as _;
+    let code = status.code().or_else(|| status.signal().map(|signal| BY_SIGNAL + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(UNKNOWN)
+}
+
+/// The signals that netdp hands on, and the one that tells that the command has ended.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+    child: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Error> {
+        let listen = |kind| signal(kind).map_err(Error::system("listening for signals"));
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+            child: listen(SignalKind::child())?,
+        })
+    }
+
+    async fn wait(mut self, mut child: Child) -> Result<ExitStatus, Error> {
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
+        loop {
+            if let Some(status) = child.try_wait().map_err(Error::system("waiting for the command"))? {
+                return Ok(status);
+            }
+            let signal = tokio::select! {
+                _ = self.interrupt.recv() => Signal::SIGINT,
+                _ = self.terminate.recv() => Signal::SIGTERM,
+                _ = self.hang_up.recv() => Signal::SIGHUP,
+                _ = self.child.recv() => continue,
+            };
+            // The terminal has sent its own to both already.
+            if signal != Signal::SIGINT || !has_terminal() {
+                // It may have ended just now.
+                let _ = kill(pid, signal);
+            }
+        }
+    }
+}
+
+/// Whether this process is in the foreground of a terminal, whose Ctrl-C goes to the command as well.
+fn has_terminal() -> bool {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // proc(5): after the name in parentheses come state, ppid, pgrp, session, tty_nr, tpgid.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    fields.get(2).is_some_and(|group| fields.get(5) == Some(group))
+}

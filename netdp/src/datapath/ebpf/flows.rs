@@ -1,0 +1,148 @@
+//! Listing flows, and removing them through the programs' own gate.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use aya::maps::MapError;
+use aya::programs::{TestRun as _, TestRunOptions};
+use netdp_common::family::Be16;
+use netdp_common::flow::{FLOW_INITIATOR, Flow, Kind, Timeouts, Tuple};
+use netdp_common::meta::{self, Meta};
+use netdp_common::{lifetime, reclaim};
+
+use super::super::{Error, FlowHandle, FlowInfo};
+use super::{Addr, Ebpf, doing, hooks};
+
+/// Bytes that `BPF_PROG_TEST_RUN` wants before the data: an Ethernet header.
+const LINK_HEADER: usize = 14;
+
+/// Records in one run, see `remove_flows` in the programs.
+const RECORDS: usize = 128;
+
+type Entry = (Tuple<Addr>, Flow<Addr>);
+
+/// All living flows.
+pub(super) fn list(ebpf: &Ebpf) -> Result<Vec<FlowInfo>, Error> {
+    let entries = read_all(ebpf)?;
+    let timeouts = ebpf
+        .array::<netdp_common::flow::Config>("CONFIG")?
+        .get(&0, 0)
+        .map_err(|e| doing("reading the configuration", e))?
+        .timeouts;
+    let now = now();
+    let answers: HashMap<[u8; 16], Meta> = entries
+        .iter()
+        .filter(|(_, flow)| flow.flags & FLOW_INITIATOR == 0)
+        .map(|(key, flow)| (bytemuck::cast(*key), Meta(flow.meta)))
+        .collect();
+    Ok(entries
+        .iter()
+        .filter(|(_, flow)| flow.flags & FLOW_INITIATOR != 0)
+        .filter_map(|(key, flow)| {
+            let answer = answers.get(&bytemuck::cast::<_, [u8; 16]>(reclaim::other_key(flow, key.proto)))?;
+            describe(key, flow, *answer, &timeouts, now)
+        })
+        .collect())
+}
+
+/// What a pair of entries says; none if it has expired.
+fn describe(
+    key: &Tuple<Addr>,
+    flow: &Flow<Addr>,
+    answer: Meta,
+    timeouts: &Timeouts,
+    now: u32,
+) -> Option<FlowInfo> {
+    let own = Meta(flow.meta);
+    let state = lifetime::state(key.proto, own.bits(), answer.bits());
+    let idle = own.idle(now).min(answer.idle(now));
+    let left = lifetime::timeout(key.proto, state, timeouts).checked_sub(idle)?;
+    let first = (end(key.src, key.sport), end(key.dst, key.dport));
+    let translated = (end(flow.src, flow.sport), end(flow.dst, flow.dport));
+    let (kind, host_ifindex, inside, outside) = if flow.kind == Kind::Snat as u8 {
+        ("snat", flow.iif, first, translated)
+    } else if flow.kind == Kind::Dnat as u8 {
+        ("dnat", flow.oif, translated, first)
+    } else {
+        ("hairpin", flow.iif, first, translated)
+    };
+    Some(FlowInfo {
+        kind,
+        proto: key.proto,
+        host_ifindex,
+        src: inside.0,
+        dst: inside.1,
+        ext_src: outside.0,
+        ext_dst: outside.1,
+        state: state.name(),
+        idle_s: meta::seconds_from_ticks(idle),
+        expires_s: meta::seconds_from_ticks(left),
+        handle: handle(key, own),
+    })
+}
+
+fn end(addr: Addr, port: Be16) -> (IpAddr, u16) {
+    (IpAddr::V4(addr.into()), port.get())
+}
+
+fn handle(key: &Tuple<Addr>, meta: Meta) -> FlowHandle {
+    let mut bytes = bytemuck::bytes_of(key).to_vec();
+    bytes.extend_from_slice(&meta.generation().to_ne_bytes());
+    FlowHandle(bytes)
+}
+
+/// Removes the flows whose initiator's entry fits.
+pub(super) fn remove_where(
+    ebpf: &Ebpf,
+    fits: impl Fn(&Tuple<Addr>, &Flow<Addr>) -> bool,
+) -> Result<usize, Error> {
+    let handles: Vec<FlowHandle> = read_all(ebpf)?
+        .iter()
+        .filter(|(key, flow)| flow.flags & FLOW_INITIATOR != 0 && fits(key, flow))
+        .map(|(key, flow)| handle(key, Meta(flow.meta)))
+        .collect();
+    remove(ebpf, &handles)
+}
+
+/// Removes these very flows; returns how many were still there.
+///
+/// The kernel does it: user space can't compare-and-swap map memory, and a plain delete could hit another flow.
+pub(super) fn remove(ebpf: &Ebpf, handles: &[FlowHandle]) -> Result<usize, Error> {
+    if handles.is_empty() {
+        return Ok(0);
+    }
+    let program = hooks::open_program(ebpf, "remove_flows")?;
+    let mut removed = 0;
+    for chunk in handles.chunks(RECORDS) {
+        let mut data = vec![0; LINK_HEADER];
+        for FlowHandle(bytes) in chunk {
+            data.extend_from_slice(bytes);
+        }
+        let options = TestRunOptions { data_in: Some(&data), ..TestRunOptions::default() };
+        let result = program.test_run(options).map_err(|e| doing("removing flows", e))?;
+        removed += result.return_value as usize;
+    }
+    Ok(removed)
+}
+
+fn read_all(ebpf: &Ebpf) -> Result<Vec<Entry>, Error> {
+    let table = ebpf.flow_table()?;
+    let mut entries = Vec::new();
+    for entry in table.iter() {
+        match entry {
+            Ok(entry) => entries.push(entry),
+            // Removed between being found and being read.
+            Err(MapError::KeyNotFound) => {}
+            Err(e) => return Err(doing("reading the flow table", e)),
+        }
+    }
+    Ok(entries)
+}
+
+/// The programs' clock: CLOCK_MONOTONIC_COARSE.
+fn now() -> u32 {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE);
+    let nanoseconds =
+        time.map_or(0, |t| t.tv_sec().unsigned_abs() * 1_000_000_000 + t.tv_nsec().unsigned_abs());
+    meta::ticks(nanoseconds)
+}

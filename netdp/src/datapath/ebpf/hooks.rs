@@ -1,0 +1,100 @@
+//! Which program is attached where. Every link is pinned as `links/IFINDEX-PROGRAM`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use aya::programs::links::FdLink;
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+
+use super::super::{EndpointEntry, Error};
+use super::{Ebpf, doing, unpin};
+
+/// The hooks of an uplink.
+const UPLINK_HOOKS: [(&str, TcAttachType); 2] =
+    [("from_world", TcAttachType::Ingress), ("to_world", TcAttachType::Egress)];
+
+/// The hook of an endpoint's host veth.
+const ENDPOINT_HOOK: (&str, TcAttachType) = ("from_container", TcAttachType::Ingress);
+
+/// Hooks an endpoint's host veth.
+pub(super) fn attach_endpoint(ebpf: &Ebpf, endpoint: &EndpointEntry) -> Result<(), Error> {
+    // Before it was known as an endpoint's, the veth may have been taken for an uplink.
+    detach_uplink(ebpf, endpoint.host_ifindex)?;
+    attach(ebpf, endpoint.host_ifindex, &endpoint.host_ifname, ENDPOINT_HOOK)
+}
+
+/// Unhooks an endpoint's host veth, which may be gone.
+pub(super) fn detach_endpoint(ebpf: &Ebpf, ifindex: u32) -> Result<(), Error> {
+    unpin(&link_pin(ebpf, ifindex, ENDPOINT_HOOK.0)).map(drop)
+}
+
+/// Hooks an uplink unless it is hooked.
+pub(super) fn attach_uplink(ebpf: &Ebpf, ifindex: u32, name: &str) -> Result<(), Error> {
+    for hook in UPLINK_HOOKS {
+        if !is_attached(ebpf, ifindex, name, hook)? {
+            attach(ebpf, ifindex, name, hook)?;
+        }
+    }
+    Ok(())
+}
+
+/// Unhooks an uplink, which may be gone.
+pub(super) fn detach_uplink(ebpf: &Ebpf, ifindex: u32) -> Result<(), Error> {
+    for (program, _) in UPLINK_HOOKS {
+        unpin(&link_pin(ebpf, ifindex, program))?;
+    }
+    Ok(())
+}
+
+/// The interfaces for which there are pinned uplink hooks.
+pub(super) fn hooked_uplinks(ebpf: &Ebpf) -> Result<Vec<u32>, Error> {
+    let links = ebpf.dir.join("links");
+    let entries = fs::read_dir(&links).map_err(|e| doing(format!("reading {}", links.display()), e))?;
+    let mut found: Vec<u32> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let (ifindex, program) = name.to_str()?.split_once('-')?;
+            if UPLINK_HOOKS.iter().any(|(hook, _)| *hook == program) { ifindex.parse().ok() } else { None }
+        })
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
+fn attach(ebpf: &Ebpf, ifindex: u32, name: &str, hook: (&str, TcAttachType)) -> Result<(), Error> {
+    let (program_name, side) = hook;
+    let what = || format!("attaching {program_name} to {name}");
+    let pin = link_pin(ebpf, ifindex, program_name);
+    // What is left of an earlier interface with this ifindex holds nothing any more.
+    unpin(&pin)?;
+    let mut program = open_program(ebpf, program_name)?;
+    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = program.attach_with_options(name, side, order).map_err(|e| doing(what(), e))?;
+    let link = program.take_link(id).map_err(|e| doing(what(), e))?;
+    let link: FdLink = link.try_into().map_err(|e| doing(what(), e))?;
+    link.pin(&pin).map(drop).map_err(|e| doing(what(), e))
+}
+
+fn is_attached(ebpf: &Ebpf, ifindex: u32, name: &str, hook: (&str, TcAttachType)) -> Result<bool, Error> {
+    let (program_name, side) = hook;
+    if !link_pin(ebpf, ifindex, program_name).exists() {
+        return Ok(false);
+    }
+    let what = || format!("asking which programs {name} has");
+    let ours = open_program(ebpf, program_name)?.info().map_err(|e| doing(what(), e))?.id();
+    let (_, attached) = SchedClassifier::query_tcx(name, side).map_err(|e| doing(what(), e))?;
+    Ok(attached.iter().any(|program| program.id() == ours))
+}
+
+/// A pinned program.
+pub(super) fn open_program(ebpf: &Ebpf, name: &str) -> Result<SchedClassifier, Error> {
+    let path = ebpf.dir.join("programs").join(name);
+    SchedClassifier::from_pin(path).map_err(|e| doing(format!("opening the pinned program {name}"), e))
+}
+
+fn link_pin(ebpf: &Ebpf, ifindex: u32, program: &str) -> PathBuf {
+    ebpf.dir.join("links").join(format!("{ifindex}-{program}"))
+}

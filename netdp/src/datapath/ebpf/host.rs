@@ -1,0 +1,79 @@
+//! What the programs must know of the host and can't ask the kernel for: uplinks, addresses, reserved ports.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use netdp_common::flow::{self, Uplink};
+
+use super::super::Error;
+use super::{Addr, Ebpf, absent_is_ok, doing, hooks, published, v4_addr};
+use crate::net::{Link, Net, NetNs};
+
+/// Hooks new uplinks, forgets those that are gone, and tells the programs the host's addresses and reserved ports.
+pub(super) fn refresh(ebpf: &Ebpf) -> Result<(), Error> {
+    let (links, addresses) = read_host()?;
+    let bridges = ebpf.hash::<u32, flow::Network<Addr>>("NETWORKS_V4")?;
+    let uplinks: Vec<&Link> =
+        links.iter().filter(|link| is_uplink(link) && bridges.get(&link.index, 0).is_err()).collect();
+    let mut table = ebpf.hash::<u32, Uplink<Addr>>("UPLINKS_V4")?;
+    for link in &uplinks {
+        hooks::attach_uplink(ebpf, link.index, &link.name)?;
+        let addr = addresses.iter().find(|(index, _)| *index == link.index).map(|(_, addr)| *addr);
+        let value = Uplink { addr: addr.as_ref().and_then(v4_addr).unwrap_or_default(), flags: 0 };
+        table
+            .insert(link.index, value, 0)
+            .map_err(|e| doing(format!("adding the uplink {}", link.name), e))?;
+    }
+    for gone in hooks::hooked_uplinks(ebpf)? {
+        if !uplinks.iter().any(|link| link.index == gone) {
+            hooks::detach_uplink(ebpf, gone)?;
+            absent_is_ok(table.remove(&gone), || format!("forgetting the uplink {gone}"))?;
+        }
+    }
+    set_locals(ebpf, &addresses)?;
+    published::rebuild_reserved(ebpf)
+}
+
+/// Through which a remote may be reached: every interface that routes by itself, carries Ethernet frames, and is
+/// not the loopback. What belongs to a bridge or bond is reached through that.
+fn is_uplink(link: &Link) -> bool {
+    link.ethernet && !link.loopback && link.master.is_none()
+}
+
+fn set_locals(ebpf: &Ebpf, addresses: &[(u32, IpAddr)]) -> Result<(), Error> {
+    let mut table = ebpf.hash::<Addr, u32>("LOCALS_V4")?;
+    let now: HashMap<Addr, u32> =
+        addresses.iter().filter_map(|(index, addr)| Some((v4_addr(addr)?, *index))).collect();
+    let stale: Vec<Addr> = table.keys().flatten().filter(|addr| !now.contains_key(addr)).collect();
+    for addr in stale {
+        absent_is_ok(table.remove(&addr), || "forgetting an address of the host".to_owned())?;
+    }
+    for (addr, index) in now {
+        table.insert(addr, index, 0).map_err(|e| doing("adding an address of the host", e))?;
+    }
+    Ok(())
+}
+
+/// Links and addresses of this thread's network namespace. The methods of a datapath are synchronous and may be
+/// called from a runtime: the netlink conversation has a thread and a runtime of its own.
+fn read_host() -> Result<(Vec<Link>, Vec<(u32, IpAddr)>), Error> {
+    let what = "reading the host's links and addresses";
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|e| doing(what, e))?;
+            runtime.block_on(async {
+                let here = NetNs::current().map_err(|e| doing(what, e))?;
+                let net = Net::open(&here).map_err(|e| doing(what, e))?;
+                let links = net.links().await.map_err(|e| doing(what, e))?;
+                let addresses = net.addresses().await.map_err(|e| doing(what, e))?;
+                Ok((links, addresses.into_iter().map(|(index, net)| (index, net.addr())).collect()))
+            })
+        });
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(doing(what, std::io::Error::other("the netlink thread panicked"))))
+    })
+}

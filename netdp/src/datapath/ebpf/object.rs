@@ -1,0 +1,232 @@
+//! Loading and pinning: all of it appears in one step, or nothing does.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, SchedClassifier};
+use aya::{Ebpf as Object, EbpfLoader, include_bytes_aligned};
+use netdp_common::flow::{Config, Timeouts};
+
+use super::super::Error;
+use super::doing;
+
+/// The layout of maps and keys. A build with another one does not touch what is pinned.
+const LAYOUT: &str = "v1";
+
+/// Where netdp pins.
+const ROOT: &str = "/sys/fs/bpf/netdp";
+
+/// The object, built by `build.rs`.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdp-ebpf"));
+
+/// Programs by name, in the order of the README.
+pub(super) const CLASSIFIERS: [&str; 4] = ["from_container", "from_world", "to_world", "remove_flows"];
+
+/// The socket hook.
+const CONNECT4: &str = "connect4";
+
+/// What an instance's first command decides.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenOptions {
+    /// Flows the table can hold; none: from the machine's memory, as `nf_conntrack_max` is.
+    pub flows_max: Option<u32>,
+}
+
+/// Where an instance's pins are.
+pub(super) fn instance_dir(instance: &str) -> PathBuf {
+    Path::new(ROOT).join(instance)
+}
+
+/// Opens or creates; returns the directory of the pins and whether it was created.
+pub(super) fn open(instance: &str, options: &OpenOptions) -> Result<(PathBuf, bool), Error> {
+    let instance_dir = instance_dir(instance);
+    let dir = instance_dir.join(LAYOUT);
+    if dir.exists() {
+        return Ok((dir, false));
+    }
+    refuse_other_layouts(&instance_dir)?;
+    let mut object = load(options)?;
+    // Pinned under another name first: the rename is the moment when the datapath exists.
+    let draft = instance_dir.join(format!("draft-{}", std::process::id()));
+    let result = pin_all(&mut object, &draft).and_then(|()| {
+        fs::rename(&draft, &dir).map_err(|e| doing(format!("renaming {} to {LAYOUT}", draft.display()), e))
+    });
+    if let Err(error) = result {
+        let cleaned = remove_tree(&draft).and_then(|()| remove_if_empty(&instance_dir));
+        return Err(cleaned.err().unwrap_or(error));
+    }
+    Ok((dir, true))
+}
+
+/// Loads all programs into the kernel without attaching or pinning them.
+pub(super) fn load(options: &OpenOptions) -> Result<Object, Error> {
+    if OBJECT.is_empty() {
+        return Err(doing(
+            "loading the eBPF programs",
+            std::io::Error::other("this binary was built without them (AYA_BUILD_SKIP)"),
+        ));
+    }
+    let flows = options.flows_max.unwrap_or_else(default_flows_max);
+    let entries = flows.saturating_mul(2);
+    let ring_slots = entries.checked_next_power_of_two().unwrap_or(1 << 31);
+    let mut object = EbpfLoader::new()
+        .map_max_entries("FLOWS_V4", entries)
+        .map_max_entries("RING_V4", ring_slots)
+        .load(OBJECT)
+        .map_err(|e| doing("loading the eBPF object", e))?;
+    configure(&mut object, ring_slots)?;
+    for name in CLASSIFIERS {
+        let program: &mut SchedClassifier = program(&mut object, name)?;
+        program.load().map_err(|e| doing(format!("loading the program {name}"), e))?;
+    }
+    let connect4: &mut CgroupSockAddr = program(&mut object, CONNECT4)?;
+    connect4.load().map_err(|e| doing(format!("loading the program {CONNECT4}"), e))?;
+    Ok(object)
+}
+
+fn program<'a, P>(object: &'a mut Object, name: &str) -> Result<&'a mut P, Error>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = aya::programs::ProgramError>,
+{
+    let missing =
+        || doing(format!("finding the program {name}"), std::io::Error::other("it is not in the object"));
+    let program = object.program_mut(name).ok_or_else(missing)?;
+    program.try_into().map_err(|e| doing(format!("finding the program {name}"), e))
+}
+
+fn configure(object: &mut Object, ring_slots: u32) -> Result<(), Error> {
+    let mut secret = [0u8; 16];
+    fs::File::open("/dev/urandom")
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut secret))
+        .map_err(|e| doing("reading the kernel's random pool", e))?;
+    let config = Config {
+        secret: bytemuck::cast(secret),
+        host_netns_cookie: netns_cookie().map_err(|e| doing("reading the network namespace's cookie", e))?,
+        ring_slots,
+        trace: 0,
+        timeouts: Timeouts::DEFAULT.in_ticks(),
+    };
+    let map = object
+        .map_mut("CONFIG")
+        .ok_or_else(|| doing("finding the map CONFIG", std::io::Error::other("it is not in the object")))?;
+    aya::maps::Array::<_, Config>::try_from(map)
+        .and_then(|mut array| array.set(0, config, 0))
+        .map_err(|e| doing("configuring the programs", e))
+}
+
+fn pin_all(object: &mut Object, dir: &Path) -> Result<(), Error> {
+    for sub in ["maps", "programs", "links"] {
+        let path = dir.join(sub);
+        fs::create_dir_all(&path).map_err(|e| doing(format!("creating {}", path.display()), e))?;
+    }
+    for (name, map) in object.maps() {
+        // The compiler's own sections (.rodata, .bss) live as long as the programs that use them.
+        if !name.starts_with('.') {
+            map.pin(dir.join("maps").join(name)).map_err(|e| doing(format!("pinning the map {name}"), e))?;
+        }
+    }
+    for (name, program) in object.programs_mut() {
+        program
+            .pin(dir.join("programs").join(name))
+            .map_err(|e| doing(format!("pinning the program {name}"), e))?;
+    }
+    hold_sockets(object, &dir.join("links").join(CONNECT4))
+}
+
+/// Attaches the socket hook to the root of the cgroup2 tree; where there is none, `doctor` says so.
+fn hold_sockets(object: &mut Object, pin: &Path) -> Result<(), Error> {
+    let Some(root) = crate::net::cgroup::find_cgroup2() else {
+        tracing::warn!("no cgroup2 tree is mounted: the host itself does not reach published ports");
+        return Ok(());
+    };
+    let what = || format!("attaching {CONNECT4} to {}", root.display());
+    let cgroup = fs::File::open(&root).map_err(|e| doing(what(), e))?;
+    let program: &mut CgroupSockAddr = program(object, CONNECT4)?;
+    let link = program.attach(cgroup, CgroupAttachMode::AllowMultiple).map_err(|e| doing(what(), e))?;
+    let link = program.take_link(link).map_err(|e| doing(what(), e))?;
+    let link: aya::programs::links::FdLink = link.try_into().map_err(|e| doing(what(), e))?;
+    link.pin(pin).map(drop).map_err(|e| doing(what(), e))
+}
+
+/// Removes an instance's pins, and with them programs, maps and links.
+pub(super) fn remove(dir: &Path) -> Result<(), Error> {
+    // The links first: no packet meets a program whose maps are half gone.
+    remove_tree(&dir.join("links"))?;
+    remove_tree(dir)?;
+    if let Some(instance) = dir.parent() {
+        remove_if_empty(instance)?;
+        remove_if_empty(Path::new(ROOT))?;
+    }
+    Ok(())
+}
+
+fn remove_tree(dir: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(dir) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(doing(format!("removing {}", dir.display()), e)),
+    }
+}
+
+fn remove_if_empty(dir: &Path) -> Result<(), Error> {
+    match fs::remove_dir(dir) {
+        Ok(()) => Ok(()),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTEMPTY | libc::ENOENT)) => Ok(()),
+        Err(e) => Err(doing(format!("removing {}", dir.display()), e)),
+    }
+}
+
+fn refuse_other_layouts(instance_dir: &Path) -> Result<(), Error> {
+    let Ok(entries) = fs::read_dir(instance_dir) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if let Some(pid) = name.strip_prefix("draft-") {
+            // Of a command that was killed while it loaded.
+            if !Path::new("/proc").join(pid).exists() {
+                remove_tree(&entry.path())?;
+            }
+        } else {
+            return Err(doing(
+                format!("opening {}", instance_dir.display()),
+                std::io::Error::other(format!(
+                    "another version of netdp pinned layout {name} there, this one has {LAYOUT}: \
+                     run that version's `netdp down` first"
+                )),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// As the kernel sizes nf_conntrack (Documentation/networking/nf_conntrack-sysctl.rst): one flow for each 16 KiB
+/// and pointer size, 65 536 above 1 GiB, 262 144 above 4 GiB.
+fn default_flows_max() -> u32 {
+    const GIB: u64 = 1 << 30;
+    let memory = nix::sys::sysinfo::sysinfo().map_or(GIB, |info| info.ram_total());
+    match memory {
+        m if m > 4 * GIB => 262_144,
+        m if m > GIB => 65_536,
+        m => u32::try_from(m / 16_384 / 8).unwrap_or(65_536).max(1024),
+    }
+}
+
+/// The cookie of the calling thread's network namespace (SO_NETNS_COOKIE, Linux 5.14).
+fn netns_cookie() -> std::io::Result<u64> {
+    use std::os::fd::AsRawFd as _;
+    let socket =
+        std::net::UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| std::net::UdpSocket::bind(("0.0.0.0", 0)))?;
+    let mut cookie = 0u64;
+    let mut len = libc::socklen_t::try_from(size_of::<u64>()).unwrap_or(8);
+    // SAFETY: the pointers are to a u64 and its length, as the option wants.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(std::io::Error::last_os_error()) }
+}

@@ -1,0 +1,168 @@
+//! Published ports: a trie in which a range of ports is a few prefixes, and a bitmap of ports that mappings avoid.
+
+use aya::maps::MapData;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use netdp_common::family::Be16;
+use netdp_common::flow::{Published, PublishedKey, RESERVED_WORDS, reserved_slot};
+
+use super::super::{Error, Proto, PublishEntry};
+use super::{Addr, Ebpf, absent_is_ok, doing, flows, v4_addr};
+
+type Trie = LpmTrie<MapData, PublishedKey<Addr>, Published<Addr>>;
+
+/// Publishes a port or range, or moves it to another endpoint and cuts the flows to the old one.
+pub(super) fn publish(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
+    let Some(endpoint) = v4_addr(&entry.endpoint) else { return Ok(()) };
+    let mut trie: Trie = ebpf.trie("PUBLISHED_V4")?;
+    let value = Published { endpoint, host_port: entry.host_port, port: entry.port };
+    let mut moved = false;
+    reserve(ebpf, entry)?;
+    for key in keys(entry) {
+        moved |= trie.get(&key, 0).is_ok_and(|old| old != value && old.host_port == value.host_port);
+        trie.insert(&key, value, 0).map_err(|e| doing(format!("publishing {}", describe(entry)), e))?;
+    }
+    if moved {
+        remove_flows(ebpf, entry, Some(endpoint))?;
+    }
+    Ok(())
+}
+
+/// Unpublishes a port or range and cuts its flows.
+pub(super) fn unpublish(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
+    let mut trie: Trie = ebpf.trie("PUBLISHED_V4")?;
+    for key in keys(entry) {
+        absent_is_ok(trie.remove(&key), || format!("unpublishing {}", describe(entry)))?;
+    }
+    rebuild_reserved(ebpf)?;
+    remove_flows(ebpf, entry, None)
+}
+
+/// Removes the flows through a published port, except those that end at `keep`.
+fn remove_flows(ebpf: &Ebpf, entry: &PublishEntry, keep: Option<Addr>) -> Result<(), Error> {
+    use netdp_common::flow::Kind;
+    let host_addr = entry.host_addr.as_ref().and_then(v4_addr);
+    let ports = entry.host_port..=entry.host_port_end;
+    let proto = entry.proto.number();
+    flows::remove_where(ebpf, |key, flow| {
+        flow.kind != Kind::Snat as u8
+            && key.proto == proto
+            && ports.contains(&key.dport.get())
+            && host_addr.is_none_or(|addr| addr == key.dst)
+            && keep != Some(flow.dst)
+    })
+    .map(drop)
+}
+
+/// Marks the ports of an entry, so that the programs look for them in the trie and no mapping takes them.
+fn reserve(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
+    let mut bitmap = Bitmap::empty();
+    bitmap.add(entry.proto.number(), entry.host_port, entry.host_port_end);
+    let mut words = ebpf.array::<u64>("RESERVED")?;
+    for (index, bits) in bitmap.marked() {
+        let old = words.get(&index, 0).map_err(|e| doing("reading the reserved ports", e))?;
+        words.set(index, old | bits, 0).map_err(|e| doing("reserving ports", e))?;
+    }
+    Ok(())
+}
+
+/// Brings the bitmap up to date with the trie and `ip_local_reserved_ports`.
+pub(super) fn rebuild_reserved(ebpf: &Ebpf) -> Result<(), Error> {
+    let mut bitmap = Bitmap::empty();
+    let kernel = crate::net::ports::reserved().map_err(|e| doing("reading ip_local_reserved_ports", e))?;
+    for range in kernel {
+        for proto in [Proto::Tcp, Proto::Udp, Proto::Sctp] {
+            bitmap.add(proto.number(), *range.start(), *range.end());
+        }
+    }
+    let trie: Trie = ebpf.trie("PUBLISHED_V4")?;
+    for key in trie.keys() {
+        let key = key.map_err(|e| doing("listing the published ports", e))?;
+        let data = key.data();
+        let free_bits = 16 - (key.prefix_len() - PublishedKey::<Addr>::PREFIX);
+        let first = data.port.get();
+        let last = first | u16::try_from((1u32 << free_bits) - 1).unwrap_or(u16::MAX);
+        bitmap.add(data.proto, first, last);
+    }
+    let mut words = ebpf.array::<u64>("RESERVED")?;
+    for (index, bits) in bitmap.words.iter().enumerate() {
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        if words.get(&index, 0).map_err(|e| doing("reading the reserved ports", e))? != *bits {
+            words.set(index, *bits, 0).map_err(|e| doing("writing the reserved ports", e))?;
+        }
+    }
+    Ok(())
+}
+
+struct Bitmap {
+    words: Vec<u64>,
+}
+
+impl Bitmap {
+    fn empty() -> Self {
+        Self { words: vec![0; (netdp_common::flow::RESERVED_PROTOCOLS * RESERVED_WORDS) as usize] }
+    }
+
+    fn add(&mut self, proto: u8, first: u16, last: u16) {
+        let Some(slot) = reserved_slot(proto) else { return };
+        for port in first..=last {
+            self.words[(slot * RESERVED_WORDS) as usize + usize::from(port / 64)] |= 1 << (port % 64);
+        }
+    }
+
+    fn marked(&self) -> impl Iterator<Item = (u32, u64)> {
+        (0u32..).zip(self.words.iter().copied()).filter(|(_, bits)| *bits != 0)
+    }
+}
+
+/// The trie's keys of an entry.
+fn keys(entry: &PublishEntry) -> Vec<Key<PublishedKey<Addr>>> {
+    let addr = entry.host_addr.as_ref().and_then(v4_addr).unwrap_or_default();
+    prefixes(entry.host_port, entry.host_port_end)
+        .into_iter()
+        .map(|(port, len)| {
+            let key = PublishedKey { addr, proto: entry.proto.number(), pad: 0, port: Be16::new(port) };
+            Key::new(PublishedKey::<Addr>::PREFIX + len, key)
+        })
+        .collect()
+}
+
+/// The fewest prefixes (first port, bits that are fixed) that cover exactly `first..=last`: at most 30.
+fn prefixes(first: u16, last: u16) -> Vec<(u16, u32)> {
+    let (mut at, end) = (u32::from(first), u32::from(last) + 1);
+    let mut found = Vec::new();
+    while at < end {
+        let aligned = if at == 0 { 16 } else { at.trailing_zeros().min(16) };
+        let fits = (end - at).ilog2();
+        let bits = aligned.min(fits);
+        found.push((u16::try_from(at).unwrap_or(u16::MAX), 16 - bits));
+        at += 1 << bits;
+    }
+    found
+}
+
+fn describe(entry: &PublishEntry) -> String {
+    let addr = entry.host_addr.map_or_else(|| "*".to_owned(), |addr| addr.to_string());
+    format!("{addr}:{}-{}/{}", entry.host_port, entry.host_port_end, entry.proto.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_cover_exactly_the_range() {
+        for (first, last) in
+            [(80, 80), (0, 65_535), (1, 65_535), (20_000, 29_999), (8080, 8081), (65_535, 65_535)]
+        {
+            let prefixes = prefixes(first, last);
+            assert!(prefixes.len() <= 30, "{first}-{last}: {}", prefixes.len());
+            let mut next = u32::from(first);
+            for (port, len) in prefixes {
+                assert_eq!(u32::from(port), next);
+                assert_eq!(u32::from(port) % (1 << (16 - len)), 0, "{port}/{len} is not aligned");
+                next += 1 << (16 - len);
+            }
+            assert_eq!(next, u32::from(last) + 1);
+        }
+    }
+}

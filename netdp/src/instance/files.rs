@@ -1,0 +1,74 @@
+//! The instances' directory, and what all of them share: whether netdp mounted the BPF file system.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::open_dir;
+use crate::error::Error;
+use crate::net::bpffs;
+
+/// Where instances keep their state.
+pub const ROOT: &str = "/run/netdp";
+/// Says that netdp mounted the BPF file system. No instance has a name that begins with a dot.
+const MOUNTED: &str = "/run/netdp/.mounted-bpffs";
+/// Where instances pin.
+const PINS: &str = "/sys/fs/bpf/netdp";
+
+/// Mounts the BPF file system if nobody did, and remembers that.
+pub(super) fn bpffs_ensure() -> Result<(), Error> {
+    let _lock = lock()?;
+    if bpffs::ensure_bpffs()? {
+        File::create(MOUNTED).map_err(Error::system(format!("creating {MOUNTED}")))?;
+    }
+    Ok(())
+}
+
+/// Unmounts the BPF file system if netdp mounted it and nothing is pinned there.
+pub fn bpffs_release() -> Result<(), Error> {
+    // Only goes if it is empty.
+    let _ = fs::remove_dir(PINS);
+    if !Path::new(MOUNTED).exists() {
+        return Ok(());
+    }
+    let _lock = lock()?;
+    if bpffs::release_bpffs()? {
+        fs::remove_file(MOUNTED).map_err(Error::system(format!("removing {MOUNTED}")))?;
+        // Only goes if this was the last instance.
+        let _ = fs::remove_dir(ROOT);
+    }
+    Ok(())
+}
+
+/// Removes a directory with files; it may be gone.
+pub fn remove_files(dir: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::system(format!("removing {}", dir.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes an instance's directory, and the one of all if it was the last.
+pub(super) fn remove(dir: &Path) {
+    // The next command finds what could not be removed.
+    let _ = fs::remove_dir_all(dir);
+    let _ = fs::remove_dir(ROOT);
+}
+
+/// Removes an instance's directory if there is nothing but a lock in it.
+pub(super) fn remove_if_unused(dir: &Path) {
+    let used = |path: &Path| path.file_name().is_some_and(|name| name != "lock");
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    if !entries.map(|entry| entry.path()).any(|path| used(&path)) {
+        remove(dir);
+    }
+}
+
+fn lock() -> Result<Flock<File>, Error> {
+    let dir = open_dir(Path::new(ROOT))?;
+    Flock::lock(dir, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| Error::system(format!("locking {ROOT}"))(errno))
+}

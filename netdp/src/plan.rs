@@ -1,0 +1,7 @@
+//! What a command is about to do, decided before anything is touched: values in, values out, no system calls.
+
+pub mod ipam;
+pub mod mac;
+pub mod names;
+pub mod ports;
+pub mod subnet;

@@ -1,0 +1,230 @@
+//! What netdp refuses before it touches anything: wrong names, taken names, things that this version can't do.
+
+use crate::net::NetNsId;
+
+/// Bad input that depends on what is there. Exit code 2.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// An option of a later version.
+    #[error("{what} is not in this version: {remedy}")]
+    NotInThisVersion {
+        /// The option or value.
+        what: String,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+    /// Another datapath than the instance's.
+    #[error(
+        "--datapath {asked}: instance {instance} uses {has} since its first command: leave --datapath out, or start over with netdp down"
+    )]
+    OtherDatapath {
+        /// The instance.
+        instance: String,
+        /// As asked.
+        asked: &'static str,
+        /// What it uses.
+        has: &'static str,
+    },
+    /// Another size of the flow table.
+    #[error(
+        "--flows-max {asked}: only an instance's first command can give it: leave it out, or start over with netdp down"
+    )]
+    OtherFlowsMax {
+        /// As asked.
+        asked: u32,
+    },
+    /// The instance serves another namespace.
+    #[error(
+        "instance {instance} serves another network namespace ({serves}) than this one ({here}): run netdp there or with --host-netns, or choose another --instance"
+    )]
+    OtherHost {
+        /// The instance.
+        instance: String,
+        /// Which host it serves.
+        serves: NetNsId,
+        /// Which one this is.
+        here: NetNsId,
+    },
+    /// The namespace that the instance served is gone.
+    #[error(
+        "instance {instance} served a network namespace that is gone ({serves}): remove its remains with netdp --instance {instance} down"
+    )]
+    HostGone {
+        /// The instance.
+        instance: String,
+        /// Which host it served.
+        serves: NetNsId,
+    },
+    /// No such host namespace.
+    #[error("--host-netns {name}: {why}: give the name of a namespace in /run/netns, or a path to one")]
+    NoHost {
+        /// As given.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No such endpoint.
+    #[error("no endpoint is called {name}: netdp ls lists them{}", there_are(known))]
+    NoEndpoint {
+        /// As given.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// No such network.
+    #[error(
+        "no network is called {name}: create it with netdp network create {name} --subnet CIDR{}",
+        there_are(known)
+    )]
+    NoNetwork {
+        /// As given.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// A network of that name exists.
+    #[error("network {0} exists already: choose another name, or remove it with netdp network rm {0}")]
+    NetworkExists(String),
+    /// A network still has endpoints.
+    #[error("network {network} has endpoints: {endpoints}; detach them first")]
+    NetworkInUse {
+        /// The network.
+        network: String,
+        /// Their names.
+        endpoints: String,
+    },
+    /// The bridge's name is taken.
+    #[error(
+        "network {network}: an interface {bridge} exists already: choose another name for the bridge, netdp network create {network} --subnet CIDR --bridge IFNAME"
+    )]
+    BridgeExists {
+        /// The network.
+        network: String,
+        /// The bridge's name.
+        bridge: String,
+    },
+    /// A network's bridge was removed by hand while endpoints were on it.
+    #[error(
+        "network {network}: its bridge {bridge} is gone, removed by somebody else, and its endpoints {endpoints} with it: detach them and attach them again"
+    )]
+    BridgeGone {
+        /// The network.
+        network: String,
+        /// The bridge's name.
+        bridge: String,
+        /// Endpoints that are still there.
+        endpoints: String,
+    },
+    /// An MTU that no bridge can have.
+    #[error("--mtu {0}: an MTU is from 68 to 65535 bytes")]
+    Mtu(u32),
+    /// Not LO-HI.
+    #[error("--snat-ports {0}: write first and last port, like 1024-65535")]
+    SnatPorts(String),
+    /// Not an address of this host.
+    #[error("--snat-to {0}: this host has no such address: use one of its own")]
+    SnatTo(std::net::IpAddr),
+    /// No such named namespace.
+    #[error("no network namespace is called {name}: create it with --create, or with ip netns add {name}")]
+    NoNamespace {
+        /// As given.
+        name: String,
+    },
+    /// A TARGET that can't be opened.
+    #[error("TARGET {target}: {why}")]
+    BadTarget {
+        /// As given.
+        target: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// `--create` with a path or process.
+    #[error("--create makes namespaces with a name: {0} is none")]
+    CreateNeedsName(String),
+    /// The host itself.
+    #[error("TARGET {0} is the host's own network namespace: give a container's")]
+    HostAsTarget(String),
+    /// An endpoint of that name lives.
+    #[error(
+        "endpoint {name} exists already ({netns} on network {network}): choose another with --name, or remove it with netdp detach {name}"
+    )]
+    EndpointExists {
+        /// Its name.
+        name: String,
+        /// Its namespace.
+        netns: String,
+        /// Its network.
+        network: String,
+    },
+    /// The namespace is on that network already.
+    #[error("{target} is on network {network} already, as endpoint {name}: choose another --network")]
+    AttachedAlready {
+        /// As given.
+        target: String,
+        /// The network.
+        network: String,
+        /// The endpoint's name.
+        name: String,
+    },
+    /// The interface's name is taken in the target.
+    #[error("{target} has an interface {ifname} already: choose another --ifname")]
+    IfnameTaken {
+        /// As given.
+        target: String,
+        /// The interface.
+        ifname: String,
+    },
+    /// The endpoint's namespace is gone.
+    #[error("endpoint {0}: its namespace is gone: attach it again, or clean up with netdp gc")]
+    EndpointGone(String),
+    /// Nothing like that is published.
+    #[error("endpoint {name} does not publish {spec}{}", publishes(published))]
+    NotPublished {
+        /// The endpoint.
+        name: String,
+        /// As given.
+        spec: String,
+        /// What it publishes.
+        published: Vec<String>,
+    },
+    /// A filter's value.
+    #[error("{option} {value}: {remedy}")]
+    Filter {
+        /// The option.
+        option: &'static str,
+        /// As given.
+        value: String,
+        /// What it takes.
+        remedy: &'static str,
+    },
+    /// A mode without an interface of its own.
+    #[error(
+        "{option} with --network {mode}: there is nothing to translate, name or address: leave {option} out, or choose a network"
+    )]
+    NothingToTranslate {
+        /// The option.
+        option: &'static str,
+        /// The mode.
+        mode: String,
+    },
+    /// `run` of something that can't be started.
+    #[error("can't run {command}: {why}")]
+    Command {
+        /// The command.
+        command: String,
+        /// Why.
+        why: std::io::Error,
+    },
+}
+
+fn there_are(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(" (there are: {})", names.join(", ")) }
+}
+
+fn publishes(entries: &[String]) -> String {
+    if entries.is_empty() {
+        ": it publishes nothing".into()
+    } else {
+        format!(": it publishes {}", entries.join(", "))
+    }
+}

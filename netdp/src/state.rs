@@ -1,0 +1,324 @@
+//! What an instance has made: one JSON document in `/run/netdp/INSTANCE`, replaced atomically.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::datapath::{EndpointEntry, Kind, NetworkEntry, PublishEntry};
+use crate::net::{Mac, NetNsId};
+use crate::plan::ports::Published;
+use crate::target::Target;
+
+/// Version of the document; an older netdp refuses a newer one.
+const VERSION: u32 = 1;
+/// The document's name in the instance's directory.
+const FILE: &str = "state.json";
+
+/// Why the state can't be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file operation failed.
+    #[error("{doing} {}: {source}", path.display())]
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The file is no state.
+    #[error("{} is damaged ({source}): netdp down removes what it can find", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        source: serde_json::Error,
+    },
+    /// A newer netdp wrote it.
+    #[error("{} was written by a newer netdp (state version {found}, this one knows {VERSION}): use that one", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+}
+
+/// Everything an instance remembers.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// [`VERSION`] of the netdp that wrote it.
+    pub version: u32,
+    /// Counts the changes: tells whether a change that was interrupted had been completed.
+    pub revision: u64,
+    /// The host's namespace.
+    pub host: NetNsId,
+    /// The datapath that the first command chose.
+    pub datapath: Kind,
+    /// The flow table's size, if it was given.
+    pub flows_max: Option<u32>,
+    /// Networks by name.
+    pub networks: BTreeMap<String, Network>,
+    /// Endpoints by name.
+    pub endpoints: BTreeMap<String, Endpoint>,
+}
+
+/// A network.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// The bridge's name.
+    pub bridge: String,
+    /// The bridge's ifindex.
+    pub ifindex: u32,
+    /// The bridge's MAC.
+    pub mac: Mac,
+    /// MTU of the bridge and of every veth on it.
+    pub mtu: u32,
+    /// Its subnets.
+    pub subnets: Vec<IpNet>,
+    /// The bridge's addresses, one for each subnet.
+    pub gateways: Vec<IpAddr>,
+    /// External addresses to translate to; none: what the route prefers.
+    pub snat_to: Vec<IpAddr>,
+    /// Ports for mappings, first and last.
+    pub snat_ports: (u16, u16),
+    /// No way out and none in.
+    pub internal: bool,
+    /// Its endpoints don't reach each other.
+    pub no_icc: bool,
+    /// Unpublished ports are reachable from outside.
+    pub routed: bool,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Where its namespace was found.
+    pub target: Target,
+    /// Which namespace that was.
+    pub netns: NetNsId,
+    /// Whether netdp made the namespace's name (`--create`) and removes it again.
+    pub created: bool,
+    /// Its network.
+    pub network: String,
+    /// Its interface.
+    pub ifname: String,
+    /// That interface's ifindex.
+    pub ifindex: u32,
+    /// Its peer on the host.
+    pub host_ifname: String,
+    /// The peer's ifindex.
+    pub host_ifindex: u32,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its addresses.
+    pub addresses: Vec<IpNet>,
+    /// Its published ports.
+    pub published: Vec<Published>,
+}
+
+impl State {
+    /// Of an instance that has nothing yet.
+    pub fn new(host: NetNsId, datapath: Kind, flows_max: Option<u32>) -> Self {
+        Self {
+            version: VERSION,
+            revision: 0,
+            host,
+            datapath,
+            flows_max,
+            networks: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the state in an instance's directory; none if there is none.
+    pub fn load(dir: &Path) -> Result<Option<Self>, Error> {
+        /// What every version has.
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let path = dir.join(FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::File { doing: "reading", path, source }),
+        };
+        let damaged = |source| Error::Damaged { path: path.clone(), source };
+        let Versioned { version } = serde_json::from_str(&text).map_err(damaged)?;
+        if version > VERSION {
+            return Err(Error::Newer { path, found: version });
+        }
+        serde_json::from_str(&text).map(Some).map_err(damaged)
+    }
+
+    /// Writes the state to an instance's directory, in one step, as the next revision.
+    pub fn save(&mut self, dir: &Path) -> Result<(), Error> {
+        self.revision += 1;
+        replace_file(&dir.join(FILE), self)
+    }
+
+    /// Every published port with its endpoint's name.
+    pub fn published(&self) -> Vec<(String, Published)> {
+        let of_endpoint = |(name, endpoint): (&String, &Endpoint)| {
+            let name = name.clone();
+            endpoint.published.clone().into_iter().map(move |published| (name.clone(), published))
+        };
+        self.endpoints.iter().flat_map(of_endpoint).collect()
+    }
+
+    /// The names of a network's endpoints.
+    pub fn endpoints_of(&self, network: &str) -> Vec<&str> {
+        let on_it = self.endpoints.iter().filter(|(_, endpoint)| endpoint.network == network);
+        on_it.map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+impl Network {
+    /// As the datapath wants it.
+    pub fn entry(&self) -> NetworkEntry {
+        NetworkEntry {
+            bridge: self.ifindex,
+            subnets: self.subnets.clone(),
+            gateways: self.gateways.clone(),
+            snat_to: self.snat_to.clone(),
+            snat_ports: self.snat_ports,
+            internal: self.internal,
+            no_icc: self.no_icc,
+            routed: self.routed,
+        }
+    }
+}
+
+impl Endpoint {
+    /// As the datapath wants it.
+    pub fn entry(&self, network: &Network) -> EndpointEntry {
+        EndpointEntry {
+            host_ifindex: self.host_ifindex,
+            host_ifname: self.host_ifname.clone(),
+            bridge: network.ifindex,
+            addresses: self.addresses.iter().map(IpNet::addr).collect(),
+            mac: self.mac.0,
+            bridge_mac: network.mac.0,
+        }
+    }
+
+    /// A published port as the datapath wants it: one entry for each family that it applies to.
+    pub fn publish_entries(&self, published: &Published) -> Vec<PublishEntry> {
+        let entry = |endpoint: IpAddr| PublishEntry {
+            proto: published.proto,
+            host_addr: published.host_addr,
+            host_port: published.host_port,
+            host_port_end: published.host_port_end,
+            endpoint,
+            port: published.port,
+        };
+        let applies = |addr: &IpAddr| published.host_addr.is_none_or(|host| host.is_ipv4() == addr.is_ipv4());
+        self.addresses.iter().map(IpNet::addr).filter(applies).map(entry).collect()
+    }
+}
+
+/// Writes a document beside `path` and renames it there.
+pub fn replace_file<T: Serialize>(path: &Path, document: &T) -> Result<(), Error> {
+    let next = path.with_extension("next");
+    let write = || {
+        let text = serde_json::to_vec_pretty(document)?;
+        let mut file = File::create(&next)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&next, path)
+    };
+    write().map_err(|source| Error::File { doing: "writing", path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::datapath::Proto;
+
+    /// An instance with network `default` (10.9.0.0/24) and the given endpoints on it.
+    pub(crate) fn state(endpoints: &[&str]) -> State {
+        let mut state = State::new(NetNsId { dev: 4, inode: 7 }, Kind::Ebpf, None);
+        let network = Network {
+            bridge: "netdp0".into(),
+            ifindex: 3,
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            mtu: 1500,
+            subnets: vec!["10.9.0.0/24".parse().unwrap()],
+            gateways: vec!["10.9.0.1".parse().unwrap()],
+            snat_to: Vec::new(),
+            snat_ports: (1024, 65_535),
+            internal: false,
+            no_icc: false,
+            routed: false,
+        };
+        state.networks.insert("default".into(), network);
+        for (n, name) in (2u8..).zip(endpoints) {
+            state.endpoints.insert((*name).into(), endpoint(name, n));
+        }
+        state
+    }
+
+    fn endpoint(name: &str, n: u8) -> Endpoint {
+        Endpoint {
+            target: name.parse().unwrap(),
+            netns: NetNsId { dev: 4, inode: u64::from(n) },
+            created: false,
+            network: "default".into(),
+            ifname: "eth0".into(),
+            ifindex: 2,
+            host_ifname: format!("nd{n}"),
+            host_ifindex: u32::from(n),
+            mac: Mac([2, 0, 0, 0, 0, n]),
+            addresses: vec![format!("10.9.0.{n}/24").parse().unwrap()],
+            published: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_state_survives_a_round_trip() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(State::load(dir.path()).unwrap(), None);
+        let mut written = state(&["web", "db"]);
+        written.save(dir.path()).unwrap();
+        written.save(dir.path()).unwrap();
+        assert_eq!(written.revision, 2);
+        assert_eq!(State::load(dir.path()).unwrap(), Some(written));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_newer_or_damaged_state_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE), r#"{"version": 99, "other": 1}"#).unwrap();
+        assert!(matches!(State::load(dir.path()), Err(Error::Newer { found: 99, .. })));
+        fs::write(dir.path().join(FILE), "{").unwrap();
+        assert!(matches!(State::load(dir.path()), Err(Error::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_port_is_published_for_the_families_it_applies_to() {
+        let state = state(&["web"]);
+        let mut endpoint = state.endpoints["web"].clone();
+        endpoint.addresses.push("fd00::2/64".parse().unwrap());
+        let mut published = Published {
+            proto: Proto::Tcp,
+            host_addr: None,
+            host_port: 80,
+            host_port_end: 80,
+            port: 80,
+            port_end: 80,
+        };
+        assert_eq!(endpoint.publish_entries(&published).len(), 2);
+        published.host_addr = Some("127.0.0.1".parse().unwrap());
+        let entries = endpoint.publish_entries(&published);
+        assert_eq!(entries.len(), 1);
+        assert_eq!(entries[0].endpoint.to_string(), "10.9.0.2");
+    }
+}
