@@ -128,12 +128,14 @@ impl Lab {
     }
 
     /// A new namespace, attached under the name of its role; `options` are those of `netdp attach`.
+    #[track_caller]
     pub fn container(&self, name: &str, options: &str) -> Container {
         let netns = self.netns(name);
         self.attach(name, &netns, options)
     }
 
     /// Attaches a namespace that exists.
+    #[track_caller]
     pub fn attach(&self, name: &str, netns: &Netns, options: &str) -> Container {
         self.netdp.ok(&format!("attach {} --name {name} {options}", netns.name()));
         let container = self.inspect(name, netns);
@@ -144,6 +146,7 @@ impl Lab {
     }
 
     /// What netdp says about an endpoint.
+    #[track_caller]
     pub fn inspect(&self, name: &str, netns: &Netns) -> Container {
         let endpoint = self.netdp.json(&format!("inspect {name}"));
         let address = |value: &Value| {

@@ -71,6 +71,7 @@ impl Netdp {
     }
 
     /// Runs what must work, and returns its stdout.
+    #[track_caller]
     pub fn ok(&self, line: &str) -> String {
         let outcome = self.run(line);
         assert_eq!(outcome.code, 0, "netdp {line}: {}", outcome.stderr);
@@ -78,6 +79,7 @@ impl Netdp {
     }
 
     /// Runs what must be refused with this exit code and one `error: …` line, and returns that line.
+    #[track_caller]
     pub fn refused(&self, code: i32, line: &str) -> String {
         let outcome = self.run(line);
         assert_eq!(outcome.code, code, "netdp {line}: {outcome:?}");
@@ -87,12 +89,14 @@ impl Netdp {
     }
 
     /// Runs a listing with `--json`.
+    #[track_caller]
     pub fn json(&self, line: &str) -> Value {
         let stdout = self.ok(&format!("--json {line}"));
         serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("netdp --json {line}: {error}: {stdout}"))
     }
 
     /// One number of `stats`; 0 when there is none of that name.
+    #[track_caller]
     pub fn counter(&self, name: &str) -> u64 {
         let stats = self.json("stats");
         let value = stats.get(name).or_else(|| stats.get("drops").and_then(|drops| drops.get(name)));

@@ -82,6 +82,7 @@ impl Netns {
     }
 
     /// Runs a command line (split at spaces) and returns what it did.
+    #[track_caller]
     pub fn try_sh(&self, line: &str) -> Output {
         let mut words = line.split_whitespace();
         let program = words.next().expect("a command");
@@ -90,6 +91,7 @@ impl Netns {
     }
 
     /// Runs a command line that must succeed, and returns its stdout.
+    #[track_caller]
     pub fn sh(&self, line: &str) -> String {
         let output = self.try_sh(line);
         let stderr = String::from_utf8_lossy(&output.stderr);

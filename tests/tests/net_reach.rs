@@ -116,7 +116,7 @@ fn without_icc_neighbours_are_apart(lab: &Lab) {
 fn a_removed_network_is_gone(lab: &Lab) {
     lab.netdp.ok("network create red --subnet 10.50.0.0/24 --bridge red0");
     lab.container("a", "--network red");
-    let error = lab.netdp.refused(1, "network rm red");
+    let error = lab.netdp.refused(2, "network rm red");
     assert!(error.contains('a'), "names the endpoint that is in the way: {error}");
     lab.netdp.ok("detach a");
     lab.netdp.ok("network rm red");
