@@ -9,205 +9,108 @@
 //! found forward can always be found backward. The protocol is model-checked in `tests/protocol.rs`.
 
 use crate::family::{Address, Be16};
-use crate::flow::{FLOW_INITIATOR, Flow, Kind, PortSpans, Tuple};
+use crate::flow::{FLOW_INITIATOR, Flow, Kind, Tuple};
 use crate::meta::Meta;
 use crate::ports::Search;
 use crate::random::siphash;
 use crate::reclaim;
-use crate::tables::{Flows, Host, InsertError, Step, Work};
+use crate::tables::{Flows, Host, InsertError, Request, Step, Way, Work};
 use crate::verdict::{DropReason, Event};
-
-/// How often a claim starts over because the flow it lost to was just being removed.
-const ATTEMPTS: u32 = 4;
 
 /// Slots that are inspected for something to reclaim when the table is full.
 const EMERGENCY_SLOTS: u32 = 256;
 
-/// What to claim.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<A> {
-    /// The tuple of the packet that opens the flow.
-    pub first: Tuple<A>,
-    /// What it becomes; [`Tuple::sport`] is to be chosen.
-    pub translated: Tuple<A>,
-    /// The ports to choose from.
-    pub spans: PortSpans,
-    /// Try `translated.sport` itself before choosing.
-    pub keep_port: bool,
-    /// The new source is an address of this host: neither reserved ports nor its sockets' tuples may be taken.
-    pub host_address: bool,
-    /// What the flow is.
-    pub kind: Kind,
-    /// What the first packet shows, see [`Meta::bits`].
-    pub bits: u8,
-}
-
-/// The next hops of a new flow, see [`Flow`].
-#[derive(Clone, Copy, Debug)]
-pub struct Ways {
-    /// Interface that the initiator's packets come by (0: from outside).
-    pub forward_iif: u32,
-    /// Interface that they leave by.
-    pub forward_oif: u32,
-    /// Next hop or MACs.
-    pub forward_via: [u32; 4],
-    /// `FLOW_*`.
-    pub forward_flags: u8,
-    /// The same for the responder's packets.
-    pub reverse_iif: u32,
-    /// See `forward_oif`; 0: look the route up when the first one comes.
-    pub reverse_oif: u32,
-    /// See `forward_via`.
-    pub reverse_via: [u32; 4],
-    /// `FLOW_*`.
-    pub reverse_flags: u8,
-}
-
-/// Claims a mapping for a new flow, or finds the one that another packet of the flow has just claimed.
-/// Returns the initiator's entry.
+/// Claims a mapping for the flow of [`Work::request`], unless another packet of the flow is faster. Either way the
+/// flow is in the table now, or will be when the packet starts over.
 ///
 /// # Errors
-/// [`DropReason::PortsExhausted`] when every port was seen taken, [`DropReason::TableFull`],
-/// [`DropReason::ClaimContended`].
-#[inline(always)]
-pub fn claim<A: Address, H: Host<A>>(
-    host: &H,
-    work: &mut Work<A>,
-    request: &Request<A>,
-    ways: &Ways,
-) -> Result<Flow<A>, DropReason> {
-    prepare(work, request, ways);
-    for _ in 0..ATTEMPTS {
-        match attempt(host, work, request) {
-            Outcome::Mine => {
-                host.count(Event::FlowsCreated, 1);
-                if let Kind::Snat = request.kind {
-                    host.count(Event::SnatAllocated, 1);
-                }
-                if request.keep_port && work.forward.sport != request.translated.sport {
-                    host.count(Event::DnatPortChanged, 1);
-                }
-                reclaim::enter(host, &work.answer, work.reverse.meta);
-                return Ok(work.forward);
-            }
-            Outcome::Theirs(flow) => {
-                host.count(Event::FlowsAdopted, 1);
-                return Ok(flow);
-            }
-            Outcome::Failed(reason) => return Err(reason),
-            Outcome::Again => {}
-        }
-    }
-    Err(DropReason::ClaimContended)
-}
-
-enum Outcome<A> {
-    Mine,
-    Theirs(Flow<A>),
-    Failed(DropReason),
-    Again,
-}
-
-#[inline(always)]
-fn prepare<A: Address>(work: &mut Work<A>, request: &Request<A>, ways: &Ways) {
-    let Request { first, translated, .. } = request;
-    work.first = *first;
-    work.answer = translated.reversed();
-    work.forward = Flow {
-        meta: 0,
-        src: translated.src,
-        dst: translated.dst,
-        sport: translated.sport,
-        dport: translated.dport,
-        oif: ways.forward_oif,
-        via: ways.forward_via,
-        own_src: first.src,
-        own_dst: first.dst,
-        own_sport: first.sport,
-        own_dport: first.dport,
-        kind: request.kind as u8,
-        flags: ways.forward_flags | FLOW_INITIATOR,
-        pad: 0,
-        iif: ways.forward_iif,
-        spare: 0,
-    };
-    work.reverse = Flow {
-        meta: 0,
-        src: first.dst,
-        dst: first.src,
-        sport: first.dport,
-        dport: first.sport,
-        oif: ways.reverse_oif,
-        via: ways.reverse_via,
-        own_src: translated.dst,
-        own_dst: translated.src,
-        own_sport: translated.dport,
-        own_dport: translated.sport,
-        kind: request.kind as u8,
-        flags: ways.reverse_flags,
-        pad: 0,
-        iif: ways.reverse_iif,
-        spare: 0,
-    };
-    work.search = Search::new(&request.spans, 0);
-    work.spans = request.spans;
-}
-
-/// One claim from the choice of the port to both entries.
-#[inline(always)]
-fn attempt<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, request: &Request<A>) -> Outcome<A> {
-    let &Request { keep_port, host_address, bits, .. } = request;
+/// [`DropReason::PortsExhausted`] when every port was seen taken, [`DropReason::TableFull`].
+#[inline(never)]
+pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(), DropReason> {
+    prepare(work);
     let random = unpredictable(host, work, 0);
-    work.search = Search::new(&work.spans, random);
+    work.search = Search::new(&work.request.spans, random);
     let now = host.now();
     let generation = random as u32 & 0xff_ffff;
-    work.forward.meta = Meta::new(generation, bits, now).0;
-    work.reverse.meta = Meta::new(generation, 0, now).0;
-
+    work.forward.meta = Meta::new(generation, 0, now).0;
+    work.reverse.meta = work.forward.meta;
     let remote = Tuple { dport: Be16::new(0), ..work.answer };
-    if !keep_port && host.exhausted(&remote) {
+    if !work.request.keep_port && host.exhausted(&remote) {
         host.count(Event::SnatExhausted, 1);
-        return Outcome::Failed(DropReason::PortsExhausted);
+        return Err(DropReason::PortsExhausted);
     }
     let tries = work.search.tries();
-    let mut probe = Probe { host, work, keep_port, host_address, now, result: Claimed::Nothing };
+    let mut probe = Probe { host, work, now, result: Claimed::Nothing };
     host.repeat(tries, &mut probe);
     match probe.result {
         Claimed::Port => enter_initiator(host, work),
-        Claimed::Full => Outcome::Failed(DropReason::TableFull),
+        // Somebody's expired flow made room: start over.
+        Claimed::Full if reclaim::make_room(host, now, EMERGENCY_SLOTS) => Ok(()),
+        Claimed::Full => Err(DropReason::TableFull),
         Claimed::Nothing => {
             host.set_exhausted(&remote, true);
             host.count(Event::SnatExhausted, 1);
-            Outcome::Failed(DropReason::PortsExhausted)
+            Err(DropReason::PortsExhausted)
         }
     }
 }
 
 /// The port is ours: enter the initiator's side, or give way to who did so first.
 #[inline(always)]
-fn enter_initiator<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Outcome<A> {
-    match insert(host.flows(), &work.first, &work.forward) {
-        Ok(()) => Outcome::Mine,
-        Err(InsertError::Full) => {
-            host.flows().remove(&work.answer);
-            Outcome::Failed(DropReason::TableFull)
+fn enter_initiator<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(), DropReason> {
+    let Err(error) = insert(host.flows(), &work.request.first, &work.forward) else {
+        host.count(Event::FlowsCreated, 1);
+        if work.request.kind == Kind::Snat as u8 {
+            host.count(Event::SnatAllocated, 1);
         }
-        Err(InsertError::Busy) => {
+        if work.request.keep_port && work.forward.sport != work.request.translated.sport {
+            host.count(Event::DnatPortChanged, 1);
+        }
+        reclaim::enter(host, &work.answer, work.reverse.meta);
+        return Ok(());
+    };
+    host.flows().remove(&work.answer);
+    match error {
+        InsertError::Full => Err(DropReason::TableFull),
+        InsertError::Busy => {
             host.count(Event::BusyRetries, 1);
-            host.flows().remove(&work.answer);
-            Outcome::Again
+            Ok(())
         }
-        Err(InsertError::Taken) => {
-            host.flows().remove(&work.answer);
-            match host.flows().get(&work.first) {
-                Some(entry) => match reclaim::read_alive(&entry, &work.first) {
-                    Some(flow) => Outcome::Theirs(flow),
-                    None => Outcome::Again,
-                },
-                None => Outcome::Again,
-            }
+        // Another packet of this flow was faster: its mapping is the flow's.
+        InsertError::Taken => {
+            host.count(Event::FlowsAdopted, 1);
+            Ok(())
         }
     }
+}
+
+#[inline(always)]
+fn prepare<A: Address>(work: &mut Work<A>) {
+    let Request { first, translated, kind, .. } = work.request;
+    work.answer = translated.reversed();
+    fill(&mut work.forward, &first, &translated, &work.request.forward, kind);
+    work.forward.flags |= FLOW_INITIATOR;
+    fill(&mut work.reverse, &translated.reversed(), &first.reversed(), &work.request.reverse, kind);
+}
+
+/// Field by field: a whole value would be built on the stack first.
+#[inline(always)]
+fn fill<A: Address>(flow: &mut Flow<A>, own: &Tuple<A>, to: &Tuple<A>, way: &Way, kind: u8) {
+    flow.src = to.src;
+    flow.dst = to.dst;
+    flow.sport = to.sport;
+    flow.dport = to.dport;
+    flow.oif = way.oif;
+    flow.via = way.via;
+    flow.own_src = own.src;
+    flow.own_dst = own.dst;
+    flow.own_sport = own.sport;
+    flow.own_dport = own.dport;
+    flow.kind = kind;
+    flow.flags = way.flags;
+    flow.pad = 0;
+    flow.iif = way.iif;
+    flow.spare = 0;
 }
 
 #[derive(Clone, Copy)]
@@ -220,8 +123,6 @@ enum Claimed {
 struct Probe<'a, A: Address, H: Host<A>> {
     host: &'a H,
     work: &'a mut Work<A>,
-    keep_port: bool,
-    host_address: bool,
     now: u32,
     result: Claimed,
 }
@@ -230,11 +131,11 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
     #[inline(always)]
     fn step(&mut self, i: u32) -> bool {
         let host = self.host;
-        if !(self.keep_port && i == 0) {
+        if !(self.work.request.keep_port && i == 0) {
             let random =
                 if i < crate::ports::RANDOM_TRIES { unpredictable(host, self.work, i + 1) } else { 0 };
             let port = self.work.search.port(i, random);
-            if self.host_address && host.reserved(self.work.first.proto, port) {
+            if self.work.request.host_address && host.reserved(self.work.answer.proto, port) {
                 return true;
             }
             let port = Be16::new(port);
@@ -251,7 +152,7 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
                 return true;
             }
         }
-        if self.host_address && host.host_socket(&self.work.answer.reversed()) {
+        if self.work.request.host_address && host.host_socket(&self.work.answer.reversed()) {
             return true;
         }
         match insert(host.flows(), &self.work.answer, &self.work.reverse) {
@@ -268,18 +169,12 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
                 true
             }
             Err(InsertError::Full) => {
-                if i < EMERGENCY_TRIES && reclaim::make_room(host, self.now, EMERGENCY_SLOTS) {
-                    return true;
-                }
                 self.result = Claimed::Full;
                 false
             }
         }
     }
 }
-
-/// How many ports are tried while the table is full and something could be reclaimed.
-const EMERGENCY_TRIES: u32 = 2;
 
 /// 64 bits that nobody outside can predict, different for each flow, packet and try.
 #[inline(always)]
@@ -288,7 +183,7 @@ fn unpredictable<A: Address, H: Host<A>>(host: &H, work: &Work<A>, salt: u32) ->
         Some(config) => config.secret,
         None => [0; 2],
     };
-    let flow = (work.first.sport.raw() as u64) << 32 | (salt as u64) << 48;
+    let flow = (work.request.first.sport.raw() as u64) << 32 | (salt as u64) << 48;
     siphash(secret, [host.random() as u64 | flow, host.nanoseconds()])
 }
 

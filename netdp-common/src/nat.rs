@@ -6,12 +6,11 @@ use crate::header::{ethernet, tcp};
 use crate::lifetime::{self, State};
 use crate::meta::{self, Meta};
 use crate::packet::Packet;
-use crate::parse::{Fragment, Header, Parsed, Transport, parse};
+use crate::parse::{Fragment, Header, Parsed, parse};
 use crate::reclaim::{self, H_Entry};
 use crate::rewrite::rewrite;
 use crate::tables::{Entry, Flows, Host, Route};
 use crate::verdict::{DropReason, Event, Verdict};
-use crate::{inbound, outbound};
 
 /// A packet and everything it may need.
 pub trait Context<F: Family>: Packet + Host<F::Addr> {}
@@ -21,47 +20,44 @@ impl<F: Family, C: Packet + Host<F::Addr>> Context<F> for C {}
 /// A frame that an endpoint sends, on its host veth.
 ///
 /// The flow is looked up first and for every frame: the answer to a hairpin is addressed to its neighbour's MAC.
+/// [`Verdict::NO_FLOW_YET`]: ask [`crate::outbound::open`].
 #[inline(always)]
 pub fn from_container<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
-    let Some(parsed) = parse::<F, C>(c) else { return Verdict::Drop(DropReason::Malformed) };
-    if parsed.has_flow()
-        && let Some(verdict) = established::<F, C>(c, &parsed, c.ifindex())
-    {
-        return verdict;
+    let Some(parsed) = parse::<F, C>(c) else { return Verdict::drop(DropReason::Malformed) };
+    if !parsed.has_flow() {
+        return Verdict::NO_FLOW_YET;
     }
-    outbound::open::<F, C>(c, &parsed)
+    established::<F, C>(c, &parsed, c.ifindex())
 }
 
-/// A frame that comes in by an uplink.
+/// A frame that comes in by an uplink. [`Verdict::NO_FLOW_YET`]: ask [`crate::inbound::open`].
 #[inline(always)]
 pub fn from_world<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
     // Malformed or not, what is not for an endpoint is the host's own affair.
-    let Some(parsed) = parse::<F, C>(c) else { return Verdict::Stack };
-    if parsed.has_flow()
-        && let Some(verdict) = established::<F, C>(c, &parsed, 0)
-    {
-        return verdict;
+    let Some(parsed) = parse::<F, C>(c) else { return Verdict::STACK };
+    if !parsed.has_flow() {
+        return Verdict::NO_FLOW_YET;
     }
-    inbound::open::<F, C>(c, &parsed)
+    established::<F, C>(c, &parsed, 0)
 }
 
 /// A frame that leaves by an uplink: the last gate. Nothing with an endpoint's address as source may pass.
 #[inline(always)]
 pub fn to_world<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
-    let Some(header) = F::read_header(c, c.l3()) else { return Verdict::Stack };
+    let Some(header) = F::read_header(c, c.l3()) else { return Verdict::STACK };
     if c.private_prefix(F::prefix_digest(&header.src)) && is_private::<F, C>(c, &header) {
-        return Verdict::Drop(DropReason::Untranslated);
+        return Verdict::drop(DropReason::Untranslated);
     }
-    Verdict::Stack
+    Verdict::STACK
 }
 
 /// A frame from an endpoint in a family that its network does not serve: only what never leaves the link.
 #[inline(always)]
 pub fn unserved<F: Family, C: Packet>(c: &C) -> Verdict {
     match F::read_header(c, c.l3()) {
-        None => Verdict::Drop(DropReason::Malformed),
-        Some(header) if header.src == F::Addr::UNSPECIFIED || header.src.is_link_local() => Verdict::Stack,
-        Some(_) => Verdict::Drop(DropReason::Spoofed),
+        None => Verdict::drop(DropReason::Malformed),
+        Some(header) if header.src == F::Addr::UNSPECIFIED || header.src.is_link_local() => Verdict::STACK,
+        Some(_) => Verdict::drop(DropReason::Spoofed),
     }
 }
 
@@ -74,54 +70,52 @@ fn is_private<F: Family, C: Context<F>>(c: &C, header: &Header<F::Addr>) -> bool
     }
 }
 
-/// A packet of a known flow; none if there is no such flow. `iif`: where its packets must come from.
+/// A packet of a known flow; [`Verdict::NO_FLOW_YET`] if there is no such flow. `iif`: where its packets must
+/// come from.
 #[inline(always)]
-fn established<F: Family, C: Context<F>>(c: &mut C, parsed: &Parsed<F::Addr>, iif: u32) -> Option<Verdict> {
-    let entry = c.flows().get(&parsed.tuple)?;
-    let mut flow = reclaim::read_alive(&entry, &parsed.tuple)?;
+fn established<F: Family, C: Context<F>>(c: &mut C, parsed: &Parsed<F::Addr>, iif: u32) -> Verdict {
+    let Some(entry) = c.flows().get(&parsed.tuple) else { return Verdict::NO_FLOW_YET };
+    let Some(mut flow) = reclaim::read_alive(&entry, &parsed.tuple) else { return Verdict::NO_FLOW_YET };
     if flow.iif != iif {
-        return Some(Verdict::Drop(DropReason::Spoofed));
+        return Verdict::drop(DropReason::Spoofed);
     }
     if parsed.header.fragment != Fragment::Whole {
-        return Some(Verdict::Drop(DropReason::Fragment));
+        return Verdict::drop(DropReason::Fragment);
     }
-    let bits = match parsed.transport {
-        Transport::Tcp(flags) => meta::bits_of_tcp(flags),
-        _ => Meta::ACTIVE,
-    };
+    let bits = meta::bits_of_tcp(parsed.tcp_flags);
     let meta = Meta(flow.meta);
     let now = c.now();
     if meta.seen() != now || meta.bits() & bits != bits || is_syn(parsed) || flow.oif == 0 {
-        match refresh::<F, C>(c, &entry, &mut flow, parsed, bits, now) {
+        if may_have_expired(c, meta, now) && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now) {
+            return Verdict::NO_FLOW_YET;
+        }
+        match refresh::<F, C>(c, &entry, &mut flow, parsed, bits) {
             Refreshed::Alive => {}
-            Refreshed::Gone => return None,
-            Refreshed::Refused(reason) => return Some(Verdict::Drop(reason)),
+            Refreshed::Gone => return Verdict::NO_FLOW_YET,
+            Refreshed::Refused(reason) => return Verdict::drop(reason),
         }
     }
-    Some(leave::<F, C>(c, parsed, &flow))
+    send::<F, C>(c, parsed, &flow)
 }
 
 /// Translates a packet and sends it on its flow's way.
 #[inline(always)]
-pub(crate) fn leave<F: Family, C: Context<F>>(
+pub(crate) fn send<F: Family, C: Context<F>>(
     c: &mut C,
     parsed: &Parsed<F::Addr>,
     flow: &Flow<F::Addr>,
 ) -> Verdict {
     if parsed.header.ttl <= 1 {
-        return Verdict::Drop(DropReason::TtlExceeded);
+        return Verdict::drop(DropReason::TtlExceeded);
     }
     if rewrite::<F, C>(c, parsed, flow).is_none() {
-        return Verdict::Drop(DropReason::RewriteFailed);
+        return Verdict::drop(DropReason::RewriteFailed);
     }
     c.count(Event::Packets, 1);
     c.count(Event::Bytes, c.len() as u64);
     if flow.flags & FLOW_TO_ENDPOINT == 0 {
-        return Verdict::ToNextHop {
-            oif: flow.oif,
-            via: flow.via,
-            via_v6: flow.flags & FLOW_NEXT_HOP_V6 != 0,
-        };
+        c.set_next_hop(flow.via, flow.flags & FLOW_NEXT_HOP_V6 != 0);
+        return Verdict::to_next_hop(flow.oif);
     }
     deliver(c, flow.oif, flow.via)
 }
@@ -130,8 +124,8 @@ pub(crate) fn leave<F: Family, C: Context<F>>(
 #[inline(always)]
 pub(crate) fn deliver<P: Packet>(packet: &mut P, oif: u32, macs: [u32; 4]) -> Verdict {
     match packet.store(ethernet::MACS, &[macs[0], macs[1], macs[2]]) {
-        Some(()) => Verdict::ToEndpoint { oif },
-        None => Verdict::Drop(DropReason::RewriteFailed),
+        Some(()) => Verdict::to_endpoint(oif),
+        None => Verdict::drop(DropReason::RewriteFailed),
     }
 }
 
@@ -141,23 +135,24 @@ enum Refreshed {
     Refused(DropReason),
 }
 
+/// Whether a flow that this direction's packets left idle for so long can have expired.
+#[inline(always)]
+fn may_have_expired<A: Address, H: Host<A>>(host: &H, meta: Meta, now: u32) -> bool {
+    host.config().is_some_and(|config| meta.idle(now) >= config.timeouts.shortest())
+}
+
 /// What a packet has to do when it is the first in a while, or shows something new: at most once a tick and
 /// direction, or a few times in a TCP connection's life.
-#[inline(always)]
+#[inline(never)]
 fn refresh<F: Family, C: Context<F>>(
     c: &C,
     entry: &H_Entry<F::Addr, C>,
     flow: &mut Flow<F::Addr>,
     parsed: &Parsed<F::Addr>,
     bits: u8,
-    now: u32,
 ) -> Refreshed {
-    let key = &parsed.tuple;
+    let now = c.now();
     let meta = Meta(flow.meta);
-    let Some(config) = c.config() else { return Refreshed::Gone };
-    if meta.idle(now) >= config.timeouts.shortest() && reclaim::remove_if_expired(c, entry, key, now) {
-        return Refreshed::Gone;
-    }
     if is_syn(parsed) && flow.flags & FLOW_INITIATOR != 0 && meta.bits() & Meta::SYN != 0 {
         reopen::<F, C>(c, entry, flow, parsed);
     }
@@ -241,5 +236,6 @@ fn route_again<F: Family, C: Context<F>>(
 /// A TCP segment that opens a connection.
 #[inline(always)]
 pub(crate) fn is_syn<A>(parsed: &Parsed<A>) -> bool {
-    matches!(parsed.transport, Transport::Tcp(flags) if flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN)
+    const SHOWN: u8 = tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN;
+    parsed.tcp_flags & SHOWN == tcp::SYN
 }

@@ -22,6 +22,9 @@ pub trait Packet {
     fn load<T: Pod>(&self, at: usize) -> Option<T>;
     /// Writes a value that no checksum covers, or whose checksum is put right otherwise.
     fn store<T: Pod>(&mut self, at: usize, value: &T) -> Option<()>;
+    /// Tells the next hop for [`crate::verdict::Action::ToNextHop`]: its address in network byte order, IPv4 in
+    /// the first word.
+    fn set_next_hop(&mut self, via: [u32; 4], via_v6: bool);
     /// Puts a transport checksum right after the words under it changed.
     ///
     /// Works on complete, unchecked and partial (offloaded) checksums; only the implementation knows which.

@@ -39,18 +39,17 @@ pub enum Fragment {
     Later,
 }
 
-/// What the transport header makes of a packet.
+/// What the transport header makes of a packet. Without payload: see [`crate::verdict::Verdict`] for why.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Transport {
-    /// TCP with these flags.
-    Tcp(u8),
+    /// TCP.
+    Tcp,
     /// UDP.
     Udp,
-    /// ICMP echo request or reply.
-    Echo {
-        /// Request, not reply.
-        request: bool,
-    },
+    /// ICMP echo request.
+    EchoRequest,
+    /// ICMP echo reply.
+    EchoReply,
     /// An ICMP error.
     IcmpError,
     /// An ICMP message that is neither.
@@ -68,6 +67,8 @@ pub struct Parsed<A> {
     pub header: Header<A>,
     /// The transport header.
     pub transport: Transport,
+    /// The flags of a TCP segment, else 0.
+    pub tcp_flags: u8,
     /// Where the transport header starts.
     pub l4: usize,
     /// The two ports, or the identifier in the low half, as they lie in the packet.
@@ -84,6 +85,7 @@ pub fn parse<F: Family, P: Packet>(packet: &P) -> Option<Parsed<F::Addr>> {
         tuple: Tuple { src: header.src, dst: header.dst, proto: header.proto, ..Tuple::zeroed() },
         header,
         transport: Transport::Other,
+        tcp_flags: 0,
         l4,
         ports: 0,
     };
@@ -93,7 +95,8 @@ pub fn parse<F: Family, P: Packet>(packet: &P) -> Option<Parsed<F::Addr>> {
     if header.proto == tcp::PROTO {
         let flags: u32 = packet.load(l4 + tcp::FLAGS_WORD)?;
         parsed.ports = packet.load(l4 + tcp::PORTS)?;
-        parsed.transport = Transport::Tcp(flags.to_ne_bytes()[1]);
+        parsed.tcp_flags = flags.to_ne_bytes()[1];
+        parsed.transport = Transport::Tcp;
     } else if header.proto == udp::PROTO {
         // The second word has the checksum: a header that is cut off must not pass.
         let _length_and_checksum: u32 = packet.load(l4 + 4)?;
@@ -102,15 +105,15 @@ pub fn parse<F: Family, P: Packet>(packet: &P) -> Option<Parsed<F::Addr>> {
     } else if header.proto == F::ICMP {
         let first: u32 = packet.load(l4 + icmp::FIRST_WORD)?;
         parsed.transport = match F::icmp_kind(first.to_ne_bytes()[0]) {
-            IcmpKind::EchoRequest => Transport::Echo { request: true },
-            IcmpKind::EchoReply => Transport::Echo { request: false },
+            IcmpKind::EchoRequest => Transport::EchoRequest,
+            IcmpKind::EchoReply => Transport::EchoReply,
             IcmpKind::Error => Transport::IcmpError,
             IcmpKind::Other => Transport::IcmpOther,
         };
-        if let Transport::Echo { request } = parsed.transport {
+        if parsed.transport == Transport::EchoRequest || parsed.transport == Transport::EchoReply {
             let identifier: Be16 = packet.load(l4 + icmp::IDENTIFIER)?;
             parsed.ports = identifier.raw() as u32;
-            if request {
+            if parsed.transport == Transport::EchoRequest {
                 parsed.tuple.sport = identifier;
             } else {
                 parsed.tuple.dport = identifier;
@@ -124,11 +127,44 @@ pub fn parse<F: Family, P: Packet>(packet: &P) -> Option<Parsed<F::Addr>> {
     Some(parsed)
 }
 
+/// [`parse`] out of line: where a flow is being opened, the stack is short and the time is not. False: malformed.
+///
+/// (Returning an `Option` here makes the linker write type information that the kernel refuses.)
+#[inline(never)]
+pub fn parse_again<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Addr>) -> bool {
+    match parse::<F, P>(packet) {
+        Some(found) => {
+            *parsed = found;
+            true
+        }
+        None => false,
+    }
+}
+
 impl<A: Address> Parsed<A> {
+    /// A place for [`parse_again`] to write to.
+    #[inline(always)]
+    pub fn unread() -> Self {
+        let header = Header {
+            src: A::UNSPECIFIED,
+            dst: A::UNSPECIFIED,
+            proto: 0,
+            ttl: 0,
+            checksum: 0,
+            len: 0,
+            total_len: 0,
+            fragment: Fragment::Whole,
+        };
+        Self { tuple: Tuple::zeroed(), header, transport: Transport::Other, tcp_flags: 0, l4: 0, ports: 0 }
+    }
+
     /// Whether the flow table can hold this packet's flow.
     #[inline(always)]
     pub fn has_flow(&self) -> bool {
-        matches!(self.transport, Transport::Tcp(_) | Transport::Udp | Transport::Echo { .. })
+        matches!(
+            self.transport,
+            Transport::Tcp | Transport::Udp | Transport::EchoRequest | Transport::EchoReply
+        )
     }
 }
 

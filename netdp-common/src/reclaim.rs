@@ -67,7 +67,7 @@ pub fn remaining<A: Address, H: Host<A>>(
 }
 
 /// Removes the flow that `entry`, found by `key`, belongs to, if it has expired. True: the key is free now.
-#[inline(always)]
+#[inline(never)]
 pub fn remove_if_expired<A: Address, H: Host<A>>(
     host: &H,
     entry: &H_Entry<A, H>,
@@ -176,7 +176,7 @@ pub fn remove_exact<A: Address, H: Host<A>>(host: &H, key: &Tuple<A>, generation
 }
 
 /// Enters a new flow into the ring and lets the clock hand inspect a few slots on the way.
-#[inline(always)]
+#[inline(never)]
 pub fn enter<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>, meta: u64) {
     let owner = TAKEN | Meta(meta).generation() as u64;
     let mut hand =
@@ -188,7 +188,7 @@ pub fn enter<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>, meta: u64) {
 }
 
 /// Inspects up to `slots` slots until one flow has been reclaimed. True: one was.
-#[inline(always)]
+#[inline(never)]
 pub fn make_room<A: Address, H: Host<A>>(host: &H, now: u32, slots: u32) -> bool {
     let mut hand = Hand {
         host,

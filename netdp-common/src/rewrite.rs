@@ -19,12 +19,10 @@ pub fn rewrite<F: Family, P: Packet>(
         difference(header.dst.words(), to.dst.words(), sum)
     };
     let (ports_at, checksum_at, new_ports, pseudo_header, zero_is_none) = match parsed.transport {
-        Transport::Tcp(_) => (tcp::PORTS, tcp::CHECKSUM, both(to), true, false),
+        Transport::Tcp => (tcp::PORTS, tcp::CHECKSUM, both(to), true, false),
         Transport::Udp => (udp::PORTS, udp::CHECKSUM, both(to), true, F::UDP_CHECKSUM_OPTIONAL),
-        Transport::Echo { request } => {
-            let identifier = if request { to.sport } else { to.dport };
-            (icmp::IDENTIFIER, icmp::CHECKSUM, identifier.raw() as u32, F::ICMP_PSEUDO_HEADER, false)
-        }
+        Transport::EchoRequest => identifier::<F>(to.sport),
+        Transport::EchoReply => identifier::<F>(to.dport),
         Transport::IcmpError | Transport::IcmpOther | Transport::Other => return None,
     };
     // The checksum first: a kernel helper that fails leaves the packet as it was.
@@ -37,13 +35,19 @@ pub fn rewrite<F: Family, P: Packet>(
     };
     packet.fix_l4_checksum(parsed.l4 + checksum_at, &fix)?;
     if new_ports != parsed.ports {
-        if let Transport::Echo { .. } = parsed.transport {
+        if ports_at == icmp::IDENTIFIER {
             packet.store(parsed.l4 + ports_at, &(new_ports as u16))?;
         } else {
             packet.store(parsed.l4 + ports_at, &new_ports)?;
         }
     }
     F::write_header(packet, packet.l3(), header, to.src, to.dst, header.ttl.wrapping_sub(1))
+}
+
+/// Where an echo message's identifier is, and its new value.
+#[inline(always)]
+fn identifier<F: Family>(value: Be16) -> (usize, usize, u32, bool, bool) {
+    (icmp::IDENTIFIER, icmp::CHECKSUM, value.raw() as u32, F::ICMP_PSEUDO_HEADER, false)
 }
 
 #[inline(always)]

@@ -3,8 +3,9 @@
 //! The kernel programs answer from BPF maps and helpers, the tests from plain Rust, the model checker from
 //! atomics that it schedules.
 
-use crate::flow::{Config, Endpoint, Flow, Network, Published, PublishedKey, Tuple, Uplink};
+use crate::flow::{Config, Endpoint, Flow, Network, PortSpans, Published, PublishedKey, Tuple, Uplink};
 use crate::meta::Meta;
+use crate::ports::Search;
 use crate::verdict::Event;
 
 /// An element of the flow table, found by its key. It may be removed and reused at any moment.
@@ -90,18 +91,50 @@ pub trait Step {
 /// Scratch space for making a flow: too large for a BPF program's stack. One for each CPU.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Work<A> {
-    /// Key of the initiator's entry.
-    pub first: Tuple<A>,
+    /// What is to be claimed.
+    pub request: Request<A>,
     /// Key of the responder's entry.
     pub answer: Tuple<A>,
-    /// Value of the initiator's entry.
+    /// Value of the initiator's entry: the new flow's, or that of the packet that was faster.
     pub forward: Flow<A>,
     /// Value of the responder's entry.
     pub reverse: Flow<A>,
     /// The order in which ports are tried.
-    pub search: crate::ports::Search,
-    /// The ports that are tried.
-    pub spans: crate::flow::PortSpans,
+    pub search: Search,
+}
+
+/// What to claim.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<A> {
+    /// The tuple of the packet that opens the flow.
+    pub first: Tuple<A>,
+    /// What it becomes; its source port is to be chosen.
+    pub translated: Tuple<A>,
+    /// The ports to choose from.
+    pub spans: PortSpans,
+    /// Try the translated source port itself before choosing.
+    pub keep_port: bool,
+    /// The new source is an address of this host: neither reserved ports nor its sockets' tuples may be taken.
+    pub host_address: bool,
+    /// What the flow is, a [`crate::flow::Kind`].
+    pub kind: u8,
+    /// The way of the initiator's packets.
+    pub forward: Way,
+    /// The way of the responder's packets; its `oif` may be 0: the route is looked up when the first one comes.
+    pub reverse: Way,
+}
+
+/// How the packets of one direction travel, see [`Flow`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Way {
+    /// Interface they come by; 0: from outside.
+    pub iif: u32,
+    /// Interface they leave by.
+    pub oif: u32,
+    /// Next hop or MACs.
+    pub via: [u32; 4],
+    /// `FLOW_*`.
+    pub flags: u8,
 }
 
 /// Everything but the packet.
@@ -113,18 +146,16 @@ pub trait Host<A: crate::family::Address> {
 
     /// The flow table.
     fn flows(&self) -> &Self::Flows;
-    /// This CPU's scratch space. Nothing else uses it until the packet is done.
-    fn work(&self) -> Option<&mut Work<A>>;
     /// The endpoint with this address.
-    fn endpoint(&self, addr: &A) -> Option<Endpoint<A>>;
+    fn endpoint(&self, addr: &A) -> Option<&Endpoint<A>>;
     /// The endpoint behind a host veth.
-    fn sender(&self, ifindex: u32) -> Option<Endpoint<A>>;
+    fn sender(&self, ifindex: u32) -> Option<&Endpoint<A>>;
     /// The network of a bridge.
-    fn network(&self, bridge: u32) -> Option<Network<A>>;
+    fn network(&self, bridge: u32) -> Option<&Network<A>>;
     /// The most specific published port for exactly this address, protocol and port.
-    fn published(&self, key: &PublishedKey<A>) -> Option<Published<A>>;
+    fn published(&self, key: &PublishedKey<A>) -> Option<&Published<A>>;
     /// An interface that carries our programs.
-    fn uplink(&self, ifindex: u32) -> Option<Uplink<A>>;
+    fn uplink(&self, ifindex: u32) -> Option<&Uplink<A>>;
     /// Whether mappings must not take this port (published or reserved); `port` in host byte order.
     fn reserved(&self, proto: u8, port: u16) -> bool;
     /// Whether a prefix with this digest may hold endpoints.

@@ -121,29 +121,98 @@ impl DropReason {
     /// Index of this reason's counter.
     #[inline(always)]
     pub const fn index(self) -> u32 {
-        Event::ALL.len() as u32 + self as u32
+        drop_index(self as u32)
     }
 }
 
 /// What a hook does with a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub enum Action {
     /// Not ours: the next program, then the kernel's stack, unchanged.
     Stack,
     /// Drop it and count why.
     Drop(DropReason),
-    /// Into the namespace behind the host veth `oif`, addressed to its MAC.
-    ToEndpoint {
-        /// The host veth.
-        oif: u32,
-    },
-    /// Out of `oif` to the next hop; the kernel resolves its MAC.
-    ToNextHop {
-        /// The uplink.
-        oif: u32,
-        /// The next hop's address in network byte order, IPv4 in the first word; zero: the destination itself.
-        via: [u32; 4],
-        /// `via` is an IPv6 address.
-        via_v6: bool,
-    },
+    /// Into the namespace behind this host veth, to whose MAC it is addressed now.
+    ToEndpoint(u32),
+    /// Out of this interface to the next hop that [`crate::packet::Packet::set_next_hop`] was told.
+    ToNextHop(u32),
+}
+
+/// An [`Action`] in one word: an enum with payloads of different sizes makes the compiler copy bytes that were
+/// never written, which the kernel's verifier refuses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Verdict(u64);
+
+impl Verdict {
+    /// See [`Action::Stack`].
+    pub const STACK: Self = Self::new(0, 0);
+    /// No verdict yet: the packet belongs to no known flow. Ask the module that opens flows.
+    pub const NO_FLOW_YET: Self = Self::new(4, 0);
+    /// No verdict yet: the flow is in the table now. Start over.
+    pub const FLOW_OPENED: Self = Self::new(5, 0);
+
+    const fn new(kind: u32, detail: u32) -> Self {
+        Self((kind as u64) << 32 | detail as u64)
+    }
+
+    /// See [`Action::Drop`].
+    #[inline(always)]
+    pub const fn drop(reason: DropReason) -> Self {
+        Self::new(1, reason as u32)
+    }
+
+    /// See [`Action::ToEndpoint`].
+    #[inline(always)]
+    pub const fn to_endpoint(oif: u32) -> Self {
+        Self::new(2, oif)
+    }
+
+    /// See [`Action::ToNextHop`].
+    #[inline(always)]
+    pub const fn to_next_hop(oif: u32) -> Self {
+        Self::new(3, oif)
+    }
+
+    /// Which kind of action, and its number: a drop reason or an interface.
+    #[inline(always)]
+    pub const fn parts(self) -> (VerdictKind, u32) {
+        let kind = match (self.0 >> 32) as u32 {
+            1 => VerdictKind::Drop,
+            2 => VerdictKind::ToEndpoint,
+            3 => VerdictKind::ToNextHop,
+            _ => VerdictKind::Stack,
+        };
+        (kind, self.0 as u32)
+    }
+
+    /// The action, with its reason by name; for tests and traces.
+    pub fn action(self) -> Action {
+        match self.parts() {
+            (VerdictKind::Drop, reason) => {
+                Action::Drop(*DropReason::ALL.get(reason as usize).unwrap_or(&DropReason::Malformed))
+            }
+            (VerdictKind::ToEndpoint, oif) => Action::ToEndpoint(oif),
+            (VerdictKind::ToNextHop, oif) => Action::ToNextHop(oif),
+            (VerdictKind::Stack, _) => Action::Stack,
+        }
+    }
+}
+
+/// See [`Action`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum VerdictKind {
+    /// See [`Action::Stack`].
+    Stack,
+    /// See [`Action::Drop`].
+    Drop,
+    /// See [`Action::ToEndpoint`].
+    ToEndpoint,
+    /// See [`Action::ToNextHop`].
+    ToNextHop,
+}
+
+/// Index of a drop reason's counter, from [`Verdict::parts`].
+#[inline(always)]
+pub const fn drop_index(reason: u32) -> u32 {
+    Event::ALL.len() as u32 + reason
 }

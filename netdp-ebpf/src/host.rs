@@ -5,17 +5,19 @@ use core::ptr;
 
 use aya_ebpf::bindings::{BPF_FIB_LOOKUP_SKIP_NEIGH, BPF_FIB_LOOKUP_SRC, BPF_NOEXIST, bpf_sock_tuple};
 use aya_ebpf::helpers::{
-    bpf_fib_lookup, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_loop, bpf_sk_lookup_udp,
-    bpf_sk_release, bpf_skc_lookup_tcp,
+    bpf_fib_lookup, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_loop,
+    bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
 };
 use aya_ebpf::maps::HashMap;
 use aya_ebpf::maps::lpm_trie;
 use bytemuck::{Pod, Zeroable};
 use netdp_common::family::{Address, Be16};
-use netdp_common::flow::{Config, Endpoint, Flow, Network, Published, PublishedKey, Slot, Tuple, Uplink, reserved_slot};
+use netdp_common::flow::{
+    Config, Endpoint, Flow, Network, Published, PublishedKey, Slot, Tuple, Uplink, reserved_slot,
+};
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
-use netdp_common::tables::{Entry, Flows, Host, InsertError, RingSlot, Route, Step, Work};
+use netdp_common::tables::{Entry, Flows, Host, InsertError, RingSlot, Route, Step};
 use netdp_common::verdict::Event;
 
 use crate::atomic::{compare_and_swap, fetch_add};
@@ -162,38 +164,32 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     }
 
     #[inline(always)]
-    fn work(&self) -> Option<&mut Work<F::Addr>> {
-        // SAFETY: one per CPU, and TC programs of one CPU do not interrupt each other.
-        F::work().get_ptr_mut(0).map(|work| unsafe { &mut *work })
-    }
-
-    #[inline(always)]
-    fn endpoint(&self, addr: &F::Addr) -> Option<Endpoint<F::Addr>> {
+    fn endpoint(&self, addr: &F::Addr) -> Option<&Endpoint<F::Addr>> {
         // SAFETY: user space replaces elements whole, and removes an endpoint's veth before its element.
-        unsafe { F::endpoints().get(addr) }.copied()
+        unsafe { F::endpoints().get(addr) }
     }
 
     #[inline(always)]
-    fn sender(&self, ifindex: u32) -> Option<Endpoint<F::Addr>> {
+    fn sender(&self, ifindex: u32) -> Option<&Endpoint<F::Addr>> {
         // SAFETY: as above.
-        unsafe { F::senders().get(ifindex) }.copied()
+        unsafe { F::senders().get(ifindex) }
     }
 
     #[inline(always)]
-    fn network(&self, bridge: u32) -> Option<Network<F::Addr>> {
+    fn network(&self, bridge: u32) -> Option<&Network<F::Addr>> {
         // SAFETY: as above.
-        unsafe { F::networks().get(bridge) }.copied()
+        unsafe { F::networks().get(bridge) }
     }
 
     #[inline(always)]
-    fn published(&self, key: &PublishedKey<F::Addr>) -> Option<Published<F::Addr>> {
+    fn published(&self, key: &PublishedKey<F::Addr>) -> Option<&Published<F::Addr>> {
         published::<F>(key)
     }
 
     #[inline(always)]
-    fn uplink(&self, ifindex: u32) -> Option<Uplink<F::Addr>> {
+    fn uplink(&self, ifindex: u32) -> Option<&Uplink<F::Addr>> {
         // SAFETY: as above.
-        unsafe { F::uplinks().get(ifindex) }.copied()
+        unsafe { F::uplinks().get(ifindex) }
     }
 
     #[inline(always)]
@@ -241,7 +237,12 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
 
     #[inline(always)]
     fn host_socket(&self, sent: &Tuple<F::Addr>) -> bool {
-        let mut tuple = SocketTuple { remote: sent.dst, local: sent.src, remote_port: sent.dport, local_port: sent.sport };
+        let mut tuple = SocketTuple {
+            remote: sent.dst,
+            local: sent.src,
+            remote_port: sent.dport,
+            local_port: sent.sport,
+        };
         let size = size_of::<SocketTuple<F::Addr>>() as u32;
         let tuple: *mut bpf_sock_tuple = (&raw mut tuple).cast();
         // SAFETY: the tuple has the layout that its size tells; a socket that is found is released at once.
@@ -332,16 +333,18 @@ extern "C" fn step_callback<S: Step>(i: u32, step: *mut c_void) -> i64 {
 
 /// The most specific published port of exactly this address, protocol and port.
 #[inline(always)]
-pub fn published<F: Maps>(key: &PublishedKey<F::Addr>) -> Option<Published<F::Addr>> {
+pub fn published<F: Maps>(key: &PublishedKey<F::Addr>) -> Option<&'static Published<F::Addr>> {
     let key = lpm_trie::Key::new(PublishedKey::<F::Addr>::PREFIX + 16, *key);
-    F::published().get(key).copied()
+    F::published().get(key)
 }
 
 /// Whether a port is published or reserved.
 #[inline(always)]
 pub fn reserved(proto: u8, port: u16) -> bool {
     match reserved_slot(proto) {
-        Some(slot) => has_bit(RESERVED.get(slot * netdp_common::flow::RESERVED_WORDS + (u32::from(port) >> 6)), port),
+        Some(slot) => {
+            has_bit(RESERVED.get(slot * netdp_common::flow::RESERVED_WORDS + (u32::from(port) >> 6)), port)
+        }
         None => false,
     }
 }

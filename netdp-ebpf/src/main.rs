@@ -9,7 +9,9 @@ mod maps;
 mod skb;
 mod sockets;
 
-use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, bpf_redir_neigh, tcx_action_base};
+use core::ptr;
+
+use aya_ebpf::bindings::{TC_ACT_SHOT, bpf_redir_neigh, tcx_action_base};
 use aya_ebpf::helpers::{bpf_redirect_neigh, bpf_redirect_peer};
 use aya_ebpf::macros::{cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SockAddrContext, TcContext};
@@ -17,12 +19,12 @@ use bytemuck::{Pod, Zeroable};
 use netdp_common::family::{Family, Ipv4Addr, V4, V6};
 use netdp_common::flow::Tuple;
 use netdp_common::packet::Packet;
-use netdp_common::tables::{Host, Step};
-use netdp_common::verdict::{DropReason, Verdict};
-use netdp_common::{nat, reclaim};
+use netdp_common::tables::{Host, Step, Work};
+use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index};
+use netdp_common::{inbound, nat, outbound, reclaim};
 
-use crate::maps::CONFIG;
-use crate::skb::Skb;
+use crate::maps::{CONFIG, Continuation, Maps, PROGRAMS};
+use crate::skb::{NextHop, Skb};
 
 /// The next program on the hook, then the stack: TCX_NEXT, and TC_ACT_UNSPEC for clsact.
 const NEXT: i32 = tcx_action_base::TCX_NEXT;
@@ -34,9 +36,21 @@ pub fn from_container(ctx: TcContext) -> i32 {
     let verdict = match skb.ethertype() {
         V4::ETHERTYPE => nat::from_container::<V4, _>(&mut skb),
         V6::ETHERTYPE => nat::unserved::<V6, _>(&skb.of_family::<V6>()),
-        _ => Verdict::Stack,
+        _ => Verdict::STACK,
     };
-    act(&mut skb, verdict)
+    act_or_continue(&ctx, &mut skb, verdict, Continuation::OpenFromContainer)
+}
+
+/// Continues [`from_container`] for packets that no flow knows, with a stack and a verifier budget of its own, and
+/// goes back to it when the flow is in the table.
+#[classifier]
+pub fn open_from_container(ctx: TcContext) -> i32 {
+    let mut skb = Skb::<V4>::new(ctx.skb.skb);
+    let verdict = match work::<V4>() {
+        Some(work) => outbound::open::<V4, _>(&mut skb, work),
+        None => Verdict::drop(DropReason::TableFull),
+    };
+    act_or_continue(&ctx, &mut skb, verdict, Continuation::FromContainer)
 }
 
 /// Ingress of an uplink.
@@ -45,9 +59,20 @@ pub fn from_world(ctx: TcContext) -> i32 {
     let mut skb = Skb::<V4>::new(ctx.skb.skb);
     let verdict = match skb.ethertype() {
         V4::ETHERTYPE => nat::from_world::<V4, _>(&mut skb),
-        _ => Verdict::Stack,
+        _ => Verdict::STACK,
     };
-    act(&mut skb, verdict)
+    act_or_continue(&ctx, &mut skb, verdict, Continuation::OpenFromWorld)
+}
+
+/// Continues [`from_world`].
+#[classifier]
+pub fn open_from_world(ctx: TcContext) -> i32 {
+    let mut skb = Skb::<V4>::new(ctx.skb.skb);
+    let verdict = match work::<V4>() {
+        Some(work) => inbound::open::<V4, _>(&mut skb, work),
+        None => Verdict::drop(DropReason::TableFull),
+    };
+    act_or_continue(&ctx, &mut skb, verdict, Continuation::FromWorld)
 }
 
 /// Egress of an uplink.
@@ -56,7 +81,7 @@ pub fn to_world(ctx: TcContext) -> i32 {
     let mut skb = Skb::<V4>::new(ctx.skb.skb);
     let verdict = match skb.ethertype() {
         V4::ETHERTYPE => nat::to_world::<V4, _>(&mut skb),
-        _ => Verdict::Stack,
+        _ => Verdict::STACK,
     };
     act(&mut skb, verdict)
 }
@@ -79,7 +104,7 @@ pub fn connect4(ctx: SockAddrContext) -> i32 {
     ALLOW
 }
 
-/// Records in one run of [`remove_flows`].
+/// Records in one run of [`remove_flows`], a power of two.
 const REMOVALS: u32 = 128;
 
 /// What [`remove_flows`] reads: the key of a flow's initiator and its generation.
@@ -103,7 +128,8 @@ struct Removal {
 impl Step for Removal {
     #[inline(always)]
     fn step(&mut self, i: u32) -> bool {
-        let at = self.skb.l3() + i as usize * size_of::<RemovalRecord>();
+        // The mask changes nothing: the verifier wants to see how far into the packet this reads.
+        let at = self.skb.l3() + (i & (REMOVALS - 1)) as usize * size_of::<RemovalRecord>();
         let Some(record) = self.skb.load::<RemovalRecord>(at) else { return false };
         if reclaim::remove_exact(&self.skb, &record.key, record.generation) {
             self.removed += 1;
@@ -112,42 +138,51 @@ impl Step for Removal {
     }
 }
 
+/// This CPU's scratch space.
+#[inline(always)]
+fn work<F: Maps>() -> Option<&'static mut Work<F::Addr>> {
+    // SAFETY: one per CPU, and the TC programs of one CPU do not interrupt each other.
+    F::work().get_ptr_mut(0).map(|work| unsafe { &mut *work })
+}
+
+/// Carries a verdict out, or goes on in another program. The kernel ends what goes back and forth (33 tail calls).
+#[inline(always)]
+fn act_or_continue(ctx: &TcContext, skb: &mut Skb<V4>, verdict: Verdict, program: Continuation) -> i32 {
+    if verdict != Verdict::NO_FLOW_YET && verdict != Verdict::FLOW_OPENED {
+        return act(skb, verdict);
+    }
+    // SAFETY: a tail call with the program's own context; it returns only if it fails.
+    let _failed = unsafe { PROGRAMS.tail_call(ctx, program as u32) };
+    act(skb, Verdict::drop(DropReason::ClaimContended))
+}
+
 /// Carries a verdict out: the one place where it becomes an action.
 #[inline(always)]
 fn act(skb: &mut Skb<V4>, verdict: Verdict) -> i32 {
-    match verdict {
-        Verdict::Stack => NEXT,
-        Verdict::Drop(reason) => {
-            host::add(reason.index(), 1);
-            trace(skb, reason);
+    let (kind, detail) = verdict.parts();
+    match kind {
+        VerdictKind::Stack => NEXT,
+        VerdictKind::Drop => {
+            host::add(drop_index(detail), 1);
+            trace(skb, detail);
             TC_ACT_SHOT
         }
-        Verdict::ToEndpoint { oif } => {
+        VerdictKind::ToEndpoint => {
             skb.hand_over();
-            // SAFETY: a helper without pointers; oif is the host end of a veth pair.
-            unsafe { bpf_redirect_peer(oif, 0) as i32 }
+            // SAFETY: a helper without pointers; `detail` is the host end of a veth pair.
+            unsafe { bpf_redirect_peer(detail, 0) as i32 }
         }
-        Verdict::ToNextHop { oif, via, via_v6 } => {
-            const AF_INET: u32 = 2;
-            const AF_INET6: u32 = 10;
-            let mut next_hop = NextHop { family: if via_v6 { AF_INET6 } else { AF_INET }, addr: via };
-            let params: *mut bpf_redir_neigh = (&raw mut next_hop).cast();
+        VerdictKind::ToNextHop => {
+            let params: *mut bpf_redir_neigh = ptr::from_mut(skb.next_hop()).cast();
             // SAFETY: NextHop has the layout and size of struct bpf_redir_neigh.
-            unsafe { bpf_redirect_neigh(oif, params, size_of::<NextHop>() as i32, 0) as i32 }
+            unsafe { bpf_redirect_neigh(detail, params, size_of::<NextHop>() as i32, 0) as i32 }
         }
     }
 }
 
-/// `struct bpf_redir_neigh`.
-#[repr(C)]
-struct NextHop {
-    family: u32,
-    addr: [u32; 4],
-}
-
 /// Tells who watches (`netdp monitor`) about a dropped packet. Nobody does: one comparison.
-#[inline(always)]
-fn trace(skb: &Skb<V4>, reason: DropReason) {
+#[inline(never)]
+fn trace(skb: &Skb<V4>, reason: u32) {
     if CONFIG.get(0).is_none_or(|config| config.trace == 0) {
         return;
     }
@@ -156,7 +191,7 @@ fn trace(skb: &Skb<V4>, reason: DropReason) {
         aya_log_ebpf::info!(
             &context,
             "drop {} if {} proto {} {:i} -> {:i} len {}",
-            reason.index(),
+            reason,
             skb.interface(),
             header.proto,
             u32::from_be(header.src.0),
@@ -164,7 +199,7 @@ fn trace(skb: &Skb<V4>, reason: DropReason) {
             skb.len()
         );
     } else {
-        aya_log_ebpf::info!(&context, "drop {} if {} len {}", reason.index(), skb.interface(), skb.len());
+        aya_log_ebpf::info!(&context, "drop {} if {} len {}", reason, skb.interface(), skb.len());
     }
 }
 

@@ -3,10 +3,11 @@
 //! Sizes are the loader's: what stands here are the smallest useful ones.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use netdp_common::family::{Family, Ipv4Addr, V4};
 use netdp_common::flow::{
-    Config, Endpoint, Flow, Network, Published, PublishedKey, RESERVED_PROTOCOLS, RESERVED_WORDS, Slot, Tuple, Uplink,
+    Config, Endpoint, Flow, Network, Published, PublishedKey, RESERVED_PROTOCOLS, RESERVED_WORDS, Slot,
+    Tuple, Uplink,
 };
 use netdp_common::tables::Work;
 use netdp_common::verdict::COUNTERS;
@@ -53,7 +54,8 @@ pub static NETWORKS_V4: HashMap<u32, Network<Ipv4Addr>> = HashMap::with_max_entr
 
 /// Published ports.
 #[map]
-pub static PUBLISHED_V4: LpmTrie<PublishedKey<Ipv4Addr>, Published<Ipv4Addr>> = LpmTrie::with_max_entries(262_144, 0);
+pub static PUBLISHED_V4: LpmTrie<PublishedKey<Ipv4Addr>, Published<Ipv4Addr>> =
+    LpmTrie::with_max_entries(262_144, 0);
 
 /// Interfaces with our hooks by ifindex.
 #[map]
@@ -66,6 +68,24 @@ pub static LOCALS_V4: HashMap<Ipv4Addr, u32> = HashMap::with_max_entries(4096, 0
 /// Remotes towards which every port was found taken, and in which tick.
 #[map]
 pub static EXHAUSTED_V4: LruHashMap<Tuple<Ipv4Addr>, u32> = LruHashMap::with_max_entries(1024, 0);
+
+/// The programs that continue in each other, see [`Continuation`].
+#[map]
+pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(4, 0);
+
+/// Index in [`PROGRAMS`]; the loader enters them in this order.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Continuation {
+    /// `from_container`.
+    FromContainer,
+    /// `open_from_container`.
+    OpenFromContainer,
+    /// `from_world`.
+    FromWorld,
+    /// `open_from_world`.
+    OpenFromWorld,
+}
 
 /// Scratch space.
 #[map]

@@ -4,9 +4,7 @@ use core::marker::PhantomData;
 use core::ptr;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::{
-    bpf_l4_csum_replace, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes,
-};
+use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_skb_change_type, bpf_skb_pull_data, bpf_skb_store_bytes};
 use bytemuck::Pod;
 use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet};
@@ -18,8 +16,20 @@ const PACKET_HOST: u32 = 0;
 #[derive(Clone, Copy)]
 pub struct Skb<F> {
     skb: *mut __sk_buff,
+    next_hop: NextHop,
     family: PhantomData<F>,
 }
+
+/// `struct bpf_redir_neigh`: an address family and an address.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct NextHop {
+    family: u32,
+    addr: [u32; 4],
+}
+
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
 
 /// Reads a context field; volatile, because the verifier wants each access as it is declared.
 macro_rules! field {
@@ -33,7 +43,7 @@ impl<F> Skb<F> {
     /// Of a TC program's context.
     #[inline(always)]
     pub const fn new(skb: *mut __sk_buff) -> Self {
-        Self { skb, family: PhantomData }
+        Self { skb, next_hop: NextHop { family: AF_INET, addr: [0; 4] }, family: PhantomData }
     }
 
     /// The context.
@@ -48,10 +58,27 @@ impl<F> Skb<F> {
         Skb::new(self.skb)
     }
 
+    /// Where [`Packet::set_next_hop`] pointed to.
+    #[inline(always)]
+    pub fn next_hop(&mut self) -> &mut NextHop {
+        &mut self.next_hop
+    }
+
     /// The interface whose hook runs.
     #[inline(always)]
     pub fn interface(&self) -> u32 {
         field!(self.skb, ifindex)
+    }
+
+    #[inline(always)]
+    fn load_linear<T: Pod>(&self, at: usize) -> Option<T> {
+        let from = field!(self.skb, data) as usize + at;
+        if from + size_of::<T>() > field!(self.skb, data_end) as usize {
+            return None;
+        }
+        // SAFETY: inside the packet, as just compared (the verifier checks it). Packet data may be unaligned for T;
+        // the verifier admits that only on machines that load unaligned words.
+        Some(unsafe { ptr::read(from as *const T) })
     }
 
     /// Makes the frame one that was received for the host that gets it, without marks of this one.
@@ -92,21 +119,15 @@ impl<F> Packet for Skb<F> {
 
     #[inline(always)]
     fn load<T: Pod>(&self, at: usize) -> Option<T> {
-        let data = field!(self.skb, data) as usize;
-        let end = field!(self.skb, data_end) as usize;
-        let from = data + at;
-        if from + size_of::<T>() <= end {
-            // SAFETY: inside the packet, as just compared (the verifier checks it). Packet data may be unaligned
-            // for T; the verifier admits that only on machines that load unaligned words.
-            return Some(unsafe { ptr::read(from as *const T) });
+        if let Some(value) = self.load_linear(at) {
+            return Some(value);
         }
         // In a page fragment, or not there.
-        let mut value = T::zeroed();
-        // SAFETY: writes size_of::<T>() bytes into `value`, which has no invalid bit patterns.
-        let result = unsafe {
-            bpf_skb_load_bytes(self.skb.cast(), at as u32, (&raw mut value).cast(), size_of::<T>() as u32)
-        };
-        (result == 0).then_some(value)
+        // SAFETY: a helper call on the program's own context; packet pointers are read anew after it.
+        if unsafe { bpf_skb_pull_data(self.skb, (at + size_of::<T>()) as u32) } != 0 {
+            return None;
+        }
+        self.load_linear(at)
     }
 
     #[inline(always)]
@@ -116,6 +137,11 @@ impl<F> Packet for Skb<F> {
             bpf_skb_store_bytes(self.skb, at as u32, ptr::from_ref(value).cast(), size_of::<T>() as u32, 0)
         };
         (result == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn set_next_hop(&mut self, via: [u32; 4], via_v6: bool) {
+        self.next_hop = NextHop { family: if via_v6 { AF_INET6 } else { AF_INET }, addr: via };
     }
 
     #[inline(always)]

@@ -182,11 +182,25 @@ pub trait Datapath {
 
 /// Why a datapath could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-#[error("{doing}: {cause:#}")]
+#[error("{doing}: {}", with_sources(&**cause))]
 pub struct Error {
     /// What was being done to what.
     pub doing: String,
     /// Why it failed.
-    #[source]
     pub cause: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// An error and what caused it, down to the system call's.
+fn with_sources(error: &(dyn std::error::Error + Send + Sync)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Transparent errors repeat their source.
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
 }

@@ -20,7 +20,11 @@ const ROOT: &str = "/sys/fs/bpf/netdp";
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdp-ebpf"));
 
 /// Programs by name, in the order of the README.
-pub(super) const CLASSIFIERS: [&str; 4] = ["from_container", "from_world", "to_world", "remove_flows"];
+pub(super) const CLASSIFIERS: [&str; 6] =
+    ["from_container", "open_from_container", "from_world", "open_from_world", "to_world", "remove_flows"];
+
+/// The programs that others continue in, in the order of their indices in the map `PROGRAMS`.
+const CONTINUATIONS: [&str; 4] = ["from_container", "open_from_container", "from_world", "open_from_world"];
 
 /// The socket hook.
 const CONNECT4: &str = "connect4";
@@ -79,6 +83,7 @@ pub(super) fn load(options: &OpenOptions) -> Result<Object, Error> {
         let program: &mut SchedClassifier = program(&mut object, name)?;
         program.load().map_err(|e| doing(format!("loading the program {name}"), e))?;
     }
+    link_continuations(&mut object)?;
     let connect4: &mut CgroupSockAddr = program(&mut object, CONNECT4)?;
     connect4.load().map_err(|e| doing(format!("loading the program {CONNECT4}"), e))?;
     Ok(object)
@@ -114,6 +119,22 @@ fn configure(object: &mut Object, ring_slots: u32) -> Result<(), Error> {
         .map_err(|e| doing("configuring the programs", e))
 }
 
+/// Enters the programs that continue others; the pinned map keeps them.
+fn link_continuations(object: &mut Object) -> Result<(), Error> {
+    let what = "linking the programs";
+    for (index, name) in (0u32..).zip(CONTINUATIONS) {
+        let program: &mut SchedClassifier = program(object, name)?;
+        let fd = program.fd().map_err(|e| doing(what, e))?.try_clone().map_err(|e| doing(what, e))?;
+        let map = object
+            .map_mut("PROGRAMS")
+            .ok_or_else(|| doing(what, std::io::Error::other("the object has no map PROGRAMS")))?;
+        aya::maps::ProgramArray::try_from(map)
+            .and_then(|mut programs| programs.set(index, &fd, 0))
+            .map_err(|e| doing(what, e))?;
+    }
+    Ok(())
+}
+
 fn pin_all(object: &mut Object, dir: &Path) -> Result<(), Error> {
     for sub in ["maps", "programs", "links"] {
         let path = dir.join(sub);
@@ -142,7 +163,8 @@ fn hold_sockets(object: &mut Object, pin: &Path) -> Result<(), Error> {
     let what = || format!("attaching {CONNECT4} to {}", root.display());
     let cgroup = fs::File::open(&root).map_err(|e| doing(what(), e))?;
     let program: &mut CgroupSockAddr = program(object, CONNECT4)?;
-    let link = program.attach(cgroup, CgroupAttachMode::AllowMultiple).map_err(|e| doing(what(), e))?;
+    // No flags: a link always leaves room for others' programs, and link_create knows no such flag.
+    let link = program.attach(cgroup, CgroupAttachMode::Single).map_err(|e| doing(what(), e))?;
     let link = program.take_link(link).map_err(|e| doing(what(), e))?;
     let link: aya::programs::links::FdLink = link.try_into().map_err(|e| doing(what(), e))?;
     link.pin(pin).map(drop).map_err(|e| doing(what(), e))
