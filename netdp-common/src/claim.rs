@@ -146,7 +146,7 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
         if i > 0 {
             // A look-up that hits costs half of an insert that fails.
             if let Some(entry) = host.flows().get(&self.work.answer)
-                && !reclaim::remove_if_expired(host, &entry, &self.work.answer, self.now)
+                && !self.reclaimed(&entry, i >= PRESSED_AFTER)
             {
                 host.count(Event::SnatCollisions, 1);
                 return true;
@@ -175,6 +175,20 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
         }
     }
 }
+
+impl<A: Address, H: Host<A>> Probe<'_, A, H> {
+    /// Whether the port's last flow has ended, by the timeouts of a host with room or of one under pressure.
+    #[inline(always)]
+    fn reclaimed(&self, entry: &reclaim::H_Entry<A, H>, pressed: bool) -> bool {
+        let Some(config) = self.host.config() else { return false };
+        let timeouts = if pressed { &config.pressed } else { &config.timeouts };
+        reclaim::remove_if_expired(self.host, entry, &self.work.answer, self.now, timeouts)
+    }
+}
+
+/// Ports that are found taken before a remote counts as crowded and idle flows towards it give way sooner: at 64 %
+/// use, one flow in 35 gets so far.
+const PRESSED_AFTER: u32 = 8;
 
 /// 64 bits that nobody outside can predict, different for each flow, packet and try.
 #[inline(always)]

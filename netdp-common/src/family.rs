@@ -156,6 +156,8 @@ pub trait Family: Copy + 'static {
     const ICMP: u8;
     /// Its ICMP checksum covers a pseudo-header (RFC 4443 2.3).
     const ICMP_PSEUDO_HEADER: bool;
+    /// Its network header has a checksum of its own.
+    const HAS_HEADER_CHECKSUM: bool;
     /// A UDP checksum of zero means none (RFC 768; not in IPv6, RFC 8200 8.1).
     const UDP_CHECKSUM_OPTIONAL: bool;
 

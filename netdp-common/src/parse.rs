@@ -173,6 +173,7 @@ impl Family for V4 {
     const ETHERTYPE: u16 = ethernet::IPV4;
     const ICMP: u8 = icmp::PROTO_V4;
     const ICMP_PSEUDO_HEADER: bool = false;
+    const HAS_HEADER_CHECKSUM: bool = true;
     const UDP_CHECKSUM_OPTIONAL: bool = true;
 
     #[inline(always)]
@@ -248,6 +249,7 @@ impl Family for V6 {
     const ETHERTYPE: u16 = ethernet::IPV6;
     const ICMP: u8 = icmp::PROTO_V6;
     const ICMP_PSEUDO_HEADER: bool = true;
+    const HAS_HEADER_CHECKSUM: bool = false;
     const UDP_CHECKSUM_OPTIONAL: bool = false;
 
     #[inline(always)]

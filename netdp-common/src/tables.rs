@@ -120,7 +120,7 @@ pub struct Request<A> {
     pub kind: u8,
     /// The way of the initiator's packets.
     pub forward: Way,
-    /// The way of the responder's packets; its `oif` may be 0: the route is looked up when the first one comes.
+    /// The way of the responder's packets.
     pub reverse: Way,
 }
 

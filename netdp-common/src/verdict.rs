@@ -84,8 +84,10 @@ counters! {
     Malformed = "malformed",
     /// A protocol other than TCP, UDP and ICMP echo.
     UnsupportedProtocol = "unsupported_protocol",
-    /// An ICMP error or another ICMP message that can't be translated.
+    /// An ICMP message that is neither echo nor error.
     IcmpUnsupported = "icmp_unsupported",
+    /// An ICMP error from an endpoint about a packet of no flow.
+    IcmpUnmatched = "icmp_unmatched",
     /// Every usable port is taken towards this remote.
     PortsExhausted = "ports_exhausted",
     /// The flow table is full.
@@ -102,8 +104,6 @@ counters! {
     EndpointGone = "endpoint_gone",
     /// The kernel refused to rewrite the packet.
     RewriteFailed = "rewrite_failed",
-    /// The host's own connection to a published port found no endpoint.
-    HostConnectRefused = "host_connect_refused",
 }
 
 /// Number of per-CPU counters: the events, then the drop reasons.
@@ -150,6 +150,9 @@ impl Verdict {
     pub const NO_FLOW_YET: Self = Self::new(4, 0);
     /// No verdict yet: the flow is in the table now. Start over.
     pub const FLOW_OPENED: Self = Self::new(5, 0);
+
+    /// No verdict yet: an ICMP error. Ask [`crate::icmp_error`].
+    pub const ICMP_ERROR: Self = Self::new(6, 0);
 
     const fn new(kind: u32, detail: u32) -> Self {
         Self((kind as u64) << 32 | detail as u64)

@@ -13,7 +13,8 @@ use aya_ebpf::maps::lpm_trie;
 use bytemuck::{Pod, Zeroable};
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
-    Config, Endpoint, Flow, Network, Published, PublishedKey, Slot, Tuple, Uplink, reserved_slot,
+    Config, Endpoint, Flow, Network, Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple, Uplink,
+    reserved_slot,
 };
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
@@ -341,10 +342,9 @@ pub fn published<F: Maps>(key: &PublishedKey<F::Addr>) -> Option<&'static Publis
 /// Whether a port is published or reserved.
 #[inline(always)]
 pub fn reserved(proto: u8, port: u16) -> bool {
-    match reserved_slot(proto) {
-        Some(slot) => {
-            has_bit(RESERVED.get(slot * netdp_common::flow::RESERVED_WORDS + (u32::from(port) >> 6)), port)
-        }
+    let Some(slot) = reserved_slot(proto) else { return false };
+    match RESERVED.get(slot * RESERVED_BLOCKS + (u32::from(port) >> 12)) {
+        Some(block) => has_bit(block.get(usize::from(port >> 6) & 63), port),
         None => false,
     }
 }

@@ -21,7 +21,7 @@ use netdp_common::flow::Tuple;
 use netdp_common::packet::Packet;
 use netdp_common::tables::{Host, Step, Work};
 use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index};
-use netdp_common::{inbound, nat, outbound, reclaim};
+use netdp_common::{icmp_error, inbound, nat, outbound, reclaim};
 
 use crate::maps::{CONFIG, Continuation, Maps, PROGRAMS};
 use crate::skb::{NextHop, Skb};
@@ -73,6 +73,14 @@ pub fn open_from_world(ctx: TcContext) -> i32 {
         None => Verdict::drop(DropReason::TableFull),
     };
     act_or_continue(&ctx, &mut skb, verdict, Continuation::FromWorld)
+}
+
+/// Continues both for ICMP errors.
+#[classifier]
+pub fn icmp_error(ctx: TcContext) -> i32 {
+    let mut skb = Skb::<V4>::new(ctx.skb.skb);
+    let verdict = icmp_error::translate::<V4, _>(&mut skb);
+    act(&mut skb, verdict)
 }
 
 /// Egress of an uplink.
@@ -148,9 +156,11 @@ fn work<F: Maps>() -> Option<&'static mut Work<F::Addr>> {
 /// Carries a verdict out, or goes on in another program. The kernel ends what goes back and forth (33 tail calls).
 #[inline(always)]
 fn act_or_continue(ctx: &TcContext, skb: &mut Skb<V4>, verdict: Verdict, program: Continuation) -> i32 {
-    if verdict != Verdict::NO_FLOW_YET && verdict != Verdict::FLOW_OPENED {
-        return act(skb, verdict);
-    }
+    let program = match verdict {
+        Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED => program,
+        Verdict::ICMP_ERROR => Continuation::IcmpError,
+        _ => return act(skb, verdict),
+    };
     // SAFETY: a tail call with the program's own context; it returns only if it fails.
     let _failed = unsafe { PROGRAMS.tail_call(ctx, program as u32) };
     act(skb, Verdict::drop(DropReason::ClaimContended))

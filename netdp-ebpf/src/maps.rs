@@ -6,8 +6,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use netdp_common::family::{Family, Ipv4Addr, V4};
 use netdp_common::flow::{
-    Config, Endpoint, Flow, Network, Published, PublishedKey, RESERVED_PROTOCOLS, RESERVED_WORDS, Slot,
-    Tuple, Uplink,
+    Config, Endpoint, Flow, Network, PREFIX_WORDS, PortBlock, Published, PublishedKey, RESERVED_BLOCKS,
+    RESERVED_PROTOCOLS, Slot, Tuple, Uplink,
 };
 use netdp_common::tables::Work;
 use netdp_common::verdict::COUNTERS;
@@ -22,11 +22,11 @@ pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0)
 
 /// A bit for every port that mappings never take: published, reserved.
 #[map]
-pub static RESERVED: Array<u64> = Array::with_max_entries(RESERVED_PROTOCOLS * RESERVED_WORDS, 0);
+pub static RESERVED: Array<PortBlock> = Array::with_max_entries(RESERVED_PROTOCOLS * RESERVED_BLOCKS, 0);
 
 /// A bit for every prefix digest that an endpoint's address may have.
 #[map]
-pub static PREFIXES: Array<u64> = Array::with_max_entries(RESERVED_WORDS, 0);
+pub static PREFIXES: Array<u64> = Array::with_max_entries(PREFIX_WORDS, 0);
 
 /// Word 0: the clock hand. Word 1: the last tick in which a remote was found exhausted.
 #[map]
@@ -71,7 +71,7 @@ pub static EXHAUSTED_V4: LruHashMap<Tuple<Ipv4Addr>, u32> = LruHashMap::with_max
 
 /// The programs that continue in each other, see [`Continuation`].
 #[map]
-pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(4, 0);
+pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(5, 0);
 
 /// Index in [`PROGRAMS`]; the loader enters them in this order.
 #[derive(Clone, Copy)]
@@ -85,6 +85,8 @@ pub enum Continuation {
     FromWorld,
     /// `open_from_world`.
     OpenFromWorld,
+    /// `icmp_error`.
+    IcmpError,
 }
 
 /// Scratch space.
