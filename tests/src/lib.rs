@@ -1,1 +1,23 @@
-//! lab
+//! The namespace lab and the tools that netdp's scenarios are made of.
+//!
+//! Everything happens in network namespaces that a [`lab::Lab`] makes and removes. Traffic is sent and
+//! answered by threads of the test that entered a namespace; ordinary programs (ping, curl, iperf3) run there
+//! as processes. A test panics on what should not be, since a panic says where.
+
+pub mod ask;
+pub mod capture;
+pub mod counters;
+mod cpu;
+pub mod footprint;
+pub mod lab;
+pub mod masquerade;
+pub mod netdp;
+pub mod netns;
+pub mod poll;
+pub mod process;
+pub mod race;
+pub mod server;
+pub mod socket;
+mod sweep;
+pub mod sysctl;
+pub mod variant;

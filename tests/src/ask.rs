@@ -1,0 +1,166 @@
+//! One question to a server: who are you, and whom do you see?
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use nix::sys::socket::{SockFlag, setsockopt, sockopt};
+use nix::sys::time::TimeVal;
+
+use crate::netns::Netns;
+use crate::socket;
+
+/// How long an answer may take; nothing in a lab takes a tenth of it.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long to wait for an answer that must not come.
+const IMPATIENCE: Duration = Duration::from_millis(700);
+
+/// A transport.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Transport {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
+
+    /// As in a publish spec.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// What a server said.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// Its name.
+    pub server: String,
+    /// Whom it sees.
+    pub peer: SocketAddrV4,
+    /// The client's own address and port.
+    pub local: SocketAddrV4,
+}
+
+/// Asks from a namespace, any source.
+pub fn ask(netns: &Netns, transport: Transport, to: (Ipv4Addr, u16)) -> io::Result<Answer> {
+    ask_from(netns, transport, (Ipv4Addr::UNSPECIFIED, 0), to)
+}
+
+/// Asks from a given source address and port (0: any).
+pub fn ask_from(
+    netns: &Netns,
+    transport: Transport,
+    from: (Ipv4Addr, u16),
+    to: (Ipv4Addr, u16),
+) -> io::Result<Answer> {
+    question(netns, transport, from, to, PATIENCE)
+}
+
+/// Asserts that there is an answer, and from this server; returns it.
+#[track_caller]
+pub fn answered(netns: &Netns, transport: Transport, to: (Ipv4Addr, u16), server: &str) -> Answer {
+    let answer = ask(netns, transport, to);
+    let answer = answer.unwrap_or_else(|error| panic!("{} {transport:?} to {to:?}: {error}", netns.name()));
+    assert_eq!(answer.server, server, "{} {transport:?} to {to:?} reached the wrong server", netns.name());
+    answer
+}
+
+/// Asserts that there is none.
+#[track_caller]
+pub fn unanswered(netns: &Netns, transport: Transport, to: (Ipv4Addr, u16)) {
+    let answer = question(netns, transport, (Ipv4Addr::UNSPECIFIED, 0), to, IMPATIENCE);
+    assert!(answer.is_err(), "{} {transport:?} reached {to:?}: {answer:?}", netns.name());
+}
+
+/// Sends this many bytes through the server's echo, both directions at once, and compares them.
+#[track_caller]
+pub fn echo_bulk(netns: &Netns, to: (Ipv4Addr, u16), bytes: usize) {
+    let echoed = netns.enter(move || {
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(to), PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut reader = BufReader::new(stream.try_clone()?);
+        reader.read_line(&mut String::new())?;
+        let sent: Vec<u8> = (0..bytes).map(|n| (n * 31 / 7).to_le_bytes()[0]).collect();
+        let mut received = vec![0; bytes];
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| stream.write_all(&sent));
+            reader.read_exact(&mut received)?;
+            writer.join().expect("the writer")
+        })?;
+        if received == sent { Ok(()) } else { Err(io::Error::other("the echo differs")) }
+    });
+    echoed.unwrap_or_else(|error| panic!("{} to {to:?}, {bytes} bytes: {error}", netns.name()));
+}
+
+fn question(
+    netns: &Netns,
+    transport: Transport,
+    from: (Ipv4Addr, u16),
+    to: (Ipv4Addr, u16),
+    patience: Duration,
+) -> io::Result<Answer> {
+    let (from, to) = (SocketAddrV4::new(from.0, from.1), SocketAddrV4::new(to.0, to.1));
+    netns.enter(move || match transport {
+        Transport::Tcp => ask_tcp(from, to, patience),
+        Transport::Udp => ask_udp(from, to, patience),
+    })
+}
+
+fn ask_tcp(from: SocketAddrV4, to: SocketAddrV4, patience: Duration) -> io::Result<Answer> {
+    let fd = socket::tcp_bound(from, SockFlag::empty())?;
+    // Linux bounds a blocking connect by the socket's send timeout.
+    let seconds = libc::time_t::try_from(patience.as_secs()).unwrap_or(1);
+    let micros = libc::suseconds_t::from(patience.subsec_micros());
+    setsockopt(&fd, sockopt::SendTimeout, &TimeVal::new(seconds, micros))?;
+    let mut stream = socket::tcp_connect(fd, to)?;
+    stream.set_read_timeout(Some(patience))?;
+    let local = v4(stream.local_addr()?)?;
+    let mut greeting = String::new();
+    BufReader::new(stream.try_clone()?.take(256)).read_line(&mut greeting)?;
+    check_echo(&mut stream)?;
+    parse(&greeting, local)
+}
+
+/// The way back and forth carries data, not only a handshake.
+fn check_echo(stream: &mut TcpStream) -> io::Result<()> {
+    let sent = [0x5a; 100];
+    let mut received = [0; 100];
+    stream.write_all(&sent)?;
+    stream.read_exact(&mut received)?;
+    if received == sent { Ok(()) } else { Err(io::Error::other("the echo differs")) }
+}
+
+fn ask_udp(from: SocketAddrV4, to: SocketAddrV4, patience: Duration) -> io::Result<Answer> {
+    let socket = UdpSocket::bind(from)?;
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.send(b"who")?;
+    let mut buffer = [0; 512];
+    let length = socket.recv(&mut buffer)?;
+    parse(&String::from_utf8_lossy(&buffer[..length]), v4(socket.local_addr()?)?)
+}
+
+fn parse(text: &str, local: SocketAddrV4) -> io::Result<Answer> {
+    let (server, peer) = split(text).ok_or_else(|| io::Error::other(format!("not an answer: {text:?}")))?;
+    Ok(Answer { server: server.into(), peer, local })
+}
+
+/// Reads `NAME PEER …`.
+pub(crate) fn split(text: &str) -> Option<(&str, SocketAddrV4)> {
+    let mut words = text.split_whitespace();
+    Some((words.next()?, words.next()?.parse().ok()?))
+}
+
+fn v4(address: SocketAddr) -> io::Result<SocketAddrV4> {
+    match address {
+        SocketAddr::V4(address) => Ok(address),
+        SocketAddr::V6(address) => Err(io::Error::other(format!("not IPv4: {address}"))),
+    }
+}

@@ -1,0 +1,66 @@
+//! Many UDP flows at once.
+
+use std::io;
+use std::net::{SocketAddrV4, UdpSocket};
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use super::{Fate, time_left};
+use crate::ask;
+use crate::poll::Poll;
+
+/// Sends one datagram from each source at once and waits for the answers.
+///
+/// The payload is the source, so that an answer to another flow is noticed.
+pub(super) fn open(
+    sources: impl Iterator<Item = SocketAddrV4>,
+    to: SocketAddrV4,
+    start: &Barrier,
+) -> Vec<Fate> {
+    let mut poll = Poll::default();
+    let sockets: io::Result<Vec<(SocketAddrV4, UdpSocket)>> = sources
+        .enumerate()
+        .map(|(number, source)| {
+            let socket = UdpSocket::bind(source)?;
+            socket.connect(to)?;
+            socket.set_nonblocking(true)?;
+            poll.add(&socket, number);
+            Ok((source, socket))
+        })
+        .collect();
+    // Nobody may be missing at the barrier, whatever went wrong before it.
+    start.wait();
+    let sockets = sockets.unwrap_or_else(|error| panic!("binding and connecting UDP: {error}"));
+    let mut fates = vec![Fate::default(); sockets.len()];
+    let mut sent_at = vec![Instant::now(); sockets.len()];
+    for (number, (source, socket)) in sockets.iter().enumerate() {
+        sent_at[number] = Instant::now();
+        fates[number].refused = socket.send(source.to_string().as_bytes()).is_err();
+    }
+    let since = Instant::now();
+    let mut open = fates.iter().filter(|fate| !fate.refused).count();
+    while let (1.., Some(left)) = (open, time_left(since)) {
+        for number in poll.wait(left.min(Duration::from_millis(100))) {
+            let (source, socket) = &sockets[number];
+            open -= usize::from(receive(source, socket, sent_at[number], &mut fates[number]));
+        }
+    }
+    fates
+}
+
+/// Reads one answer; true if it settles the flow.
+fn receive(source: &SocketAddrV4, socket: &UdpSocket, sent_at: Instant, fate: &mut Fate) -> bool {
+    let mut buffer = [0; 256];
+    let settled = fate.seen_as.is_some() || fate.refused;
+    match socket.recv(&mut buffer) {
+        Ok(length) => {
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            fate.strayed |= text.split_whitespace().nth(2) != Some(&source.to_string());
+            fate.seen_as = ask::split(&text).map(|(_, peer)| peer);
+            fate.latency = sent_at.elapsed();
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(_) => fate.refused = fate.seen_as.is_none(),
+    }
+    !settled && (fate.seen_as.is_some() || fate.refused)
+}

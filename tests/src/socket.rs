@@ -1,0 +1,81 @@
+//! Sockets bound to given source addresses, and connected without waiting.
+
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
+};
+
+/// Enough that a burst of connections waits for `accept` (net.core.somaxconn allowing).
+const BACKLOG: i32 = 65535;
+/// Enough that a burst of 50 000 datagrams waits and is not dropped by the tool itself.
+const RECEIVE_BUFFER: usize = 64 << 20;
+
+/// Raises the limit of open files as far as is allowed, and asserts that so many sockets fit below it.
+pub fn allow_files(wanted: usize) {
+    /// What a test process needs besides.
+    const OTHERS: u64 = 1000;
+    let wanted = wanted as u64 + OTHERS;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("getrlimit");
+    if soft < wanted {
+        let raised = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted));
+        raised
+            .unwrap_or_else(|error| panic!("{wanted} open files are not allowed here, but {hard}: {error}"));
+    }
+}
+
+/// A TCP socket that starts connecting from this source and does not wait.
+pub fn tcp_connecting(from: SocketAddrV4, to: SocketAddrV4) -> io::Result<TcpStream> {
+    let fd = tcp_bound(from, SockFlag::SOCK_NONBLOCK)?;
+    match connect(fd.as_raw_fd(), &SockaddrIn::from(to)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(stream(fd)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A TCP socket, bound to this source, not connected.
+pub fn tcp_bound(from: SocketAddrV4, flags: SockFlag) -> io::Result<OwnedFd> {
+    let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC | flags, None)?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    bind(fd.as_raw_fd(), &SockaddrIn::from(from))?;
+    Ok(fd)
+}
+
+/// Connects a bound socket, and waits.
+pub fn tcp_connect(fd: OwnedFd, to: SocketAddrV4) -> io::Result<TcpStream> {
+    connect(fd.as_raw_fd(), &SockaddrIn::from(to))?;
+    Ok(stream(fd))
+}
+
+/// A listener with the longest backlog, which does not block.
+pub fn tcp_listening(on: SocketAddr) -> io::Result<TcpListener> {
+    let SocketAddr::V4(on) = on else {
+        let listener = TcpListener::bind(on)?;
+        listener.set_nonblocking(true)?;
+        return Ok(listener);
+    };
+    let fd = tcp_bound(on, SockFlag::SOCK_NONBLOCK)?;
+    // SAFETY: a system call on a descriptor that lives; nix allows no backlog beyond 4096.
+    if unsafe { libc::listen(fd.as_raw_fd(), BACKLOG) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is a listening TCP socket that nothing else owns.
+    Ok(unsafe { TcpListener::from_raw_fd(fd.into_raw_fd()) })
+}
+
+/// A UDP socket with a receive buffer that holds a whole burst.
+pub fn udp_bound(on: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(on)?;
+    // Without the right to exceed the limit, the limit itself.
+    let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
+    Ok(socket)
+}
+
+fn stream(fd: OwnedFd) -> TcpStream {
+    // SAFETY: the descriptor is a TCP socket that nothing else owns.
+    unsafe { TcpStream::from_raw_fd(fd.into_raw_fd()) }
+}

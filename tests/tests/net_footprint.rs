@@ -1,0 +1,100 @@
+//! No footprint: no host-wide sysctl while it runs, nothing at all afterwards (G13).
+
+use std::sync::Mutex;
+
+use netdp_tests::ask::{Transport, answered};
+use netdp_tests::footprint::{Footprint, Objects};
+use netdp_tests::lab::{Lab, WORLD};
+use netdp_tests::netns::Netns;
+use netdp_tests::on_every_datapath;
+use netdp_tests::process::eventually;
+use netdp_tests::server::Server;
+use netdp_tests::sysctl;
+
+const PORT: u16 = 7000;
+
+/// Mounts are the whole machine's: these tests do not run beside each other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+on_every_datapath!(no_host_wide_sysctl_is_written, down_leaves_nothing, a_failed_command_changes_nothing);
+
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Waits until the kernel has done what it does by itself after a link came up.
+fn settle(lab: &Lab) {
+    eventually("links up, addresses valid", || {
+        let (links, addresses) = (lab.host.sh("ip -o link"), lab.host.sh("ip -o addr"));
+        !links.contains("NO-CARRIER") && !links.contains("state DOWN") && !addresses.contains("tentative")
+    });
+}
+
+fn no_host_wide_sysctl_is_written(lab: &Lab) {
+    let _alone = alone();
+    let before = sysctl::read_all(&lab.host);
+    let machine = Netns::of_pid(std::process::id());
+    let machine_before = sysctl::read_all(&machine);
+    lab.netdp.ok("network create red --subnet 10.50.0.0/24");
+    let a = lab.container("a", "-p 8088:80 -p 127.0.0.1:8089:80");
+    lab.container("b", "--network red");
+    let _world = Server::tcp(&lab.world, "world", WORLD, &[PORT]);
+    answered(&a.netns, Transport::Tcp, (WORLD, PORT), "world");
+    let after = sysctl::read_all(&lab.host);
+    assert_eq!(sysctl::changed(&before, &after), Vec::<String>::new());
+    let per_interface = |name: &&str| name.contains("/conf/") || name.contains("/neigh/");
+    let others: Vec<&str> =
+        sysctl::added(&before, &after).into_iter().filter(|name| !per_interface(name)).collect();
+    assert_eq!(others, Vec::<&str>::new());
+    assert_eq!(sysctl::changed(&machine_before, &sysctl::read_all(&machine)), Vec::<String>::new());
+}
+
+fn down_leaves_nothing(lab: &Lab) {
+    let _alone = alone();
+    settle(lab);
+    let before = Footprint::of(&lab.host);
+    for round in 0..2 {
+        lab.netdp.ok("network create red --subnet 10.50.0.0/24");
+        let a = lab.container(&format!("a{round}"), "-p 8088:80 -p 127.0.0.1:8089:80");
+        lab.container(&format!("b{round}"), "--network red -p 8090:80/udp");
+        let world = Server::tcp(&lab.world, "world", WORLD, &[PORT]);
+        answered(&a.netns, Transport::Tcp, (WORLD, PORT), "world");
+        drop(world);
+        let objects = Objects::pinned(&lab.netdp);
+        assert!(!objects.is_empty());
+        lab.netdp.ok("down");
+        assert_eq!(before.differences(&Footprint::of(&lab.host)), Vec::<String>::new());
+        assert!(!lab.netdp.pins().exists() && !lab.netdp.state().exists());
+        // The kernel frees them after a grace period.
+        eventually("programs and maps gone", || objects.still_there().is_empty());
+        assert!(!a.netns.try_sh("ip link show eth0").status.success(), "eth0 is left in the container");
+        // Nothing to do is no error.
+        lab.netdp.ok("down");
+    }
+}
+
+fn a_failed_command_changes_nothing(lab: &Lab) {
+    let _alone = alone();
+    lab.container("a", "-p 8088:80");
+    settle(lab);
+    let before = Footprint::of(&lab.host);
+    let (endpoints, networks) = (lab.netdp.json("ls"), lab.netdp.json("network ls"));
+    let other = lab.netns("other");
+    for options in [
+        "-p 8090:80 -p 8088:80",
+        "--ip 192.0.2.1",
+        "--ifname waytoolongforalinux",
+        "--mac 01:00:00:00:00:01",
+        "--network nowhere",
+        "--ifname lo",
+    ] {
+        let outcome = lab.netdp.run(&format!("attach {} --name other {options}", other.name()));
+        assert_ne!(outcome.code, 0, "attach {options}: {outcome:?}");
+        assert_eq!(before.differences(&Footprint::of(&lab.host)), Vec::<String>::new(), "after {options}");
+        assert_eq!(
+            (lab.netdp.json("ls"), lab.netdp.json("network ls")),
+            (endpoints.clone(), networks.clone())
+        );
+    }
+    assert_eq!(other.sh("ip -o link").lines().count(), 1, "only lo");
+}

@@ -1,0 +1,157 @@
+//! `cargo xtask test`: every tier of tests, one line each, and the sum as the last line.
+
+use std::io::{BufRead as _, BufReader};
+use std::ops::AddAssign;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+
+use crate::command::{self, cargo, is_root, shown, target_directory};
+use crate::setup;
+
+/// Two tests at a time: most of a network test is waiting, and the race tests lock the others of their file out.
+const ROOT_TEST_THREADS: &str = "--test-threads=2";
+
+/// Options of the tests.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run only these tiers.
+    #[arg(value_name = "TIER")]
+    tiers: Vec<Tier>,
+}
+
+/// A tier of tests, cheapest first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Tier {
+    /// The claim protocol, model-checked over all interleavings.
+    Protocol,
+    /// The NAT core and the control plane's pure parts, on the host.
+    Core,
+    /// The programs in the kernel, one packet at a time.
+    Kernel,
+    /// Real traffic in network namespaces.
+    Net,
+}
+
+/// What tests did.
+#[derive(Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+/// Runs the tiers; fails when a test or a build failed.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    setup::run(setup::Needs::Everything)?;
+    let all = [Tier::Protocol, Tier::Core, Tier::Kernel, Tier::Net];
+    let tiers = all.into_iter().filter(|tier| args.tiers.is_empty() || args.tiers.contains(tier));
+    let mut sum = Tally::default();
+    let mut lines = Vec::new();
+    for tier in tiers {
+        let start = Instant::now();
+        let tally = run_tier(tier)?;
+        let name = format!("{tier:?}").to_lowercase();
+        lines.push(format!("tier {name:<8} {tally} in {} s", start.elapsed().as_secs()));
+        sum += tally;
+    }
+    println!();
+    for line in lines {
+        println!("{line}");
+    }
+    if !is_root() {
+        println!("the kernel and net tiers need root and were skipped: run `cargo xtask test` as root");
+    }
+    println!("{sum}");
+    Ok(if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_tier(tier: Tier) -> Result<Tally> {
+    let mut tests = cargo();
+    tests.args(["test", "--no-fail-fast"]);
+    match tier {
+        Tier::Protocol => {
+            // Its own directory: RUSTFLAGS are part of everything's fingerprint.
+            let target = target_directory()?.join("loom");
+            tests.args(["--release", "--package", "netdp-common", "--test", "protocol"]);
+            tests.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", target);
+        }
+        Tier::Core => {
+            tests.args(["--workspace", "--exclude", "netdp-ebpf", "--exclude", "netdp-tests"]);
+        }
+        Tier::Kernel => {
+            tests.args(["--package", "netdp-tests", "--test", "kernel_*"]);
+        }
+        Tier::Net => {
+            tests.args(["--package", "netdp-tests", "--lib", "--test", "net_*"]);
+        }
+    }
+    if matches!(tier, Tier::Kernel | Tier::Net) {
+        command::run(cargo().args(["build", "--release", "--package", "netdp"]))?;
+        tests.env("NETDP_BIN", target_directory()?.join("release/netdp"));
+        tests.args(["--", ROOT_TEST_THREADS]);
+        if is_root() {
+            tests.arg("--include-ignored");
+        }
+    }
+    counted(&mut tests)
+}
+
+/// Runs `cargo test`, passes its output on and adds up the results of its test programs.
+fn counted(tests: &mut Command) -> Result<Tally> {
+    println!("+ {}", shown(tests));
+    let mut child =
+        tests.stdout(Stdio::piped()).spawn().with_context(|| format!("running `{}`", shown(tests)))?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(child.stdout.take().context("no stdout")?).lines() {
+        let line = line?;
+        println!("{line}");
+        if let Some(one) = parse_result(&line) {
+            tally += one;
+        }
+    }
+    // A test program that doesn't compile or dies without a result line is a failure, too.
+    if !child.wait()?.success() && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+/// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
+fn parse_result(line: &str) -> Option<Tally> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let count = |what: &str| {
+        let words = counts.split("; ").find_map(|part| part.strip_suffix(what));
+        words.and_then(|number| number.trim().parse().ok())
+    };
+    Some(Tally { passed: count("passed")?, failed: count("failed")?, skipped: count("ignored")? })
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_result;
+
+    #[test]
+    fn reads_what_libtest_prints() {
+        let line = "test result: FAILED. 12 passed; 1 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.00s";
+        let tally = parse_result(line).expect("a result line");
+        assert_eq!(tally.to_string(), "12 passed, 1 failed, 3 skipped");
+        assert!(parse_result("test a ... ok").is_none());
+    }
+}
