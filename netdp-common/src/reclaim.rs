@@ -178,7 +178,7 @@ pub fn remove_exact<A: Address, H: Host<A>>(host: &H, key: &Tuple<A>, generation
 /// Enters a new flow into the ring and lets the clock hand inspect a few slots on the way.
 #[inline(never)]
 pub fn enter<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>, meta: u64) {
-    let owner = TAKEN | Meta(meta).generation() as u64;
+    let owner = TAKEN | u64::from(Meta(meta).generation());
     let mut hand =
         Hand { host, base: host.advance_hand(HAND), now: host.now(), enter: owner, key: *answer, freed: 0 };
     host.repeat(FIND_FREE, &mut hand);
