@@ -6,6 +6,7 @@
 
 pub mod frames;
 pub mod model;
+pub mod parity;
 pub mod programs;
 pub mod site;
 pub mod tables;

@@ -1,23 +1,21 @@
 //! The host's side: the same core over plain Rust tables and a packet in a vector.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use netdp_common::family::{Family as _, Ipv4Addr as Addr, V4, V6};
-use netdp_common::flow::{
-    Config, Endpoint, Flow, Network, Published, PublishedKey, Timeouts, Tuple, Uplink,
-};
-use netdp_common::header::ethernet;
-use netdp_common::meta::Meta;
-use netdp_common::packet::{L4Fix, Packet, apply_difference, difference};
-use netdp_common::tables::{Entry, Flows, Host, InsertError, RingSlot, Route, Step, Work};
+use netdp_common::flow::{Config, Endpoint, Network, Published, PublishedKey, Timeouts, Tuple, Uplink};
+use netdp_common::packet::Packet as _;
+use netdp_common::tables::{Flows as _, Host, RingSlot, Route, Step, Work};
 use netdp_common::verdict::{Action, Event, Verdict};
 use netdp_common::{inbound, nat, outbound};
 
+use self::flows::FlowTable;
 use super::programs::{Code, Outcome};
 use super::site::{GATEWAY, HOST, NEXT_HOP, Site};
 use super::tables::{FlowEntry, Tables, now};
+
+mod flows;
+mod packet;
 
 /// Where a packet meets the NAT.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -89,7 +87,7 @@ impl Model {
 
     /// All entries of the flow table.
     pub fn flows(&self) -> Vec<FlowEntry> {
-        self.flows.0.borrow().values().map(|(key, element)| (*key, element.get())).collect()
+        self.flows.entries()
     }
 }
 
@@ -121,59 +119,6 @@ fn walk(hook: Hook, frame: &mut Frame) -> Verdict {
 /// The kernel's limit is 33.
 const TAIL_CALLS: u32 = 16;
 
-type Key = [u8; 16];
-
-/// Elements are never freed, as in a preallocated map.
-#[derive(Clone, Copy)]
-struct Element(&'static Cell<Flow<Addr>>);
-
-#[derive(Default)]
-struct FlowTable(RefCell<HashMap<Key, (Tuple<Addr>, &'static Cell<Flow<Addr>>)>>);
-
-impl Entry<Addr> for Element {
-    fn meta(&self) -> Meta {
-        Meta(self.0.get().meta)
-    }
-
-    fn swap_meta(&self, old: Meta, new: Meta) -> bool {
-        let flow = self.0.get();
-        if flow.meta == old.0 {
-            self.0.set(Flow { meta: new.0, ..flow });
-        }
-        flow.meta == old.0
-    }
-
-    fn read(&self) -> Flow<Addr> {
-        self.0.get()
-    }
-
-    fn set_next_hop(&self, oif: u32, via: [u32; 4], flags: u8) {
-        self.0.set(Flow { oif, via, flags, ..self.0.get() });
-    }
-}
-
-impl Flows<Addr> for FlowTable {
-    type Entry = Element;
-
-    fn get(&self, key: &Tuple<Addr>) -> Option<Element> {
-        self.0.borrow().get(&bytemuck::cast::<_, Key>(*key)).map(|(_, element)| Element(element))
-    }
-
-    fn insert(&self, key: &Tuple<Addr>, value: &Flow<Addr>) -> Result<(), InsertError> {
-        let mut elements = self.0.borrow_mut();
-        let id: Key = bytemuck::cast(*key);
-        if elements.contains_key(&id) {
-            return Err(InsertError::Taken);
-        }
-        elements.insert(id, (*key, Box::leak(Box::new(Cell::new(*value)))));
-        Ok(())
-    }
-
-    fn remove(&self, key: &Tuple<Addr>) -> bool {
-        self.0.borrow_mut().remove(&bytemuck::cast::<_, Key>(*key)).is_some()
-    }
-}
-
 /// A packet and all that it may need.
 struct Frame {
     bytes: Vec<u8>,
@@ -182,57 +127,6 @@ struct Frame {
     tables: Rc<Tables>,
     config: Config,
     flows: Rc<FlowTable>,
-}
-
-impl Packet for Frame {
-    fn l3(&self) -> usize {
-        ethernet::LEN
-    }
-
-    fn ethertype(&self) -> u16 {
-        u16::from_be_bytes([self.bytes[12], self.bytes[13]])
-    }
-
-    fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    fn addressed_to_us(&self) -> bool {
-        self.bytes[..6] == self.site.mac(self.ifindex)
-    }
-
-    fn load<T: bytemuck::Pod>(&self, at: usize) -> Option<T> {
-        self.bytes.get(at..at + size_of::<T>()).map(bytemuck::pod_read_unaligned)
-    }
-
-    fn store<T: bytemuck::Pod>(&mut self, at: usize, value: &T) -> Option<()> {
-        let place = self.bytes.get_mut(at..at + size_of::<T>())?;
-        place.copy_from_slice(bytemuck::bytes_of(value));
-        Some(())
-    }
-
-    fn set_next_hop(&mut self, via: [u32; 4], via_v6: bool) {
-        assert!(!via_v6 && via == [Addr::from(NEXT_HOP).0, 0, 0, 0], "there is one next hop here");
-    }
-
-    fn fix_l4_checksum(&mut self, at: usize, fix: &L4Fix) -> Option<()> {
-        // The kernel's helper takes even offsets only.
-        if at % 2 != 0 {
-            return None;
-        }
-        let mut field: u16 = self.load(at)?;
-        if fix.zero_is_none && field == 0 {
-            return Some(());
-        }
-        let mangle = |field: u16| if fix.zero_is_none && field == 0 { u16::MAX } else { field };
-        if fix.addresses != 0 {
-            field = mangle(apply_difference(field, fix.addresses));
-        }
-        if fix.old_ports != fix.new_ports {
-            field = mangle(apply_difference(field, difference(&[fix.old_ports], &[fix.new_ports], 0)));
-        }
-        self.store(at, &field)
-    }
 }
 
 impl Host<Addr> for Frame {

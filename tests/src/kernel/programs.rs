@@ -71,7 +71,7 @@ struct Context {
 pub enum Linear {
     /// All.
     All,
-    /// So many; the others are in page fragments (Linux 6.18).
+    /// So many; the others are in page fragments (Linux 6.19).
     First(u32),
 }
 
@@ -157,6 +157,23 @@ impl Programs {
         let reasons: Vec<DropReason> = reason.collect();
         assert!(reasons.len() <= 1, "one packet, several reasons: {reasons:?}");
         Outcome { action: result.return_value.into(), reason: reasons.first().copied(), packet: after }
+    }
+
+    /// What a program returns that only user space runs.
+    pub fn returned(&self, program: &str, packet: &[u8]) -> u32 {
+        let options = TestRunOptions { data_in: Some(packet), ..TestRunOptions::default() };
+        let result = self.program(program).test_run(options);
+        result.unwrap_or_else(|error| panic!("running {program}: {}", text(&error))).return_value
+    }
+
+    /// Whether this kernel runs programs on such packets: newer ones want a whole IP header, older ones know no page
+    /// fragments here.
+    pub fn accepts(&self, len: usize, linear: Linear) -> bool {
+        let packet = [vec![0; 12], vec![8, 0], vec![0; len - 14]].concat();
+        let context = context(1, linear);
+        let ctx_in = Some(bytemuck::bytes_of(&context));
+        let options = TestRunOptions { data_in: Some(&packet), ctx_in, ..TestRunOptions::default() };
+        self.program("to_world").test_run(options).is_ok()
     }
 
     /// Runs a program so many times on one packet, each time on what the last run left; mean time of a run in ns,

@@ -45,7 +45,7 @@ pub fn in_new_site<T: Send>(work: impl FnOnce(&Site) -> T + Send) -> T {
     let ns = NetNs::create_anonymous().expect("a network namespace");
     let outcome = ns.run(|| {
         let here = fs::metadata("/proc/thread-self/ns/net").expect("this thread's namespace").ino();
-        let machine = fs::metadata("/proc/1/ns/net").expect("the machine's namespace").ino();
+        let machine = fs::metadata("/proc/self/ns/net").expect("this process's namespace").ino();
         assert!(here == ns.id().inode && here != machine, "this thread is not in the test's own namespace");
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&Site::make())))
     });
