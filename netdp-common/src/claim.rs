@@ -197,8 +197,8 @@ fn unpredictable<A: Address, H: Host<A>>(host: &H, work: &Work<A>, salt: u32) ->
         Some(config) => config.secret,
         None => [0; 2],
     };
-    let flow = (work.request.first.sport.raw() as u64) << 32 | (salt as u64) << 48;
-    siphash(secret, [host.random() as u64 | flow, host.nanoseconds()])
+    let flow = u64::from(work.request.first.sport.raw()) << 32 | u64::from(salt) << 48;
+    siphash(secret, [u64::from(host.random()) | flow, host.nanoseconds()])
 }
 
 /// The atomic step of a claim.

@@ -53,12 +53,12 @@ pub struct L4Fix {
 /// Words are in network byte order, as is the result.
 #[inline(always)]
 pub fn difference(old: &[u32], new: &[u32], sum: u32) -> u32 {
-    let mut total = sum as u64;
+    let mut total = u64::from(sum);
     for word in old {
-        total += !*word as u64;
+        total += u64::from(!*word);
     }
     for word in new {
-        total += *word as u64;
+        total += u64::from(*word);
     }
     total = (total & 0xffff_ffff) + (total >> 32);
     total = (total & 0xffff_ffff) + (total >> 32);
@@ -68,7 +68,7 @@ pub fn difference(old: &[u32], new: &[u32], sum: u32) -> u32 {
 /// Applies a [`difference`] to a checksum field and returns the new field.
 #[inline(always)]
 pub fn apply_difference(field: u16, difference: u32) -> u16 {
-    let mut sum = (!field) as u32 & 0xffff;
+    let mut sum = u32::from(!field) & 0xffff;
     sum += (difference & 0xffff) + (difference >> 16);
     sum = (sum & 0xffff) + (sum >> 16);
     sum = (sum & 0xffff) + (sum >> 16);

@@ -112,7 +112,7 @@ pub fn parse<F: Family, P: Packet>(packet: &P) -> Option<Parsed<F::Addr>> {
         };
         if parsed.transport == Transport::EchoRequest || parsed.transport == Transport::EchoReply {
             let identifier: Be16 = packet.load(l4 + icmp::IDENTIFIER)?;
-            parsed.ports = identifier.raw() as u32;
+            parsed.ports = u32::from(identifier.raw());
             if parsed.transport == Transport::EchoRequest {
                 parsed.tuple.sport = identifier;
             } else {

@@ -47,7 +47,7 @@ pub fn rewrite<F: Family, P: Packet>(
 /// Where an echo message's identifier is, and its new value.
 #[inline(always)]
 fn identifier<F: Family>(value: Be16) -> (usize, usize, u32, bool, bool) {
-    (icmp::IDENTIFIER, icmp::CHECKSUM, value.raw() as u32, F::ICMP_PSEUDO_HEADER, false)
+    (icmp::IDENTIFIER, icmp::CHECKSUM, u32::from(value.raw()), F::ICMP_PSEUDO_HEADER, false)
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@ use core::arch::asm;
 
 /// Compare-and-swap; true if `*at` was `old` and is `new` now. Full barrier (BPF_ATOMIC, Linux 5.12).
 #[inline(always)]
-pub fn compare_and_swap(at: *mut u64, old: u64, new: u64) -> bool {
+pub(crate) fn compare_and_swap(at: *mut u64, old: u64, new: u64) -> bool {
     let found: u64;
     // SAFETY: `at` points into a map value (the verifier checks it) and is 8-byte aligned there.
     unsafe {
@@ -20,7 +20,7 @@ pub fn compare_and_swap(at: *mut u64, old: u64, new: u64) -> bool {
 
 /// Adds and returns the value before. Full barrier (BPF_ATOMIC, Linux 5.12).
 #[inline(always)]
-pub fn fetch_add(at: *mut u64, n: u64) -> u64 {
+pub(crate) fn fetch_add(at: *mut u64, n: u64) -> u64 {
     let mut value = n;
     // SAFETY: as above.
     unsafe {

@@ -32,7 +32,7 @@ const LAST_EXHAUSTED: u32 = 1;
 
 /// An element of a flow table.
 #[derive(Clone, Copy)]
-pub struct FlowEntry<A>(*mut Flow<A>);
+pub(crate) struct FlowEntry<A>(*mut Flow<A>);
 
 impl<A: Copy> Entry<A> for FlowEntry<A> {
     #[inline(always)]
@@ -66,7 +66,7 @@ impl<A: Copy> Entry<A> for FlowEntry<A> {
 
 /// A flow table.
 #[repr(transparent)]
-pub struct FlowTable<A: 'static>(HashMap<Tuple<A>, Flow<A>>);
+pub(crate) struct FlowTable<A: 'static>(HashMap<Tuple<A>, Flow<A>>);
 
 impl<A> FlowTable<A> {
     #[inline(always)]
@@ -115,7 +115,7 @@ fn insert_error(errno: i32) -> InsertError {
 
 /// A slot of the reclaim ring.
 #[derive(Clone, Copy)]
-pub struct RingEntry<A>(*mut Slot<A>);
+pub(crate) struct RingEntry<A>(*mut Slot<A>);
 
 impl<A: Copy> RingSlot<A> for RingEntry<A> {
     #[inline(always)]
@@ -315,11 +315,11 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
 }
 
 /// `BPF_F_CURRENT_NETNS`.
-pub const CURRENT_NETNS: u64 = u64::MAX;
+pub(crate) const CURRENT_NETNS: u64 = u64::MAX;
 
 /// `struct bpf_sock_tuple` of one family: as the packets that the socket receives have it.
 #[repr(C)]
-pub struct SocketTuple<A> {
+pub(crate) struct SocketTuple<A> {
     /// Their source.
     pub remote: A,
     /// Their destination.
@@ -338,14 +338,14 @@ extern "C" fn step_callback<S: Step>(i: u32, step: *mut c_void) -> i64 {
 
 /// The most specific published port of exactly this address, protocol and port.
 #[inline(always)]
-pub fn published<F: Maps>(key: &PublishedKey<F::Addr>) -> Option<&'static Published<F::Addr>> {
+pub(crate) fn published<F: Maps>(key: &PublishedKey<F::Addr>) -> Option<&'static Published<F::Addr>> {
     let key = lpm_trie::Key::new(PublishedKey::<F::Addr>::PREFIX + 16, *key);
     F::published().get(key)
 }
 
 /// Whether a port is published or reserved.
 #[inline(always)]
-pub fn reserved(proto: u8, port: u16) -> bool {
+pub(crate) fn reserved(proto: u8, port: u16) -> bool {
     let Some(slot) = reserved_slot(proto) else { return false };
     match RESERVED.get(slot * RESERVED_BLOCKS + (u32::from(port) >> 12)) {
         Some(block) => has_bit(block.get(usize::from(port >> 6) & 63), port),
@@ -363,7 +363,7 @@ fn has_bit(word: Option<&u64>, bit: u16) -> bool {
 
 /// Adds to a per-CPU counter.
 #[inline(always)]
-pub fn add(index: u32, n: u64) {
+pub(crate) fn add(index: u32, n: u64) {
     if let Some(counter) = COUNTS.get_ptr_mut(index) {
         // SAFETY: this CPU's own element.
         unsafe { *counter = (*counter).wrapping_add(n) };

@@ -2,6 +2,7 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
+#![expect(clippy::needless_pass_by_value, reason = "the hooks' macros pass the context by value")]
 
 mod atomic;
 mod host;
@@ -31,7 +32,7 @@ const NEXT: i32 = tcx_action_base::TCX_NEXT;
 
 /// Ingress of an endpoint's host veth.
 #[classifier]
-pub fn from_container(ctx: TcContext) -> i32 {
+fn from_container(ctx: TcContext) -> i32 {
     let mut skb = Skb::<V4>::new(ctx.skb.skb);
     let verdict = match skb.ethertype() {
         V4::ETHERTYPE => nat::from_container::<V4, _>(&mut skb),
@@ -44,7 +45,7 @@ pub fn from_container(ctx: TcContext) -> i32 {
 /// Continues [`from_container`] for packets that no flow knows, with a stack and a verifier budget of its own, and
 /// goes back to it when the flow is in the table.
 #[classifier]
-pub fn open_from_container(ctx: TcContext) -> i32 {
+fn open_from_container(ctx: TcContext) -> i32 {
     let mut skb = Skb::<V4>::new(ctx.skb.skb);
     let verdict = match work::<V4>() {
         Some(work) => outbound::open::<V4, _>(&mut skb, work),
@@ -66,7 +67,7 @@ pub fn refuse(ctx: TcContext) -> i32 {
 
 /// Ingress of an uplink.
 #[classifier]
-pub fn from_world(ctx: TcContext) -> i32 {
+fn from_world(ctx: TcContext) -> i32 {
     let mut skb = Skb::<V4>::new(ctx.skb.skb);
     let verdict = match skb.ethertype() {
         V4::ETHERTYPE => nat::from_world::<V4, _>(&mut skb),
@@ -77,7 +78,7 @@ pub fn from_world(ctx: TcContext) -> i32 {
 
 /// Continues [`from_world`].
 #[classifier]
-pub fn open_from_world(ctx: TcContext) -> i32 {
+fn open_from_world(ctx: TcContext) -> i32 {
     let mut skb = Skb::<V4>::new(ctx.skb.skb);
     let verdict = match work::<V4>() {
         Some(work) => inbound::open::<V4, _>(&mut skb, work),
@@ -96,7 +97,7 @@ pub fn icmp_error(ctx: TcContext) -> i32 {
 
 /// Egress of an uplink.
 #[classifier]
-pub fn to_world(ctx: TcContext) -> i32 {
+fn to_world(ctx: TcContext) -> i32 {
     let mut skb = Skb::<V4>::new(ctx.skb.skb);
     let verdict = match skb.ethertype() {
         V4::ETHERTYPE => nat::to_world::<V4, _>(&mut skb),
@@ -108,7 +109,7 @@ pub fn to_world(ctx: TcContext) -> i32 {
 /// Run by user space (BPF_PROG_TEST_RUN): removes the flows that the "packet" names, through the same gate as
 /// everybody else. After 14 bytes come up to [`REMOVALS`] records. Returns how many were removed.
 #[classifier]
-pub fn remove_flows(ctx: TcContext) -> i32 {
+fn remove_flows(ctx: TcContext) -> i32 {
     let skb = Skb::<V4>::new(ctx.skb.skb);
     let mut removal = Removal { skb, removed: 0 };
     skb.repeat(REMOVALS, &mut removal);
@@ -117,7 +118,7 @@ pub fn remove_flows(ctx: TcContext) -> i32 {
 
 /// `connect(2)` of the host's own IPv4 sockets.
 #[cgroup_sock_addr(connect4)]
-pub fn connect4(ctx: SockAddrContext) -> i32 {
+fn connect4(ctx: SockAddrContext) -> i32 {
     const ALLOW: i32 = 1;
     sockets::connect4(ctx.sock_addr);
     ALLOW
@@ -173,7 +174,7 @@ fn act_or_continue(ctx: &TcContext, skb: &mut Skb<V4>, verdict: Verdict, program
         _ => return act(skb, verdict),
     };
     // SAFETY: a tail call with the program's own context; it returns only if it fails.
-    let _failed = unsafe { PROGRAMS.tail_call(ctx, program as u32) };
+    unsafe { PROGRAMS.tail_call(ctx, program as u32) };
     act(skb, Verdict::drop(DropReason::ClaimContended))
 }
 

@@ -14,69 +14,70 @@ use netdp_common::verdict::COUNTERS;
 
 /// What user space tells the programs.
 #[map]
-pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+pub(crate) static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 
 /// Counters by [`netdp_common::verdict::Event`] and [`netdp_common::verdict::DropReason`].
 #[map]
-pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
+pub(crate) static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
 /// A bit for every port that mappings never take: published, reserved.
 #[map]
-pub static RESERVED: Array<PortBlock> = Array::with_max_entries(RESERVED_PROTOCOLS * RESERVED_BLOCKS, 0);
+pub(crate) static RESERVED: Array<PortBlock> =
+    Array::with_max_entries(RESERVED_PROTOCOLS * RESERVED_BLOCKS, 0);
 
 /// A bit for every prefix digest that an endpoint's address may have.
 #[map]
-pub static PREFIXES: Array<u64> = Array::with_max_entries(PREFIX_WORDS, 0);
+pub(crate) static PREFIXES: Array<u64> = Array::with_max_entries(PREFIX_WORDS, 0);
 
 /// Word 0: the clock hand. Word 1: the last tick in which a remote was found exhausted.
 #[map]
-pub static CLOCK: Array<u64> = Array::with_max_entries(2, 0);
+pub(crate) static CLOCK: Array<u64> = Array::with_max_entries(2, 0);
 
 /// Flows: two entries each.
 #[map]
-pub static FLOWS_V4: HashMap<Tuple<Ipv4Addr>, Flow<Ipv4Addr>> = HashMap::with_max_entries(1024, 0);
+pub(crate) static FLOWS_V4: HashMap<Tuple<Ipv4Addr>, Flow<Ipv4Addr>> = HashMap::with_max_entries(1024, 0);
 
 /// The reclaim ring.
 #[map]
-pub static RING_V4: Array<Slot<Ipv4Addr>> = Array::with_max_entries(1024, 0);
+pub(crate) static RING_V4: Array<Slot<Ipv4Addr>> = Array::with_max_entries(1024, 0);
 
 /// Endpoints by address.
 #[map]
-pub static ENDPOINTS_V4: HashMap<Ipv4Addr, Endpoint<Ipv4Addr>> = HashMap::with_max_entries(16_384, 0);
+pub(crate) static ENDPOINTS_V4: HashMap<Ipv4Addr, Endpoint<Ipv4Addr>> = HashMap::with_max_entries(16_384, 0);
 
 /// Endpoints by the ifindex of their host veth.
 #[map]
-pub static SENDERS_V4: HashMap<u32, Endpoint<Ipv4Addr>> = HashMap::with_max_entries(16_384, 0);
+pub(crate) static SENDERS_V4: HashMap<u32, Endpoint<Ipv4Addr>> = HashMap::with_max_entries(16_384, 0);
 
 /// Networks by the ifindex of their bridge.
 #[map]
-pub static NETWORKS_V4: HashMap<u32, Network<Ipv4Addr>> = HashMap::with_max_entries(1024, 0);
+pub(crate) static NETWORKS_V4: HashMap<u32, Network<Ipv4Addr>> = HashMap::with_max_entries(1024, 0);
 
 /// Published ports.
 #[map]
-pub static PUBLISHED_V4: LpmTrie<PublishedKey<Ipv4Addr>, Published<Ipv4Addr>> =
+pub(crate) static PUBLISHED_V4: LpmTrie<PublishedKey<Ipv4Addr>, Published<Ipv4Addr>> =
     LpmTrie::with_max_entries(262_144, 0);
 
 /// Interfaces with our hooks by ifindex.
 #[map]
-pub static UPLINKS_V4: HashMap<u32, Uplink<Ipv4Addr>> = HashMap::with_max_entries(1024, 0);
+pub(crate) static UPLINKS_V4: HashMap<u32, Uplink<Ipv4Addr>> = HashMap::with_max_entries(1024, 0);
 
 /// The host's own addresses, for the socket hooks, which can't ask the routing table.
 #[map]
-pub static LOCALS_V4: HashMap<Ipv4Addr, u32> = HashMap::with_max_entries(4096, 0);
+pub(crate) static LOCALS_V4: HashMap<Ipv4Addr, u32> = HashMap::with_max_entries(4096, 0);
 
 /// Remotes towards which every port was found taken: in which tick, and of which range.
 #[map]
-pub static EXHAUSTED_V4: LruHashMap<Tuple<Ipv4Addr>, [u32; 2]> = LruHashMap::with_max_entries(1024, 0);
+pub(crate) static EXHAUSTED_V4: LruHashMap<Tuple<Ipv4Addr>, [u32; 2]> = LruHashMap::with_max_entries(1024, 0);
 
 /// The programs that continue in each other, see [`Continuation`].
 #[map]
-pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(6, 0);
+pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(6, 0);
 
 /// Index in [`PROGRAMS`]; the loader enters them in this order.
 #[derive(Clone, Copy)]
 #[repr(u32)]
-pub enum Continuation {
+pub(crate) enum Continuation {
     /// `from_container`.
     FromContainer,
     /// `open_from_container`.
@@ -93,10 +94,10 @@ pub enum Continuation {
 
 /// Scratch space.
 #[map]
-pub static WORK_V4: PerCpuArray<Work<Ipv4Addr>> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static WORK_V4: PerCpuArray<Work<Ipv4Addr>> = PerCpuArray::with_max_entries(1, 0);
 
 /// A family's maps. A static can't be generic: this is all that has to be written once more for another family.
-pub trait Maps: Family {
+pub(crate) trait Maps: Family {
     /// Flows.
     fn flows() -> &'static HashMap<Tuple<Self::Addr>, Flow<Self::Addr>>;
     /// The reclaim ring.

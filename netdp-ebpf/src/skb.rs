@@ -16,7 +16,7 @@ const PACKET_HOST: u32 = 0;
 
 /// A socket buffer that starts at its Ethernet header, seen as a packet of family `F`.
 #[derive(Clone, Copy)]
-pub struct Skb<F> {
+pub(crate) struct Skb<F> {
     skb: *mut __sk_buff,
     next_hop: NextHop,
     family: PhantomData<F>,
@@ -25,7 +25,7 @@ pub struct Skb<F> {
 /// `struct bpf_redir_neigh`: an address family and an address.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct NextHop {
+pub(crate) struct NextHop {
     family: u32,
     addr: [u32; 4],
 }
@@ -44,31 +44,31 @@ macro_rules! field {
 impl<F> Skb<F> {
     /// Of a TC program's context.
     #[inline(always)]
-    pub const fn new(skb: *mut __sk_buff) -> Self {
+    pub(crate) const fn new(skb: *mut __sk_buff) -> Self {
         Self { skb, next_hop: NextHop { family: AF_INET, addr: [0; 4] }, family: PhantomData }
     }
 
     /// The context.
     #[inline(always)]
-    pub const fn context(&self) -> *mut __sk_buff {
+    pub(crate) const fn context(&self) -> *mut __sk_buff {
         self.skb
     }
 
     /// The same packet seen as another family's.
     #[inline(always)]
-    pub const fn of_family<G>(&self) -> Skb<G> {
+    pub(crate) const fn of_family<G>(&self) -> Skb<G> {
         Skb::new(self.skb)
     }
 
     /// Where [`Packet::set_next_hop`] pointed to.
     #[inline(always)]
-    pub fn next_hop(&mut self) -> &mut NextHop {
+    pub(crate) fn next_hop(&mut self) -> &mut NextHop {
         &mut self.next_hop
     }
 
     /// The interface whose hook runs.
     #[inline(always)]
-    pub fn interface(&self) -> u32 {
+    pub(crate) fn interface(&self) -> u32 {
         field!(self.skb, ifindex)
     }
 
@@ -85,7 +85,7 @@ impl<F> Skb<F> {
 
     /// Makes the frame one that was received for the host that gets it, without marks of this one.
     #[inline(always)]
-    pub fn hand_over(&mut self) {
+    pub(crate) fn hand_over(&mut self) {
         if field!(self.skb, pkt_type) != PACKET_HOST {
             // SAFETY: a helper call on the program's own context.
             unsafe { bpf_skb_change_type(self.skb, PACKET_HOST) };

@@ -16,7 +16,7 @@ const LISTEN: u32 = 10;
 
 /// `connect(2)` of an IPv4 socket: rewrites the destination if it is published on this host. Always allowed.
 #[inline(always)]
-pub fn connect4(context: *mut bpf_sock_addr) {
+pub(crate) fn connect4(context: *mut bpf_sock_addr) {
     if !of_this_host(context) {
         return;
     }

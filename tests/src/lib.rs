@@ -9,6 +9,7 @@ pub mod capture;
 pub mod counters;
 mod cpu;
 pub mod footprint;
+pub mod kernel;
 pub mod lab;
 pub mod masquerade;
 pub mod netdp;

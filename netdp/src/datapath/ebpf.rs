@@ -24,6 +24,15 @@ pub mod stats;
 pub use object::OpenOptions;
 pub use probe::{Probe, probe};
 
+/// Loads the programs into the kernel without pinning or attaching anything: all of it ends with what is returned.
+/// For tests and measurements that fill the maps themselves.
+///
+/// # Errors
+/// When the kernel refuses the programs.
+pub fn load_unpinned(options: &OpenOptions) -> Result<aya::Ebpf, Error> {
+    object::load(options)
+}
+
 /// The family of this version's networks.
 type Addr = Ipv4Addr;
 

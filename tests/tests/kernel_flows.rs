@@ -1,0 +1,139 @@
+//! Flows that the programs in the kernel make and remove, one packet at a time.
+
+use netdp_common::flow::{FLOW_INITIATOR, Flow, Kind, Tuple};
+use netdp_common::meta::Meta;
+use netdp_common::verdict::Event;
+use netdp_tests::kernel::frames::{Frame, SYN, assert_checksums};
+use netdp_tests::kernel::model::Hook;
+use netdp_tests::kernel::parity::{MAPPED, PORTS};
+use netdp_tests::kernel::programs::{Code, Linear, Outcome, Programs};
+use netdp_tests::kernel::site::{ENDPOINTS, HOST, REMOTE, Site, in_new_site};
+use netdp_tests::kernel::tables::{GENERATION, PUBLISHED, TCP, Tables, UDP, snat, tuple};
+
+type Addr = netdp_common::family::Ipv4Addr;
+
+fn loaded(site: &Site) -> Programs {
+    let mut programs = Programs::load(1024);
+    programs.fill(&Tables::of(site).with_all_ports());
+    programs
+}
+
+fn send(programs: &Programs, site: &Site, hook: Hook, frame: &Frame) -> Outcome {
+    let ifindex = if hook == Hook::FromContainer { site.endpoints[0] } else { site.uplink };
+    programs.run(hook.program(), &frame.bytes(), ifindex, Linear::All)
+}
+
+/// The entry with this key.
+#[track_caller]
+fn entry(programs: &Programs, key: Tuple<Addr>) -> Flow<Addr> {
+    let found = programs.flows().into_iter().find(|(own, _)| *own == key);
+    found.unwrap_or_else(|| panic!("no entry {key:?} in {:?}", programs.flows())).1
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_new_flow_has_two_entries_of_one_generation() {
+    in_new_site(|site| {
+        let programs = loaded(site);
+        for proto in [TCP, UDP] {
+            let first = tuple(proto, (ENDPOINTS[0], PORTS.0), (REMOTE, PORTS.1));
+            let frame = Frame { flags: SYN, ..Frame::of_endpoint(0, first) };
+            let outcome = send(&programs, site, Hook::FromContainer, &frame);
+            assert_eq!(outcome.action, Code::Redirect, "{outcome:?}");
+            assert_checksums(&outcome.packet);
+            let forward = entry(&programs, first);
+            let port = u16::from_be_bytes([outcome.packet[34], outcome.packet[35]]);
+            assert_eq!(forward.sport.get(), port);
+            assert!(port >= 1024 && !(32_768..=60_999).contains(&port), "not a preferred port: {port}");
+            let answer = tuple(proto, (REMOTE, PORTS.1), (HOST, port));
+            let reverse = entry(&programs, answer);
+            assert_eq!(Meta(forward.meta).generation(), Meta(reverse.meta).generation());
+            assert_eq!((forward.kind, reverse.kind), (Kind::Snat as u8, Kind::Snat as u8));
+            assert_eq!((forward.flags & FLOW_INITIATOR, reverse.flags & FLOW_INITIATOR), (FLOW_INITIATOR, 0));
+
+            let again = send(&programs, site, Hook::FromContainer, &frame);
+            assert_eq!(again, outcome, "the second packet goes the same way");
+            let back = send(&programs, site, Hook::FromWorld, &Frame::of_world(answer));
+            assert_eq!(back.action, Code::Redirect, "{back:?}");
+            assert_checksums(&back.packet);
+        }
+        assert_eq!(programs.flows().len(), 4);
+        assert_eq!(programs.count(Event::FlowsCreated), 2);
+        assert_eq!(programs.count(Event::SnatAllocated), 2);
+        assert_eq!(programs.count(Event::Packets), 6);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_published_port_keeps_the_clients_address_and_port() {
+    in_new_site(|site| {
+        let programs = loaded(site);
+        let client = (REMOTE, PORTS.0);
+        let first = tuple(TCP, client, (HOST, PUBLISHED.0));
+        let outcome = send(&programs, site, Hook::FromWorld, &Frame { flags: SYN, ..Frame::of_world(first) });
+        assert_eq!(outcome.action, Code::Redirect, "{outcome:?}");
+        let forward = entry(&programs, first);
+        let reverse = entry(&programs, tuple(TCP, (ENDPOINTS[0], PUBLISHED.1), client));
+        assert_eq!(Meta(forward.meta).generation(), Meta(reverse.meta).generation());
+        assert_eq!((forward.src, forward.sport.get()), (REMOTE.into(), PORTS.0));
+        assert_eq!((forward.dst, forward.dport.get()), (ENDPOINTS[0].into(), PUBLISHED.1));
+        assert_eq!(programs.count(Event::DnatPortChanged), 0);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn exactly_the_named_flow_is_removed() {
+    in_new_site(|site| {
+        let mut programs = loaded(site);
+        let flow = |number: u16| {
+            let first = tuple(TCP, (ENDPOINTS[0], PORTS.0 + number), (REMOTE, PORTS.1));
+            let translated = tuple(TCP, (HOST, MAPPED + number), (REMOTE, PORTS.1));
+            (first, snat(site, 0, first, translated))
+        };
+        let (named, others) = (flow(0), [flow(1), flow(2)]);
+        programs.add_flows(&named.1);
+        others.iter().for_each(|(_, entries)| programs.add_flows(entries));
+
+        assert_eq!(remove(&programs, &[(named.0, GENERATION + 1)]), 0, "another generation");
+        assert_eq!(remove(&programs, &[(named.1[1].0.reversed(), GENERATION)]), 0, "no such key");
+        assert_eq!(programs.flows().len(), 6);
+        assert_eq!(remove(&programs, &[(named.0, GENERATION)]), 1);
+        assert_eq!(remove(&programs, &[(named.0, GENERATION)]), 0, "it is gone");
+        let left: Vec<Tuple<Addr>> = programs.flows().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(left.len(), 4);
+        assert!(others.iter().flat_map(|(_, entries)| entries).all(|(key, _)| left.contains(key)));
+        assert_eq!(programs.count(Event::FlowsRemoved), 1);
+    });
+}
+
+/// A full run, and one record of a flow that is not there in the middle of it.
+#[test]
+#[ignore = "needs root"]
+fn many_flows_are_removed_in_one_run() {
+    const RECORDS: u16 = 128;
+    in_new_site(|site| {
+        let mut programs = loaded(site);
+        let mut records = Vec::new();
+        for number in 0..RECORDS {
+            let first = tuple(UDP, (ENDPOINTS[0], 1000 + number), (REMOTE, 53));
+            let translated = tuple(UDP, (HOST, 2000 + number), (REMOTE, 53));
+            if number != RECORDS / 2 {
+                programs.add_flows(&snat(site, 0, first, translated));
+            }
+            records.push((first, GENERATION));
+        }
+        assert_eq!(remove(&programs, &records), u32::from(RECORDS) - 1);
+        assert!(programs.flows().is_empty());
+    });
+}
+
+fn remove(programs: &Programs, flows: &[(Tuple<Addr>, u32)]) -> u32 {
+    let mut packet = vec![0; 14];
+    for (key, generation) in flows {
+        packet.extend_from_slice(bytemuck::bytes_of(key));
+        packet.extend_from_slice(&generation.to_ne_bytes());
+    }
+    programs.returned("remove_flows", &packet)
+}
