@@ -136,7 +136,6 @@ fn refusals_have_the_same_reasons() {
         let refused: Vec<(Hook, Frame, Option<DropReason>)> = vec![
             (Hook::FromContainer, Frame { ttl: 1, ..own(first) }, Some(DropReason::TtlExceeded)),
             (Hook::FromContainer, Frame { fragment: (true, 0), ..own(first) }, Some(DropReason::Fragment)),
-            (Hook::FromContainer, own(stranger), Some(DropReason::NoFlow)),
             (
                 Hook::FromContainer,
                 own(Tuple { src: ENDPOINTS[1].into(), ..first }),
@@ -159,7 +158,29 @@ fn refusals_have_the_same_reasons() {
             let action = if reason.is_some() { Code::Shot } else { Code::Next };
             assert_eq!(outcome, Outcome { action, reason, packet: bytes }, "{hook:?} {frame:?}");
         }
+        answered_with_a_reset(&sides, &own(stranger));
     });
+}
+
+/// A segment of no connection: counted, and answered at once.
+fn answered_with_a_reset(sides: &Sides<'_>, frame: &Frame) {
+    let bytes = frame.bytes();
+    let outcome = sides.run(Hook::FromContainer, &bytes);
+    assert_eq!((outcome.action, outcome.reason), (Code::Redirect, Some(DropReason::NoFlow)));
+    let answer = etherparse::SlicedPacket::from_ethernet(&outcome.packet).expect("a packet");
+    let (Some(etherparse::NetSlice::Ipv4(ip)), Some(etherparse::TransportSlice::Tcp(tcp))) =
+        (&answer.net, &answer.transport)
+    else {
+        panic!("not TCP over IPv4: {outcome:?}");
+    };
+    assert!(tcp.rst() && !tcp.syn() && !tcp.ack());
+    assert_eq!(ip.header().header_checksum(), ip.header().to_header().calc_header_checksum());
+    assert_eq!(
+        tcp.checksum(),
+        tcp.to_header().calc_checksum_ipv4(&ip.header().to_header(), &[]).expect("short")
+    );
+    assert_eq!(outcome.packet[..6], bytes[6..12], "addressed to who sent the segment");
+    assert_eq!((ip.header().source(), ip.header().destination()), ([192, 0, 2, 7], ENDPOINTS[0].octets()));
 }
 
 const UNSUPPORTED: DropReason = DropReason::UnsupportedProtocol;
