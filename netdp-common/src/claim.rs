@@ -35,7 +35,7 @@ pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(),
     work.forward.meta = Meta::new(generation, 0, now).0;
     work.reverse.meta = work.forward.meta;
     let remote = Tuple { dport: Be16::new(0), ..work.answer };
-    if !work.request.keep_port && host.exhausted(&remote) {
+    if !work.request.keep_port && host.exhausted(&remote, work.request.spans.id()) {
         host.count(Event::SnatExhausted, 1);
         return Err(DropReason::PortsExhausted);
     }
@@ -48,7 +48,7 @@ pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(),
         Claimed::Full if reclaim::make_room(host, now, EMERGENCY_SLOTS) => Ok(()),
         Claimed::Full => Err(DropReason::TableFull),
         Claimed::Nothing => {
-            host.set_exhausted(&remote, true);
+            host.set_exhausted(&remote, work.request.spans.id());
             host.count(Event::SnatExhausted, 1);
             Err(DropReason::PortsExhausted)
         }
@@ -146,7 +146,7 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
         if i > 0 {
             // A look-up that hits costs half of an insert that fails.
             if let Some(entry) = host.flows().get(&self.work.answer)
-                && !reclaim::remove_if_expired(host, &entry, &self.work.answer, self.now)
+                && !self.reclaimed(&entry, i >= PRESSED_AFTER)
             {
                 host.count(Event::SnatCollisions, 1);
                 return true;
@@ -175,6 +175,20 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
         }
     }
 }
+
+impl<A: Address, H: Host<A>> Probe<'_, A, H> {
+    /// Whether the port's last flow has ended, by the timeouts of a host with room or of one under pressure.
+    #[inline(always)]
+    fn reclaimed(&self, entry: &reclaim::H_Entry<A, H>, pressed: bool) -> bool {
+        let Some(config) = self.host.config() else { return false };
+        let timeouts = if pressed { &config.pressed } else { &config.timeouts };
+        reclaim::remove_if_expired(self.host, entry, &self.work.answer, self.now, timeouts)
+    }
+}
+
+/// Ports that are found taken before a remote counts as crowded and idle flows towards it give way sooner: at 64 %
+/// use, one flow in 35 gets so far.
+const PRESSED_AFTER: u32 = 8;
 
 /// 64 bits that nobody outside can predict, different for each flow, packet and try.
 #[inline(always)]

@@ -156,6 +156,10 @@ pub trait Family: Copy + 'static {
     const ICMP: u8;
     /// Its ICMP checksum covers a pseudo-header (RFC 4443 2.3).
     const ICMP_PSEUDO_HEADER: bool;
+    /// Length of its network header without options, bytes.
+    const HEADER_LEN: usize;
+    /// Its network header has a checksum of its own.
+    const HAS_HEADER_CHECKSUM: bool;
     /// A UDP checksum of zero means none (RFC 768; not in IPv6, RFC 8200 8.1).
     const UDP_CHECKSUM_OPTIONAL: bool;
 
@@ -174,6 +178,15 @@ pub trait Family: Copy + 'static {
         src: Self::Addr,
         dst: Self::Addr,
         ttl: u8,
+    ) -> Option<()>;
+    /// Writes a new header without options at `at`; `payload` is the length of what follows, in bytes.
+    fn write_new_header<P: crate::packet::Packet>(
+        packet: &mut P,
+        at: usize,
+        src: Self::Addr,
+        dst: Self::Addr,
+        proto: u8,
+        payload: u16,
     ) -> Option<()>;
     /// A 16-bit digest of the address's prefix (IPv4: /16, IPv6: /64): "could it be one of ours?".
     fn prefix_digest(addr: &Self::Addr) -> u16;

@@ -79,7 +79,7 @@ pub struct Flow<A> {
     pub sport: Be16,
     /// New destination port.
     pub dport: Be16,
-    /// Interface the packet leaves by; 0 until the route has been looked up.
+    /// Interface the packet leaves by.
     pub oif: u32,
     /// The next hop's address on `oif` (zero: the destination is on-link), or, with [`FLOW_TO_ENDPOINT`], two MACs.
     pub via: [u32; 4],
@@ -223,6 +223,8 @@ pub struct Timeouts {
     pub tcp_closed: u32,
     /// UDP (RFC 4787 REQ-5: at least 2 minutes).
     pub udp: u32,
+    /// UDP, one question with one answer.
+    pub udp_answered: u32,
     /// UDP with traffic both ways over more than an instant.
     pub udp_stream: u32,
     /// ICMP echo (RFC 5508 REQ-1: 60 s).
@@ -237,6 +239,7 @@ impl Timeouts {
             .min(self.tcp_established)
             .min(self.tcp_closed)
             .min(self.udp)
+            .min(self.udp_answered)
             .min(self.udp_stream)
             .min(self.icmp)
     }
@@ -249,6 +252,7 @@ impl Timeouts {
             tcp_established: ticks(self.tcp_established),
             tcp_closed: ticks(self.tcp_closed),
             udp: ticks(self.udp),
+            udp_answered: ticks(self.udp_answered),
             udp_stream: ticks(self.udp_stream),
             icmp: ticks(self.icmp),
         }
@@ -260,8 +264,20 @@ impl Timeouts {
         tcp_established: 5 * 86_400,
         tcp_closed: 60,
         udp: 120,
+        udp_answered: 120,
         udp_stream: 300,
         icmp: 60,
+    };
+    /// Under pressure, when the ports towards a remote or the table run short: the idle give way sooner, what is
+    /// established or streams keeps the RFCs' minima (RFC 5382 REQ-5, RFC 4787 REQ-5).
+    pub const PRESSED: Self = Self {
+        tcp_transitory: 240,
+        tcp_established: 7440,
+        tcp_closed: 60,
+        udp: 30,
+        udp_answered: 10,
+        udp_stream: 120,
+        icmp: 30,
     };
 }
 
@@ -279,12 +295,20 @@ pub struct Config {
     pub trace: u32,
     /// Idle timeouts in ticks.
     pub timeouts: Timeouts,
+    /// Those that count when ports or table run short, in ticks.
+    pub pressed: Timeouts,
 }
 
-/// Words of 64 ports in the map of ports that mappings never take, for each protocol of [`reserved_slot`].
-pub const RESERVED_WORDS: u32 = 65_536 / 64;
+/// A run of 4096 ports, a bit each.
+pub type PortBlock = [u64; 64];
+
+/// Blocks in the map of ports that mappings never take, for each protocol of [`reserved_slot`].
+pub const RESERVED_BLOCKS: u32 = 16;
 /// Protocols with a map of reserved ports.
 pub const RESERVED_PROTOCOLS: u32 = 4;
+
+/// Words of 64 prefix digests, see [`crate::family::Family::prefix_digest`].
+pub const PREFIX_WORDS: u32 = 65_536 / 64;
 
 /// Which part of the reserved-port map belongs to an IP protocol; ports of others are never reserved.
 #[inline(always)]

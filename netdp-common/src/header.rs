@@ -35,6 +35,8 @@ pub mod ipv4 {
     pub const ADDRESSES: usize = offset_of!(Ipv4Hdr, src_addr);
     /// Length without options.
     pub const LEN: usize = Ipv4Hdr::LEN;
+    /// In the fragment word, host byte order: don't fragment.
+    pub const DONT_FRAGMENT: u32 = 0x4000;
     /// In the fragment word, host byte order: more fragments.
     pub const MORE_FRAGMENTS: u32 = 0x2000;
     /// In the fragment word, host byte order: the offset.
@@ -63,6 +65,10 @@ pub mod tcp {
     pub const PROTO: u8 = 6;
     /// Source, then destination port.
     pub const PORTS: usize = offset_of!(TcpHdr, source);
+    /// Sequence number.
+    pub const SEQUENCE: usize = offset_of!(TcpHdr, seq);
+    /// Acknowledgement number.
+    pub const ACKNOWLEDGEMENT: usize = offset_of!(TcpHdr, ack_seq);
     /// The word with data offset and flags; the flags are its second byte.
     pub const FLAGS_WORD: usize = 12;
     /// Checksum.

@@ -1,11 +1,11 @@
 //! A packet from outside that belongs to no flow: is it for a published port, for an endpoint, or not ours?
 
 use crate::family::{Address, Family};
-use crate::flow::{Kind, NETWORK_INTERNAL, NETWORK_ROUTED, Published};
+use crate::flow::{Endpoint, FLOW_NEXT_HOP_V6, Kind, NETWORK_INTERNAL, NETWORK_ROUTED, Published, Tuple};
 use crate::nat::{self, Context};
 use crate::outbound::{Decision, keep_source, published, start, to_endpoint};
 use crate::parse::{Fragment, Parsed, Transport, parse_again};
-use crate::tables::{Route, Way, Work};
+use crate::tables::{Host, Route, Way, Work};
 use crate::verdict::{DropReason, Verdict};
 
 /// Decides about a packet from outside that the flow table does not know.
@@ -79,7 +79,21 @@ fn to_published<F: Family, C: Context<F>>(
     request.translated.dport = published.endpoint_port(parsed.tuple.dport);
     request.kind = Kind::Dnat as u8;
     request.forward = to_endpoint(0, target);
-    request.reverse = Way { iif: target.ifindex, ..Way::default() };
+    request.reverse = way_back(c, &request.translated.reversed(), target)?;
     keep_source(parsed, request);
     Ok(Decision::Open)
+}
+
+/// The way of the answers: by the routing table, as it is now; looked up again once a tick.
+#[inline(always)]
+fn way_back<A: Address, H: Host<A>>(
+    host: &H,
+    answer: &Tuple<A>,
+    target: &Endpoint<A>,
+) -> Result<Way, DropReason> {
+    let Route::Out { oif, via, via_v6, src: _ } = host.route(answer, target.network) else {
+        return Err(DropReason::NoRoute);
+    };
+    host.uplink(oif).ok_or(DropReason::UplinkNotAttached)?;
+    Ok(Way { iif: target.ifindex, oif, via, flags: if via_v6 { FLOW_NEXT_HOP_V6 } else { 0 } })
 }

@@ -11,7 +11,9 @@
 //! 3. One look-up in the flow table. A hit is translated by [`rewrite`] and leaves: nothing else is asked.
 //! 4. A miss asks [`outbound`] or [`inbound`] whether a new flow may be made, and which.
 //! 5. [`claim`] chooses and claims its port in one atomic insert, and enters both directions.
-//! 6. The result is a [`verdict::Verdict`]; every drop has a [`verdict::DropReason`].
+//! 6. An ICMP error has no flow of its own: [`icmp_error`] translates it by the packet it quotes.
+//! 7. The result is a [`verdict::Verdict`]; every drop has a [`verdict::DropReason`]. A refused
+//!    TCP segment is answered by [`refusal`].
 //!
 //! [`meta`] and [`reclaim`] say when a flow ends and how it is removed while packets use it.
 #![no_std]
@@ -23,6 +25,7 @@ pub mod claim;
 pub mod family;
 pub mod flow;
 pub mod header;
+pub mod icmp_error;
 pub mod inbound;
 pub mod lifetime;
 pub mod meta;
@@ -33,6 +36,7 @@ pub mod parse;
 pub mod ports;
 pub mod random;
 pub mod reclaim;
+pub mod refusal;
 pub mod rewrite;
 pub mod tables;
 pub mod verdict;

@@ -15,8 +15,10 @@ pub enum State {
     Closing,
     /// TCP, both sides have sent their FIN, or one a RST.
     Closed,
-    /// UDP and ICMP: one exchange.
+    /// UDP and ICMP without an answer yet, and ICMP.
     New,
+    /// UDP: one question, one answer.
+    Answered,
     /// UDP with traffic both ways over more than an instant.
     Stream,
 }
@@ -30,6 +32,7 @@ impl State {
             Self::Closing => "closing",
             Self::Closed => "closed",
             Self::New => "new",
+            Self::Answered => "answered",
             Self::Stream => "stream",
         }
     }
@@ -68,6 +71,7 @@ pub const fn timeout(proto: u8, state: State, timeouts: &Timeouts) -> u32 {
         State::Established => timeouts.tcp_established,
         State::Closed => timeouts.tcp_closed,
         State::Stream => timeouts.udp_stream,
+        State::Answered => timeouts.udp_answered,
         State::New if proto == udp::PROTO => timeouts.udp,
         State::New => timeouts.icmp,
     }

@@ -6,7 +6,7 @@ use crate::header::{ethernet, tcp};
 use crate::lifetime::{self, State};
 use crate::meta::{self, Meta};
 use crate::packet::Packet;
-use crate::parse::{Fragment, Header, Parsed, parse};
+use crate::parse::{Fragment, Header, Parsed, Transport, parse};
 use crate::reclaim::{self, H_Entry};
 use crate::rewrite::rewrite;
 use crate::tables::{Entry, Flows, Host, Route};
@@ -25,7 +25,7 @@ impl<F: Family, C: Packet + Host<F::Addr>> Context<F> for C {}
 pub fn from_container<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
     let Some(parsed) = parse::<F, C>(c) else { return Verdict::drop(DropReason::Malformed) };
     if !parsed.has_flow() {
-        return Verdict::NO_FLOW_YET;
+        return no_flow(&parsed);
     }
     established::<F, C>(c, &parsed, c.ifindex())
 }
@@ -36,7 +36,7 @@ pub fn from_world<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
     // Malformed or not, what is not for an endpoint is the host's own affair.
     let Some(parsed) = parse::<F, C>(c) else { return Verdict::STACK };
     if !parsed.has_flow() {
-        return Verdict::NO_FLOW_YET;
+        return no_flow(&parsed);
     }
     established::<F, C>(c, &parsed, 0)
 }
@@ -59,6 +59,12 @@ pub fn unserved<F: Family, C: Packet>(c: &C) -> Verdict {
         Some(header) if header.src == F::Addr::UNSPECIFIED || header.src.is_link_local() => Verdict::STACK,
         Some(_) => Verdict::drop(DropReason::Spoofed),
     }
+}
+
+/// Where to ask about a packet that has no place in the flow table.
+#[inline(always)]
+fn no_flow<A>(parsed: &Parsed<A>) -> Verdict {
+    if parsed.transport == Transport::IcmpError { Verdict::ICMP_ERROR } else { Verdict::NO_FLOW_YET }
 }
 
 #[inline(always)]
@@ -85,8 +91,11 @@ fn established<F: Family, C: Context<F>>(c: &mut C, parsed: &Parsed<F::Addr>, ii
     let bits = meta::bits_of_tcp(parsed.tcp_flags);
     let meta = Meta(flow.meta);
     let now = c.now();
-    if meta.seen() != now || meta.bits() & bits != bits || is_syn(parsed) || flow.oif == 0 {
-        if may_have_expired(c, meta, now) && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now) {
+    if meta.seen() != now || meta.bits() & bits != bits || is_syn(parsed) {
+        if let Some(config) = c.config()
+            && meta.idle(now) >= config.timeouts.shortest()
+            && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, &config.timeouts)
+        {
             return Verdict::NO_FLOW_YET;
         }
         match refresh::<F, C>(c, &entry, &mut flow, parsed, bits) {
@@ -135,12 +144,6 @@ enum Refreshed {
     Refused(DropReason),
 }
 
-/// Whether a flow that this direction's packets left idle for so long can have expired.
-#[inline(always)]
-fn may_have_expired<A: Address, H: Host<A>>(host: &H, meta: Meta, now: u32) -> bool {
-    host.config().is_some_and(|config| meta.idle(now) >= config.timeouts.shortest())
-}
-
 /// What a packet has to do when it is the first in a while, or shows something new: at most once a tick and
 /// direction, or a few times in a TCP connection's life.
 #[inline(never)]
@@ -159,7 +162,7 @@ fn refresh<F: Family, C: Context<F>>(
     if !touch(entry, meta.generation(), bits, now) {
         return Refreshed::Gone;
     }
-    if flow.flags & FLOW_TO_ENDPOINT == 0 && (meta.seen() != now || flow.oif == 0) {
+    if flow.flags & FLOW_TO_ENDPOINT == 0 && meta.seen() != now {
         return route_again::<F, C>(c, entry, flow, parsed);
     }
     Refreshed::Alive

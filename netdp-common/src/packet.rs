@@ -22,6 +22,8 @@ pub trait Packet {
     fn load<T: Pod>(&self, at: usize) -> Option<T>;
     /// Writes a value that no checksum covers, or whose checksum is put right otherwise.
     fn store<T: Pod>(&mut self, at: usize, value: &T) -> Option<()>;
+    /// Cuts the packet off after `len` bytes from its start; none if it can't be.
+    fn truncate(&mut self, len: usize) -> Option<()>;
     /// Tells the next hop for [`crate::verdict::Action::ToNextHop`]: its address in network byte order, IPv4 in
     /// the first word.
     fn set_next_hop(&mut self, via: [u32; 4], via_v6: bool);

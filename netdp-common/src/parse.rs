@@ -168,11 +168,16 @@ impl<A: Address> Parsed<A> {
     }
 }
 
+/// Time to live of packets that netdp makes: Linux's default.
+const NEW_TTL: u8 = 64;
+
 impl Family for V4 {
     type Addr = Ipv4Addr;
     const ETHERTYPE: u16 = ethernet::IPV4;
     const ICMP: u8 = icmp::PROTO_V4;
     const ICMP_PSEUDO_HEADER: bool = false;
+    const HEADER_LEN: usize = ipv4::LEN;
+    const HAS_HEADER_CHECKSUM: bool = true;
     const UDP_CHECKSUM_OPTIONAL: bool = true;
 
     #[inline(always)]
@@ -238,6 +243,25 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn write_new_header<P: Packet>(
+        packet: &mut P,
+        at: usize,
+        src: Ipv4Addr,
+        dst: Ipv4Addr,
+        proto: u8,
+        payload: u16,
+    ) -> Option<()> {
+        let [length_high, length_low] = (payload + ipv4::LEN as u16).to_be_bytes();
+        let first = u32::from_ne_bytes([0x45, 0, length_high, length_low]);
+        let fragment = ipv4::DONT_FRAGMENT.to_be();
+        let ttl = u32::from_ne_bytes([NEW_TTL, proto, 0, 0]);
+        let sum = difference(&[], &[first, fragment, ttl, src.0, dst.0], 0);
+        let [high, low] = apply_difference(u16::MAX, sum).to_ne_bytes();
+        let ttl = u32::from_ne_bytes([NEW_TTL, proto, high, low]);
+        packet.store(at, &[first, fragment, ttl, src.0, dst.0])
+    }
+
+    #[inline(always)]
     fn prefix_digest(addr: &Ipv4Addr) -> u16 {
         (u32::from_be(addr.0) >> 16) as u16
     }
@@ -248,6 +272,8 @@ impl Family for V6 {
     const ETHERTYPE: u16 = ethernet::IPV6;
     const ICMP: u8 = icmp::PROTO_V6;
     const ICMP_PSEUDO_HEADER: bool = true;
+    const HEADER_LEN: usize = ipv6::LEN;
+    const HAS_HEADER_CHECKSUM: bool = false;
     const UDP_CHECKSUM_OPTIONAL: bool = false;
 
     #[inline(always)]
@@ -292,6 +318,24 @@ impl Family for V6 {
         ttl: u8,
     ) -> Option<()> {
         packet.store(at + ipv6::HOP_LIMIT, &ttl)?;
+        packet.store(at + ipv6::ADDRESSES, &[src.0, dst.0])
+    }
+
+    #[inline(always)]
+    fn write_new_header<P: Packet>(
+        packet: &mut P,
+        at: usize,
+        src: Ipv6Addr,
+        dst: Ipv6Addr,
+        proto: u8,
+        payload: u16,
+    ) -> Option<()> {
+        let [length_high, length_low] = payload.to_be_bytes();
+        let words = [
+            u32::from_ne_bytes([0x60, 0, 0, 0]),
+            u32::from_ne_bytes([length_high, length_low, proto, NEW_TTL]),
+        ];
+        packet.store(at, &words)?;
         packet.store(at + ipv6::ADDRESSES, &[src.0, dst.0])
     }
 

@@ -7,7 +7,7 @@
 //! responder's: a flow that can be found forward can always be found backward.
 
 use crate::family::Address;
-use crate::flow::{FLOW_INITIATOR, Flow, Tuple};
+use crate::flow::{FLOW_INITIATOR, Flow, Timeouts, Tuple};
 use crate::lifetime;
 use crate::meta::Meta;
 use crate::tables::{Entry, Flows, Host, RingSlot, Step};
@@ -52,27 +52,22 @@ pub fn other_key<A: Address>(flow: &Flow<A>, proto: u8) -> Tuple<A> {
 
 /// Ticks until a flow expires whose two directions are in these states; 0: it has.
 #[inline(always)]
-pub fn remaining<A: Address, H: Host<A>>(
-    host: &H,
-    proto: u8,
-    initiator: Meta,
-    responder: Meta,
-    now: u32,
-) -> u32 {
-    let Some(config) = host.config() else { return 1 };
+pub fn remaining(proto: u8, initiator: Meta, responder: Meta, now: u32, timeouts: &Timeouts) -> u32 {
     let state = lifetime::state(proto, initiator.bits(), responder.bits());
-    let timeout = lifetime::timeout(proto, state, &config.timeouts);
+    let timeout = lifetime::timeout(proto, state, timeouts);
     let (a, b) = (initiator.idle(now), responder.idle(now));
     timeout.saturating_sub(if a < b { a } else { b })
 }
 
-/// Removes the flow that `entry`, found by `key`, belongs to, if it has expired. True: the key is free now.
+/// Removes the flow that `entry`, found by `key`, belongs to, if it has expired by `timeouts` (in ticks). True: the
+/// key is free now.
 #[inline(never)]
 pub fn remove_if_expired<A: Address, H: Host<A>>(
     host: &H,
     entry: &H_Entry<A, H>,
     key: &Tuple<A>,
     now: u32,
+    timeouts: &Timeouts,
 ) -> bool {
     let Some(flow) = read_alive(entry, key) else { return false };
     let own = Meta(flow.meta);
@@ -86,9 +81,9 @@ pub fn remove_if_expired<A: Address, H: Host<A>>(
     let (initiator, responder) = if is_initiator { (own, other_meta) } else { (other_meta, own) };
     let paired = other.is_some() && own.generation() == other_meta.generation();
     let left = if paired {
-        remaining(host, key.proto, initiator, responder, now)
+        remaining(key.proto, initiator, responder, now, timeouts)
     } else {
-        remaining(host, key.proto, own, own, now)
+        remaining(key.proto, own, own, now, timeouts)
     };
     if left > 0 || other_meta.is_dying() {
         return false;
@@ -137,7 +132,7 @@ pub fn remove_pair<A: Address, H: Host<A>>(
     host.flows().remove(initiator.2);
     host.flows().remove(responder.2);
     host.count(Event::FlowsRemoved, 1);
-    host.set_exhausted(&Tuple { dport: crate::family::Be16::new(0), ..*responder.2 }, false);
+    host.clear_exhausted(&Tuple { dport: crate::family::Be16::new(0), ..*responder.2 });
     true
 }
 
@@ -178,24 +173,36 @@ pub fn remove_exact<A: Address, H: Host<A>>(host: &H, key: &Tuple<A>, generation
 /// Enters a new flow into the ring and lets the clock hand inspect a few slots on the way.
 #[inline(never)]
 pub fn enter<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>, meta: u64) {
-    let owner = TAKEN | u64::from(Meta(meta).generation());
-    let mut hand =
-        Hand { host, base: host.advance_hand(HAND), now: host.now(), enter: owner, key: *answer, freed: 0 };
+    let Some(config) = host.config() else { return };
+    let mut hand = Hand {
+        host,
+        timeouts: &config.timeouts,
+        base: host.advance_hand(HAND),
+        now: host.now(),
+        enter: TAKEN | u64::from(Meta(meta).generation()),
+        key: *answer,
+        emergency: false,
+        freed: 0,
+    };
     host.repeat(FIND_FREE, &mut hand);
     if hand.enter != 0 {
         host.count(Event::RingFull, 1);
     }
 }
 
-/// Inspects up to `slots` slots until one flow has been reclaimed. True: one was.
+/// The table is full: inspects up to `slots` slots, by the timeouts of a host under pressure, until one flow has
+/// been reclaimed. True: one was.
 #[inline(never)]
 pub fn make_room<A: Address, H: Host<A>>(host: &H, now: u32, slots: u32) -> bool {
+    let Some(config) = host.config() else { return false };
     let mut hand = Hand {
         host,
+        timeouts: &config.pressed,
         base: host.advance_hand(slots),
         now,
         enter: 0,
         key: bytemuck::Zeroable::zeroed(),
+        emergency: true,
         freed: 0,
     };
     host.repeat(slots, &mut hand);
@@ -204,11 +211,14 @@ pub fn make_room<A: Address, H: Host<A>>(host: &H, now: u32, slots: u32) -> bool
 
 struct Hand<'a, A, H> {
     host: &'a H,
+    timeouts: &'a Timeouts,
     base: u32,
     now: u32,
     /// Who looks for a free slot; 0: nobody (any more).
     enter: u64,
     key: Tuple<A>,
+    /// Look at every flow, and stop at the first that could be reclaimed.
+    emergency: bool,
     /// 1 once a flow has been reclaimed.
     freed: u32,
 }
@@ -235,14 +245,14 @@ impl<A: Address, H: Host<A>> Hand<'_, A, H> {
     /// A new flow inspects its share and then until it has a slot; an emergency until something was freed.
     #[inline(always)]
     fn goes_on(&self, i: u32) -> bool {
-        if self.key.proto != 0 { self.enter != 0 || i + 1 < HAND } else { self.freed == 0 }
+        if self.emergency { self.freed == 0 } else { self.enter != 0 || i + 1 < HAND }
     }
 
     /// Whether the slot is free now.
     #[inline(always)]
     fn inspect(&mut self, slot: &H::Slot, owner: u64) -> bool {
         let due = slot.due();
-        if owner == FILLING || (due.wrapping_sub(self.now) as i32) > 0 {
+        if owner == FILLING || (!self.emergency && (due.wrapping_sub(self.now) as i32) > 0) {
             return false;
         }
         let key = slot.key();
@@ -250,7 +260,7 @@ impl<A: Address, H: Host<A>> Hand<'_, A, H> {
         if let Some(entry) = self.host.flows().get(&key) {
             let meta = entry.meta();
             if meta.generation() == generation {
-                if !remove_if_expired(self.host, &entry, &key, self.now) {
+                if !remove_if_expired(self.host, &entry, &key, self.now, self.timeouts) {
                     slot.set_due(self.now.wrapping_add(self.revisit(&entry, &key)));
                     return false;
                 }
@@ -264,7 +274,7 @@ impl<A: Address, H: Host<A>> Hand<'_, A, H> {
     #[inline(always)]
     fn revisit(&self, entry: &H_Entry<A, H>, key: &Tuple<A>) -> u32 {
         let meta = entry.meta();
-        let left = remaining(self.host, key.proto, meta, meta, self.now);
+        let left = remaining(key.proto, meta, meta, self.now, self.timeouts);
         if left == 0 { 1 } else { left.min(REVISIT_MAX) }
     }
 }

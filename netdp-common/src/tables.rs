@@ -120,7 +120,7 @@ pub struct Request<A> {
     pub kind: u8,
     /// The way of the initiator's packets.
     pub forward: Way,
-    /// The way of the responder's packets; its `oif` may be 0: the route is looked up when the first one comes.
+    /// The way of the responder's packets.
     pub reverse: Way,
 }
 
@@ -174,11 +174,13 @@ pub trait Host<A: crate::family::Address> {
     fn route(&self, tuple: &Tuple<A>, iif: u32) -> Route<A>;
     /// Whether a socket of this host owns a tuple: sends `sent`, and receives what answers it.
     fn host_socket(&self, sent: &Tuple<A>) -> bool;
-    /// Whether every port towards a remote was found taken during this tick and none was freed since.
-    /// The key is an answer tuple with destination port 0.
-    fn exhausted(&self, remote: &Tuple<A>) -> bool;
-    /// Remembers, or forgets, that a remote is exhausted.
-    fn set_exhausted(&self, remote: &Tuple<A>, exhausted: bool);
+    /// Whether every port of a range (see [`PortSpans::id`]) was found taken towards a remote during this tick, and
+    /// none was freed since. The key is an answer tuple with destination port 0.
+    fn exhausted(&self, remote: &Tuple<A>, range: u32) -> bool;
+    /// Remembers that a range is exhausted towards a remote.
+    fn set_exhausted(&self, remote: &Tuple<A>, range: u32);
+    /// Forgets it: a port has been freed.
+    fn clear_exhausted(&self, remote: &Tuple<A>);
     /// Moves the clock hand by `n` slots and returns where it was.
     fn advance_hand(&self, n: u32) -> u32;
     /// The slot with this number, modulo the size of the ring.

@@ -84,8 +84,10 @@ counters! {
     Malformed = "malformed",
     /// A protocol other than TCP, UDP and ICMP echo.
     UnsupportedProtocol = "unsupported_protocol",
-    /// An ICMP error or another ICMP message that can't be translated.
+    /// An ICMP message that is neither echo nor error.
     IcmpUnsupported = "icmp_unsupported",
+    /// An ICMP error from an endpoint about a packet of no flow.
+    IcmpUnmatched = "icmp_unmatched",
     /// Every usable port is taken towards this remote.
     PortsExhausted = "ports_exhausted",
     /// The flow table is full.
@@ -102,8 +104,6 @@ counters! {
     EndpointGone = "endpoint_gone",
     /// The kernel refused to rewrite the packet.
     RewriteFailed = "rewrite_failed",
-    /// The host's own connection to a published port found no endpoint.
-    HostConnectRefused = "host_connect_refused",
 }
 
 /// Number of per-CPU counters: the events, then the drop reasons.
@@ -132,6 +132,8 @@ pub enum Action {
     Stack,
     /// Drop it and count why.
     Drop(DropReason),
+    /// Drop it; why has been counted.
+    Refused,
     /// Into the namespace behind this host veth, to whose MAC it is addressed now.
     ToEndpoint(u32),
     /// Out of this interface to the next hop that [`crate::packet::Packet::set_next_hop`] was told.
@@ -151,6 +153,12 @@ impl Verdict {
     /// No verdict yet: the flow is in the table now. Start over.
     pub const FLOW_OPENED: Self = Self::new(5, 0);
 
+    /// No verdict yet: an ICMP error. Ask [`crate::icmp_error`].
+    pub const ICMP_ERROR: Self = Self::new(6, 0);
+
+    /// Drop it; why has been counted.
+    pub const REFUSED: Self = Self::new(7, 0);
+
     const fn new(kind: u32, detail: u32) -> Self {
         Self((kind as u64) << 32 | detail as u64)
     }
@@ -159,6 +167,13 @@ impl Verdict {
     #[inline(always)]
     pub const fn drop(reason: DropReason) -> Self {
         Self::new(1, reason as u32)
+    }
+
+    /// A drop that the endpoint which sent the packet is told about.
+    #[inline(always)]
+    pub const fn is_told(self) -> bool {
+        let (kind, reason) = self.parts();
+        matches!(kind, VerdictKind::Drop) && REASONS_TOLD >> reason & 1 != 0
     }
 
     /// See [`Action::ToEndpoint`].
@@ -179,6 +194,7 @@ impl Verdict {
         let kind = match (self.0 >> 32) as u32 {
             1 => VerdictKind::Drop,
             2 => VerdictKind::ToEndpoint,
+            7 => VerdictKind::Refused,
             3 => VerdictKind::ToNextHop,
             _ => VerdictKind::Stack,
         };
@@ -193,6 +209,7 @@ impl Verdict {
             }
             (VerdictKind::ToEndpoint, oif) => Action::ToEndpoint(oif),
             (VerdictKind::ToNextHop, oif) => Action::ToNextHop(oif),
+            (VerdictKind::Refused, _) => Action::Refused,
             (VerdictKind::Stack, _) => Action::Stack,
         }
     }
@@ -205,11 +222,24 @@ pub enum VerdictKind {
     Stack,
     /// See [`Action::Drop`].
     Drop,
+    /// See [`Action::Refused`].
+    Refused,
     /// See [`Action::ToEndpoint`].
     ToEndpoint,
     /// See [`Action::ToNextHop`].
     ToNextHop,
 }
+
+/// A bit for each reason in [`crate::refusal::TOLD`].
+const REASONS_TOLD: u64 = {
+    let mut bits = 0;
+    let mut i = 0;
+    while i < crate::refusal::TOLD.len() {
+        bits |= 1 << crate::refusal::TOLD[i] as u32;
+        i += 1;
+    }
+    bits
+};
 
 /// Index of a drop reason's counter, from [`Verdict::parts`].
 #[inline(always)]

@@ -13,7 +13,8 @@ use aya_ebpf::maps::lpm_trie;
 use bytemuck::{Pod, Zeroable};
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
-    Config, Endpoint, Flow, Network, Published, PublishedKey, Slot, Tuple, Uplink, reserved_slot,
+    Config, Endpoint, Flow, Network, Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple, Uplink,
+    reserved_slot,
 };
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
@@ -261,23 +262,27 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     }
 
     #[inline(always)]
-    fn exhausted(&self, remote: &Tuple<F::Addr>) -> bool {
-        // SAFETY: a copied word.
+    fn exhausted(&self, remote: &Tuple<F::Addr>, range: u32) -> bool {
+        // SAFETY: two copied words.
         let found = unsafe { F::exhausted().get(remote) }.copied();
-        found == Some(self.now())
+        found == Some([self.now(), range])
     }
 
     #[inline(always)]
-    fn set_exhausted(&self, remote: &Tuple<F::Addr>, exhausted: bool) {
+    fn set_exhausted(&self, remote: &Tuple<F::Addr>, range: u32) {
         let now = self.now();
         let Some(last) = CLOCK.get_ptr_mut(LAST_EXHAUSTED) else { return };
-        if exhausted {
-            // SAFETY: an aligned store into an array element.
-            unsafe { ptr::write_volatile(last, u64::from(now)) };
-            // A full LRU makes room; whatever else fails costs one more sweep, nothing else.
-            let _swept_again_next_time = F::exhausted().insert(remote, now, 0);
+        // SAFETY: an aligned store into an array element.
+        unsafe { ptr::write_volatile(last, u64::from(now)) };
+        // A full LRU makes room; whatever else fails costs one more sweep, nothing else.
+        let _swept_again_next_time = F::exhausted().insert(remote, [now, range], 0);
+    }
+
+    #[inline(always)]
+    fn clear_exhausted(&self, remote: &Tuple<F::Addr>) {
+        let Some(last) = CLOCK.get_ptr_mut(LAST_EXHAUSTED) else { return };
         // SAFETY: an aligned load from an array element.
-        } else if unsafe { ptr::read_volatile(last) } == u64::from(now) {
+        if unsafe { ptr::read_volatile(last) } == u64::from(self.now()) {
             // Not there: it was not exhausted.
             let _was_there = F::exhausted().remove(remote);
         }
@@ -341,10 +346,9 @@ pub(crate) fn published<F: Maps>(key: &PublishedKey<F::Addr>) -> Option<&'static
 /// Whether a port is published or reserved.
 #[inline(always)]
 pub(crate) fn reserved(proto: u8, port: u16) -> bool {
-    match reserved_slot(proto) {
-        Some(slot) => {
-            has_bit(RESERVED.get(slot * netdp_common::flow::RESERVED_WORDS + (u32::from(port) >> 6)), port)
-        }
+    let Some(slot) = reserved_slot(proto) else { return false };
+    match RESERVED.get(slot * RESERVED_BLOCKS + (u32::from(port) >> 12)) {
+        Some(block) => has_bit(block.get(usize::from(port >> 6) & 63), port),
         None => false,
     }
 }

@@ -22,7 +22,7 @@ use netdp_common::flow::Tuple;
 use netdp_common::packet::Packet;
 use netdp_common::tables::{Host, Step, Work};
 use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index};
-use netdp_common::{inbound, nat, outbound, reclaim};
+use netdp_common::{icmp_error, inbound, nat, outbound, reclaim, refusal};
 
 use crate::maps::{CONFIG, Continuation, Maps, PROGRAMS};
 use crate::skb::{NextHop, Skb};
@@ -51,7 +51,18 @@ fn open_from_container(ctx: TcContext) -> i32 {
         Some(work) => outbound::open::<V4, _>(&mut skb, work),
         None => Verdict::drop(DropReason::TableFull),
     };
+    if verdict.is_told() {
+        return refuse_after(&ctx, &skb, verdict);
+    }
     act_or_continue(&ctx, &mut skb, verdict, Continuation::FromContainer)
+}
+
+/// Continues [`open_from_container`] when it has refused a packet (and counted it): tells the endpoint.
+#[classifier]
+fn refuse(ctx: TcContext) -> i32 {
+    let mut skb = Skb::<V4>::new(ctx.skb.skb);
+    let verdict = refusal::reset::<V4, _>(&mut skb);
+    act(&mut skb, verdict)
 }
 
 /// Ingress of an uplink.
@@ -74,6 +85,14 @@ fn open_from_world(ctx: TcContext) -> i32 {
         None => Verdict::drop(DropReason::TableFull),
     };
     act_or_continue(&ctx, &mut skb, verdict, Continuation::FromWorld)
+}
+
+/// Continues both for ICMP errors.
+#[classifier]
+fn icmp_error(ctx: TcContext) -> i32 {
+    let mut skb = Skb::<V4>::new(ctx.skb.skb);
+    let verdict = icmp_error::translate::<V4, _>(&mut skb);
+    act(&mut skb, verdict)
 }
 
 /// Egress of an uplink.
@@ -149,12 +168,25 @@ fn work<F: Maps>() -> Option<&'static mut Work<F::Addr>> {
 /// Carries a verdict out, or goes on in another program. The kernel ends what goes back and forth (33 tail calls).
 #[inline(always)]
 fn act_or_continue(ctx: &TcContext, skb: &mut Skb<V4>, verdict: Verdict, program: Continuation) -> i32 {
-    if verdict != Verdict::NO_FLOW_YET && verdict != Verdict::FLOW_OPENED {
-        return act(skb, verdict);
-    }
+    let program = match verdict {
+        Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED => program,
+        Verdict::ICMP_ERROR => Continuation::IcmpError,
+        _ => return act(skb, verdict),
+    };
     // SAFETY: a tail call with the program's own context; it returns only if it fails.
     unsafe { PROGRAMS.tail_call(ctx, program as u32) };
     act(skb, Verdict::drop(DropReason::ClaimContended))
+}
+
+/// Counts a drop and goes on in [`refuse`], which tells who sent the packet.
+#[inline(always)]
+fn refuse_after(ctx: &TcContext, skb: &Skb<V4>, verdict: Verdict) -> i32 {
+    let (_, reason) = verdict.parts();
+    host::add(drop_index(reason), 1);
+    trace(skb, reason);
+    // SAFETY: a tail call with the program's own context; it returns only if it fails.
+    unsafe { PROGRAMS.tail_call(ctx, Continuation::Refuse as u32) };
+    TC_ACT_SHOT
 }
 
 /// Carries a verdict out: the one place where it becomes an action.
@@ -163,6 +195,7 @@ fn act(skb: &mut Skb<V4>, verdict: Verdict) -> i32 {
     let (kind, detail) = verdict.parts();
     match kind {
         VerdictKind::Stack => NEXT,
+        VerdictKind::Refused => TC_ACT_SHOT,
         VerdictKind::Drop => {
             host::add(drop_index(detail), 1);
             trace(skb, detail);

@@ -6,8 +6,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use netdp_common::family::{Family, Ipv4Addr, V4};
 use netdp_common::flow::{
-    Config, Endpoint, Flow, Network, Published, PublishedKey, RESERVED_PROTOCOLS, RESERVED_WORDS, Slot,
-    Tuple, Uplink,
+    Config, Endpoint, Flow, Network, PREFIX_WORDS, PortBlock, Published, PublishedKey, RESERVED_BLOCKS,
+    RESERVED_PROTOCOLS, Slot, Tuple, Uplink,
 };
 use netdp_common::tables::Work;
 use netdp_common::verdict::COUNTERS;
@@ -22,11 +22,11 @@ pub(crate) static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNT
 
 /// A bit for every port that mappings never take: published, reserved.
 #[map]
-pub(crate) static RESERVED: Array<u64> = Array::with_max_entries(RESERVED_PROTOCOLS * RESERVED_WORDS, 0);
+pub(crate) static RESERVED: Array<PortBlock> = Array::with_max_entries(RESERVED_PROTOCOLS * RESERVED_BLOCKS, 0);
 
 /// A bit for every prefix digest that an endpoint's address may have.
 #[map]
-pub(crate) static PREFIXES: Array<u64> = Array::with_max_entries(RESERVED_WORDS, 0);
+pub(crate) static PREFIXES: Array<u64> = Array::with_max_entries(PREFIX_WORDS, 0);
 
 /// Word 0: the clock hand. Word 1: the last tick in which a remote was found exhausted.
 #[map]
@@ -65,13 +65,13 @@ pub(crate) static UPLINKS_V4: HashMap<u32, Uplink<Ipv4Addr>> = HashMap::with_max
 #[map]
 pub(crate) static LOCALS_V4: HashMap<Ipv4Addr, u32> = HashMap::with_max_entries(4096, 0);
 
-/// Remotes towards which every port was found taken, and in which tick.
+/// Remotes towards which every port was found taken: in which tick, and of which range.
 #[map]
-pub(crate) static EXHAUSTED_V4: LruHashMap<Tuple<Ipv4Addr>, u32> = LruHashMap::with_max_entries(1024, 0);
+pub(crate) static EXHAUSTED_V4: LruHashMap<Tuple<Ipv4Addr>, [u32; 2]> = LruHashMap::with_max_entries(1024, 0);
 
 /// The programs that continue in each other, see [`Continuation`].
 #[map]
-pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(4, 0);
+pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(6, 0);
 
 /// Index in [`PROGRAMS`]; the loader enters them in this order.
 #[derive(Clone, Copy)]
@@ -85,6 +85,10 @@ pub(crate) enum Continuation {
     FromWorld,
     /// `open_from_world`.
     OpenFromWorld,
+    /// `icmp_error`.
+    IcmpError,
+    /// `refuse`.
+    Refuse,
 }
 
 /// Scratch space.
@@ -110,7 +114,7 @@ pub(crate) trait Maps: Family {
     /// The host's own addresses.
     fn locals() -> &'static HashMap<Self::Addr, u32>;
     /// Exhausted remotes.
-    fn exhausted() -> &'static LruHashMap<Tuple<Self::Addr>, u32>;
+    fn exhausted() -> &'static LruHashMap<Tuple<Self::Addr>, [u32; 2]>;
     /// Scratch space.
     fn work() -> &'static PerCpuArray<Work<Self::Addr>>;
 }
@@ -149,7 +153,7 @@ impl Maps for V4 {
         &LOCALS_V4
     }
     #[inline(always)]
-    fn exhausted() -> &'static LruHashMap<Tuple<Ipv4Addr>, u32> {
+    fn exhausted() -> &'static LruHashMap<Tuple<Ipv4Addr>, [u32; 2]> {
         &EXHAUSTED_V4
     }
     #[inline(always)]

@@ -4,7 +4,9 @@ use core::marker::PhantomData;
 use core::ptr;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_skb_change_type, bpf_skb_pull_data, bpf_skb_store_bytes};
+use aya_ebpf::helpers::{
+    bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_pull_data, bpf_skb_store_bytes,
+};
 use bytemuck::Pod;
 use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet};
@@ -137,6 +139,12 @@ impl<F> Packet for Skb<F> {
             bpf_skb_store_bytes(self.skb, at as u32, ptr::from_ref(value).cast(), size_of::<T>() as u32, 0)
         };
         (result == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, len: usize) -> Option<()> {
+        // SAFETY: a helper call on the program's own context.
+        (unsafe { bpf_skb_change_tail(self.skb, len as u32, 0) } == 0).then_some(())
     }
 
     #[inline(always)]

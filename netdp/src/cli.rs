@@ -9,6 +9,13 @@ use ipnet::IpNet;
 use crate::spec::Spec;
 use crate::target::Target;
 
+mod flows;
+
+pub use flows::{FlowFilter, Flows};
+
+/// How a publish spec is written.
+const SPEC_FORM: &str = "[[HOST_ADDR:]HOST_PORT[-END]:]PORT[-END][/tcp|udp|sctp]";
+
 /// Race-free NAT for container hosts, in eBPF.
 ///
 /// Attaches network namespaces to a bridge, translates their way to the outside without losing a packet to a port
@@ -101,6 +108,8 @@ pub enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// Print every packet that netdp drops, with its reason, until interrupted
+    Monitor,
     /// What this kernel and host offer, and what is wrong
     Doctor,
     /// Remove what belongs to endpoints whose namespace is gone
@@ -133,6 +142,7 @@ impl Command {
             Self::Inspect { .. } => "inspect",
             Self::Flows { .. } => "flows",
             Self::Stats { .. } => "stats",
+            Self::Monitor => "monitor",
             Self::Doctor => "doctor",
             Self::Gc => "gc",
             Self::Down => "down",
@@ -213,8 +223,8 @@ pub struct Attachment {
     /// Its interface
     #[arg(long, default_value = "eth0")]
     pub ifname: String,
-    /// Publish a port: [[HOST_ADDR:]HOST_PORT[-END]:]PORT[-END][/tcp|udp|sctp]
-    #[arg(short, long, value_name = "SPEC")]
+    /// Publish a port
+    #[arg(short, long, value_name = "SPEC", help = format!("Publish a port: {SPEC_FORM}"))]
     pub publish: Vec<Spec>,
     /// Most flows that the endpoint may have (not in this version)
     #[arg(long, value_name = "N", hide = true)]
@@ -253,8 +263,8 @@ pub struct Run {
 pub struct Publish {
     /// The endpoint
     pub name: String,
-    /// What: [[HOST_ADDR:]HOST_PORT[-END]:]PORT[-END][/tcp|udp|sctp]
-    #[arg(required = true)]
+    /// What to publish
+    #[arg(required = true, help = format!("What: {SPEC_FORM}; no host port: a free one"))]
     pub spec: Vec<Spec>,
     /// Take the port from the endpoint that has it
     #[arg(long)]
@@ -277,59 +287,5 @@ pub struct Unpublish {
     pub all: bool,
 }
 
-/// `netdp flows`.
-#[derive(Debug, Subcommand)]
-pub enum Flows {
-    /// List them
-    Ls(FlowFilter),
-    /// Remove them
-    Flush(FlowFilter),
-}
-
-/// Which flows.
-#[derive(Clone, Debug, Default, Args)]
-pub struct FlowFilter {
-    /// Of this endpoint
-    #[arg(long, value_name = "NAME")]
-    pub endpoint: Option<String>,
-    /// Of this protocol: tcp, udp, icmp, or a number
-    #[arg(long)]
-    pub proto: Option<String>,
-    /// To this destination
-    #[arg(long, value_name = "ADDR[:PORT]")]
-    pub dst: Option<String>,
-    /// In this state
-    #[arg(long)]
-    pub state: Option<String>,
-}
-
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn flows_lists_by_default_and_takes_filters_in_both_places() {
-        for line in [
-            "netdp flows --proto tcp",
-            "netdp flows ls --proto tcp",
-            "netdp --json flows flush --dst 10.0.0.1:80",
-        ] {
-            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
-        }
-    }
-
-    #[test]
-    fn run_takes_options_of_its_command_after_two_dashes() {
-        let cli = Cli::try_parse_from(["netdp", "run", "--name", "web", "-p", "8080:80", "--", "ls", "-l"])
-            .unwrap();
-        assert!(matches!(cli.command, Command::Run(Run { command, .. }) if command == ["ls", "-l"]));
-        assert!(Cli::try_parse_from(["netdp", "run", "ls"]).is_err());
-    }
-}
+mod tests;

@@ -15,6 +15,7 @@ pub mod gc;
 pub mod inspect;
 pub mod ls;
 pub mod man;
+pub mod monitor;
 pub mod network;
 pub mod publish;
 pub mod run;
@@ -35,6 +36,7 @@ pub async fn run(cli: Cli, caller: Caller) -> Result<u8, Error> {
         Command::Inspect { name } => inspect::run(global, &name).await,
         Command::Flows { command, filter } => flows::run(global, command, filter).await,
         Command::Stats { watch } => stats::run(global, watch).await,
+        Command::Monitor => monitor::run(global).await,
         Command::Doctor => doctor::run(global).await,
         Command::Gc => gc::run(global).await,
         Command::Down => down::run(global).await,

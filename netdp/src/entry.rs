@@ -55,7 +55,7 @@ pub fn enter(cli: &mut Cli) -> Result<Caller, Error> {
     }
     caller.mounts = enter_host_mounts()?;
     if let Some(host) = host {
-        enter_host_netns(&host, host_file)?;
+        enter_host_netns(&host, host_file.as_ref())?;
     }
     Ok(caller)
 }
@@ -137,9 +137,9 @@ fn mount_id(process: &Path) -> Option<String> {
     mounts.split_whitespace().next().map(ToOwned::to_owned)
 }
 
-fn enter_host_netns(name: &str, file: Option<std::io::Result<File>>) -> Result<(), Error> {
+fn enter_host_netns(name: &str, file: Option<&std::io::Result<File>>) -> Result<(), Error> {
     let no_host = |why: String| Refusal::NoHost { name: name.into(), why };
-    let opened = match &file {
+    let opened = match file {
         Some(Ok(file)) => NetNs::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd()))),
         // Not there for the caller: perhaps for the host.
         Some(Err(_)) => NetNs::open(Path::new(name)),

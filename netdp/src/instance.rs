@@ -3,21 +3,28 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use crate::cli::{DatapathChoice, Global};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::Global;
 use crate::datapath::{Datapath, Kind, select};
 use crate::error::Error;
 use crate::net::{Net, NetNs};
 use crate::plan::names;
+use crate::progress::Progress;
 use crate::refusal::Refusal;
 use crate::state::{Endpoint, Network, State};
-use crate::target;
+use crate::target::Target;
 use crate::undo::{Step, Undo};
 
 mod files;
+mod fixed;
 mod lock;
+mod undoing;
 
 pub use files::{ROOT, bpffs_release, remove_files};
+use fixed::{check_fixed, check_options};
 use lock::Lock;
+pub use undoing::delete_namespace;
 
 /// An instance that is locked for one command.
 pub struct Instance {
@@ -47,6 +54,10 @@ impl Instance {
             files::remove_if_unused(&dir);
         }
         let mut instance = opened?;
+        // A change takes milliseconds: it is completed, not torn apart.
+        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+            let _handled = signal(kind).map_err(Error::system("listening for signals"))?;
+        }
         instance.recover().await?;
         Ok(instance)
     }
@@ -54,7 +65,16 @@ impl Instance {
     /// Locks an instance for a change; none if there is none.
     pub async fn existing(global: &Global) -> Result<Option<Self>, Error> {
         check_options(global)?;
-        if dir(global)?.exists() { Self::change(global).await.map(Some) } else { Ok(None) }
+        if !dir(global)?.exists() {
+            return Ok(None);
+        }
+        let instance = Self::change(global).await?;
+        if !instance.fresh {
+            return Ok(Some(instance));
+        }
+        // Of a first command that was killed.
+        instance.forget();
+        Ok(None)
     }
 
     /// Locks an instance against changes; none if there is none.
@@ -66,8 +86,12 @@ impl Instance {
         }
         let lock = Lock::shared(&dir)?;
         let instance = Self::open(global, &dir, lock)?;
-        // Somebody removed it while this command waited.
-        Ok(if instance.fresh { None } else { Some(instance) })
+        if instance.fresh {
+            // Somebody removed it while this command waited, which has made a directory again.
+            files::remove_if_unused(&dir);
+            return Ok(None);
+        }
+        Ok(Some(instance))
     }
 
     /// Locks an instance for its removal, also one whose host is gone; none if there is none.
@@ -86,6 +110,18 @@ impl Instance {
             }
         }
         Self::build(global, &dir, lock, host, state).map(Some)
+    }
+
+    /// Locks an instance for its removal whose state can't be read; none if there is none.
+    pub fn for_removal_without_state(global: &Global) -> Result<Option<Self>, Error> {
+        let dir = dir(global)?;
+        let lock = Lock::exclusive(&dir)?;
+        Self::build(global, &dir, lock, NetNs::current()?, None).map(Some)
+    }
+
+    /// Whether the instance had no state before this command.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
     }
 
     fn open(global: &Global, dir: &Path, lock: Lock) -> Result<Self, Error> {
@@ -136,9 +172,12 @@ impl Instance {
             self.undo.push(Step::RemoveDatapath)?;
         }
         files::bpffs_ensure()?;
+        let _progress = Progress::begin("loading the eBPF programs");
         let mut opened = select::open(self.state.datapath, &self.name, self.state.flows_max)?;
         if opened.is_new {
             restore(&self.state, opened.datapath.as_mut())?;
+            // Before the first endpoint has an address: its first packet finds the uplinks hooked.
+            opened.datapath.refresh_host()?;
         }
         Ok(opened.datapath)
     }
@@ -176,8 +215,12 @@ impl Instance {
     /// Whether an endpoint's veth and namespace are still there.
     pub async fn is_alive(&self, endpoint: &Endpoint) -> Result<bool, Error> {
         let link = self.net.link_by_index(endpoint.host_ifindex).await?;
-        Ok(link.is_some_and(|link| link.name == endpoint.host_ifname)
-            && endpoint.target.is_alive(endpoint.netns))
+        let Some(link) = link.filter(|link| link.name == endpoint.host_ifname) else {
+            return Ok(false);
+        };
+        // A path may be one that only somebody else's mounts have: then the kernel's word counts, which comes late.
+        let held = matches!(endpoint.target, Target::Path(_)) && link.peer_netnsid.is_some();
+        Ok(held || endpoint.target.is_alive(endpoint.netns))
     }
 
     /// Ends a command: keeps what it did, or undoes it in reverse.
@@ -192,20 +235,27 @@ impl Instance {
             return result;
         };
         let failures = self.undo_all().await;
-        if self.fresh && failures.is_empty() {
+        if !failures.is_empty() {
+            // The list stays: the next command tries again.
+            return Err(Error::NotUndone { cause: Box::new(cause), failures });
+        }
+        if self.fresh {
             self.forget();
-        }
-        if failures.is_empty() {
-            Err(cause)
         } else {
-            Err(Error::NotUndone { cause: Box::new(cause), failures })
+            self.undo.done()?;
         }
+        Err(cause)
     }
 
     fn keep(&mut self) -> Result<(), Error> {
         if let Some(datapath) = &mut self.datapath {
             datapath.refresh_host()?;
         }
+        self.save()
+    }
+
+    /// Writes the state.
+    pub fn save(&mut self) -> Result<(), Error> {
         Ok(self.state.save(&self.dir)?)
     }
 
@@ -219,73 +269,6 @@ impl Instance {
         // What can't be removed is found by the next command.
         let _ = self.undo.done();
         files::remove(&self.dir);
-    }
-
-    /// Undoes what a killed command left half done.
-    pub async fn recover(&mut self) -> Result<(), Error> {
-        let Some(left) = Undo::left_behind(&self.dir, self.state.revision)? else {
-            return Ok(());
-        };
-        let own = std::mem::replace(&mut self.undo, left);
-        let failures = self.undo_all().await;
-        let left = std::mem::replace(&mut self.undo, own);
-        left.done()?;
-        if failures.is_empty() {
-            return Ok(());
-        }
-        Err(Error::Incomplete { doing: "undoing what an interrupted command left".into(), failures })
-    }
-
-    async fn undo_all(&mut self) -> Vec<String> {
-        let mut failures = Vec::new();
-        for step in self.undo.backwards() {
-            tracing::info!(?step, "undoing");
-            if let Err(error) = self.undo_one(step).await {
-                failures.push(error.to_string());
-            }
-        }
-        failures
-    }
-
-    async fn undo_one(&mut self, step: Step) -> Result<(), Error> {
-        match step {
-            Step::RemoveDatapath => {
-                select::remove(self.datapath.take(), self.state.datapath, &self.name)?;
-                return bpffs_release();
-            }
-            Step::DeleteNamespace(name) => return delete_namespace(&name),
-            Step::RemoveNeighbour(bridge, addr) => {
-                return Ok(self.net.remove_neighbour(bridge, addr).await?);
-            }
-            Step::RemoveFiles(dir) => return remove_files(&dir),
-            Step::DeleteLink(name) => {
-                let link = self.net.link(&name).await?;
-                return match link {
-                    Some(link) => Ok(self.net.delete_link(link.index).await?),
-                    None => Ok(()),
-                };
-            }
-            _ => {}
-        }
-        let datapath = self.datapath()?;
-        match step {
-            Step::ForgetNetwork(bridge) => datapath.remove_network(bridge)?,
-            Step::RestoreNetwork(network) => datapath.add_network(&network)?,
-            Step::ForgetEndpoint(endpoint) => datapath.remove_endpoint(&endpoint)?,
-            Step::RestoreEndpoint(endpoint) => datapath.add_endpoint(&endpoint)?,
-            Step::Unpublish(entry) => datapath.unpublish(&entry)?,
-            Step::Republish(entry) => datapath.publish(&entry)?,
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-/// Deletes a namespace's name; it may be gone.
-pub fn delete_namespace(name: &str) -> Result<(), Error> {
-    match NetNs::delete_named(name) {
-        Err(crate::net::Error::NoNamespace { .. }) => Ok(()),
-        other => Ok(other?),
     }
 }
 
@@ -311,41 +294,6 @@ fn restore(state: &State, datapath: &mut dyn Datapath) -> Result<(), Error> {
 fn dir(global: &Global) -> Result<PathBuf, Error> {
     names::check("instance", &global.instance)?;
     Ok(Path::new(ROOT).join(&global.instance))
-}
-
-fn check_options(global: &Global) -> Result<(), Refusal> {
-    if global.datapath == DatapathChoice::Iptables {
-        let remedy = "use --datapath ebpf or auto";
-        return Err(Refusal::NotInThisVersion { what: "--datapath iptables".into(), remedy });
-    }
-    Ok(())
-}
-
-fn check_fixed(global: &Global, state: &State, host: &NetNs) -> Result<(), Refusal> {
-    let instance = global.instance.clone();
-    if state.host != host.id() {
-        let serves = state.host;
-        return Err(if target::exists(serves) {
-            Refusal::OtherHost { instance, serves, here: host.id() }
-        } else {
-            Refusal::HostGone { instance, serves }
-        });
-    }
-    let asked = match global.datapath {
-        DatapathChoice::Auto => None,
-        DatapathChoice::Ebpf => Some((Kind::Ebpf, "ebpf")),
-        DatapathChoice::Iptables => Some((Kind::Iptables, "iptables")),
-    };
-    if let Some((kind, asked)) = asked
-        && kind != state.datapath
-    {
-        let has = if state.datapath == Kind::Ebpf { "ebpf" } else { "iptables" };
-        return Err(Refusal::OtherDatapath { instance, asked, has });
-    }
-    match global.flows_max {
-        Some(asked) if state.flows_max != Some(asked) => Err(Refusal::OtherFlowsMax { asked }),
-        _ => Ok(()),
-    }
 }
 
 /// A directory's open file, to be locked.

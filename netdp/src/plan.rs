@@ -4,4 +4,5 @@ pub mod ipam;
 pub mod mac;
 pub mod names;
 pub mod ports;
+pub mod published;
 pub mod subnet;

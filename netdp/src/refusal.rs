@@ -55,6 +55,14 @@ pub enum Refusal {
         /// Which host it served.
         serves: NetNsId,
     },
+    /// No eBPF datapath to watch.
+    #[error(
+        "instance {instance} has no eBPF datapath to watch: its first command, like netdp attach, makes one"
+    )]
+    NothingToWatch {
+        /// The instance.
+        instance: String,
+    },
     /// No such host namespace.
     #[error("--host-netns {name}: {why}: give the name of a namespace in /run/netns, or a path to one")]
     NoHost {

@@ -215,18 +215,19 @@ mod tests {
 
     #[test]
     fn specs_are_understood() {
-        let rows: [(&str, Proto, Option<&str>, Option<PortRange>, PortRange); 11] = [
-            ("80", Proto::Tcp, None, None, range(80, 80)),
-            ("8080:80", Proto::Tcp, None, Some(range(8080, 8080)), range(80, 80)),
-            ("8080:80/udp", Proto::Udp, None, Some(range(8080, 8080)), range(80, 80)),
-            ("127.0.0.1:8080:80", Proto::Tcp, Some("127.0.0.1"), Some(range(8080, 8080)), range(80, 80)),
-            ("0.0.0.0:8080:80", Proto::Tcp, None, Some(range(8080, 8080)), range(80, 80)),
-            ("[::1]:8080:80", Proto::Tcp, Some("::1"), Some(range(8080, 8080)), range(80, 80)),
-            ("[::]:8080:80", Proto::Tcp, Some("::"), Some(range(8080, 8080)), range(80, 80)),
-            ("127.0.0.1::80", Proto::Tcp, Some("127.0.0.1"), None, range(80, 80)),
+        let one = |port| range(port, port);
+        let rows = [
+            ("80", Proto::Tcp, None, None, one(80)),
+            ("8080:80", Proto::Tcp, None, Some(one(8080)), one(80)),
+            ("8080:80/udp", Proto::Udp, None, Some(one(8080)), one(80)),
+            ("127.0.0.1:8080:80", Proto::Tcp, Some("127.0.0.1"), Some(one(8080)), one(80)),
+            ("0.0.0.0:8080:80", Proto::Tcp, None, Some(one(8080)), one(80)),
+            ("[::1]:8080:80", Proto::Tcp, Some("::1"), Some(one(8080)), one(80)),
+            ("[::]:8080:80", Proto::Tcp, Some("::"), Some(one(8080)), one(80)),
+            ("127.0.0.1::80", Proto::Tcp, Some("127.0.0.1"), None, one(80)),
             ("9000-9009:8000-8009", Proto::Tcp, None, Some(range(9000, 9009)), range(8000, 8009)),
             ("1-65535:1-65535", Proto::Tcp, None, Some(range(1, 65535)), range(1, 65535)),
-            ("5000:5000/sctp", Proto::Sctp, None, Some(range(5000, 5000)), range(5000, 5000)),
+            ("5000:5000/sctp", Proto::Sctp, None, Some(one(5000)), one(5000)),
         ];
         for (text, proto, addr, host, ports) in rows {
             let host_addr = addr.map(|addr| addr.parse().unwrap());

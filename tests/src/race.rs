@@ -20,7 +20,7 @@ mod one_flow;
 mod tcp;
 mod udp;
 
-pub use check::Arena;
+pub use check::{Arena, FEW_FLOWS, FEW_PORTS};
 pub use one_flow::{OneFlow, OneFlowReport};
 
 /// A lost SYN comes again after a second: what takes half of that is not just a busy machine.

@@ -7,11 +7,13 @@ use netdp_tests::kernel::site::in_new_site;
 
 /// Instructions that the verifier may look at (its own limit is a million); about twice what 6.18 looks at, since
 /// kernels prune differently.
-const BUDGETS: [(&str, u32); 7] = [
+const BUDGETS: [(&str, u32); 9] = [
     ("from_container", 40_000),
     ("open_from_container", 65_000),
     ("from_world", 40_000),
     ("open_from_world", 60_000),
+    ("icmp_error", 65_000),
+    ("refuse", 25_000),
     ("to_world", 25_000),
     ("remove_flows", 2_000),
     ("connect4", 500),

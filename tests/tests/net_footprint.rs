@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use netdp_tests::ask::{Transport, answered};
 use netdp_tests::footprint::{Footprint, Objects};
 use netdp_tests::lab::{Lab, WORLD};
+use netdp_tests::netns::Netns;
 use netdp_tests::on_every_datapath;
 use netdp_tests::process::eventually;
 use netdp_tests::server::Server;
@@ -21,10 +22,18 @@ fn alone() -> std::sync::MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Waits until the kernel has done what it does by itself after a link came up.
+fn settle(lab: &Lab) {
+    eventually("links up, addresses valid", || {
+        let (links, addresses) = (lab.host.sh("ip -o link"), lab.host.sh("ip -o addr"));
+        !links.contains("NO-CARRIER") && !links.contains("state DOWN") && !addresses.contains("tentative")
+    });
+}
+
 fn no_host_wide_sysctl_is_written(lab: &Lab) {
     let _alone = alone();
     let before = sysctl::read_all(&lab.host);
-    let machine = netdp_tests::netns::Netns::of_pid(1);
+    let machine = Netns::of_pid(std::process::id());
     let machine_before = sysctl::read_all(&machine);
     lab.netdp.ok("network create red --subnet 10.50.0.0/24");
     let a = lab.container("a", "-p 8088:80 -p 127.0.0.1:8089:80");
@@ -42,6 +51,7 @@ fn no_host_wide_sysctl_is_written(lab: &Lab) {
 
 fn down_leaves_nothing(lab: &Lab) {
     let _alone = alone();
+    settle(lab);
     let before = Footprint::of(&lab.host);
     for round in 0..2 {
         lab.netdp.ok("network create red --subnet 10.50.0.0/24");
@@ -66,6 +76,7 @@ fn down_leaves_nothing(lab: &Lab) {
 fn a_failed_command_changes_nothing(lab: &Lab) {
     let _alone = alone();
     lab.container("a", "-p 8088:80");
+    settle(lab);
     let before = Footprint::of(&lab.host);
     let (endpoints, networks) = (lab.netdp.json("ls"), lab.netdp.json("network ls"));
     let other = lab.netns("other");

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use netdp_tests::ask::Transport;
 use netdp_tests::lab::Lab;
-use netdp_tests::race::Arena;
+use netdp_tests::race::{Arena, FEW_FLOWS, FEW_PORTS};
 use netdp_tests::with_and_without_offloads;
 
 with_and_without_offloads!(
@@ -30,13 +30,13 @@ fn containers_at_the_same_instant_lose_nothing(lab: &Lab) {
     assert_eq!(lab.netdp.counter("snat_allocated"), 2 * 3 * 4 * 2_000);
 }
 
-/// 760 flows find a port in a range of 1 000, round after round: the later ones only after collisions.
+/// 192 flows find a port in a range of 256, round after round: the later ones only after collisions.
 fn a_small_range_collides_and_loses_nothing(lab: &Lab) {
     let _alone = alone();
-    let arena = Arena::new(lab, "--snat-ports 40000-40999");
+    let arena = Arena::new(lab, FEW_PORTS);
     for transport in Transport::ALL {
         let before = lab.netdp.counter("snat_collisions");
-        let report = arena.clash(transport, 190, 20);
+        let report = arena.clash(transport, FEW_FLOWS, 80);
         assert!(report.is_clean(), "{transport:?}: {report}");
         assert!(lab.netdp.counter("snat_collisions") > before, "{transport:?}: no collision was counted");
     }

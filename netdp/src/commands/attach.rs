@@ -12,7 +12,8 @@ use crate::instance::Instance;
 use crate::net::{Mac, Net, NetNs};
 use crate::output;
 use crate::plan::ipam::Pool;
-use crate::plan::ports::{Plan, Published};
+use crate::plan::ports::Plan;
+use crate::plan::published::Published;
 use crate::plan::{mac, names};
 use crate::refusal::Refusal;
 use crate::state::{Endpoint, Network};
@@ -21,7 +22,7 @@ use crate::undo::Step;
 
 mod connect;
 
-use connect::connect;
+use connect::{connect, loopback};
 
 /// Attaches one namespace.
 pub async fn run(global: &Global, args: cli::Attach, caller: Caller) -> Result<(), Error> {
@@ -52,7 +53,7 @@ pub fn check(attachment: &Attachment) -> Result<(), Error> {
         return not_yet(format!("--network {mode}"), "give the name of a network");
     }
     names::check_ifname(&attachment.ifname)?;
-    if attachment.mac.as_ref().is_some_and(|mac| mac.is_empty()) {
+    if attachment.mac.as_ref().is_some_and(String::is_empty) {
         return Err(mac::Error::Syntax(String::new()).into());
     }
     Ok(())
@@ -93,11 +94,20 @@ fn find(args: &cli::Attach, caller: Caller) -> Result<Place, Error> {
     Ok(Place::There(opened.map_err(|why| Refusal::BadTarget { target: target.to_string(), why: bad(why) })?))
 }
 
+/// Whether the network's bridge is there.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Bridge {
+    There,
+    /// The network is the default one, and not there yet.
+    New,
+    /// Somebody deleted it, and nobody is on it any more.
+    Lost,
+}
+
 /// What is going to be made, checked against everything that is there.
 pub struct Planned {
     network: Network,
-    /// The network is the default one, and not there yet.
-    new_network: bool,
+    bridge: Bridge,
     /// An endpoint of that name is there whose namespace is gone.
     replaces: bool,
     addresses: Vec<ipnet::IpNet>,
@@ -119,10 +129,10 @@ pub async fn attach(
             tracing::warn!(failure, "removing what is left of the endpoint that is replaced");
         }
     }
-    let network = if planned.new_network {
-        network::make(instance, &attachment.network, planned.network.clone()).await?
-    } else {
-        planned.network.clone()
+    let network = match planned.bridge {
+        Bridge::There => planned.network,
+        Bridge::New => network::make(instance, &attachment.network, planned.network).await?,
+        Bridge::Lost => network::make_again(instance, &attachment.network, planned.network).await?,
     };
     let (ns, created) = match place {
         Place::There(ns) => (ns, false),
@@ -147,6 +157,7 @@ pub async fn attach(
     let endpoint = connect(instance, &ns, &network, endpoint).await?;
     instance.state.endpoints.insert(name.into(), endpoint);
     publish::carry_out(instance, name, &planned.ports)?;
+    loopback(&ns).await?;
     Ok(instance.endpoint(name)?.clone())
 }
 
@@ -158,16 +169,14 @@ async fn plan(
     attachment: &Attachment,
 ) -> Result<Planned, Error> {
     let wanted = &attachment.network;
-    let new_network = wanted == names::DEFAULT_NETWORK && !instance.state.networks.contains_key(wanted);
+    let is_new = wanted == names::DEFAULT_NETWORK && !instance.state.networks.contains_key(wanted);
     let network =
-        if new_network { network::plan_default(instance).await? } else { instance.network(wanted)?.clone() };
+        if is_new { network::plan_default(instance).await? } else { instance.network(wanted)?.clone() };
     let replaces = check_name(instance, name).await?;
     if let Place::There(ns) = place {
         check_namespace(instance, name, target, ns, attachment).await?;
     }
-    if !new_network {
-        check_bridge(instance, name, wanted, &network).await?;
-    }
+    let bridge = if is_new { Bridge::New } else { check_bridge(instance, name, wanted, &network).await? };
     let others = instance.state.endpoints.iter().filter(|(other, _)| *other != name);
     let pool = Pool { network: wanted, subnets: &network.subnets, taken: taken(others.clone(), &network) };
     let addresses = pool.choose(&attachment.ip)?;
@@ -179,14 +188,7 @@ async fn plan(
     let mut published = instance.state.published();
     published.retain(|(owner, _)| owner != name);
     let ports = publish::plan(instance, &attachment.publish, &published, false).await?;
-    Ok(Planned {
-        network,
-        new_network,
-        replaces,
-        addresses,
-        mac: mac.unwrap_or_else(Mac::random_local),
-        ports,
-    })
+    Ok(Planned { network, bridge, replaces, addresses, mac: mac.unwrap_or_else(Mac::random_local), ports })
 }
 
 /// Whether an endpoint of that name is there and gone; refuses one that lives.
@@ -231,13 +233,25 @@ async fn check_namespace(
 }
 
 /// A bridge that somebody deleted can only come back when nobody is on it any more.
-async fn check_bridge(instance: &Instance, name: &str, wanted: &str, network: &Network) -> Result<(), Error> {
+async fn check_bridge(
+    instance: &Instance,
+    name: &str,
+    wanted: &str,
+    network: &Network,
+) -> Result<Bridge, Error> {
     if network::has_bridge(instance, network).await? {
-        return Ok(());
+        return Ok(Bridge::There);
     }
-    let endpoints =
-        output::joined(instance.state.endpoints_of(wanted).into_iter().filter(|other| *other != name));
-    Err(Refusal::BridgeGone { network: wanted.into(), bridge: network.bridge.clone(), endpoints }.into())
+    let (mut others, bridge) = (instance.state.endpoints_of(wanted), network.bridge.clone());
+    others.retain(|other| *other != name);
+    if !others.is_empty() {
+        let endpoints = others.join(", ");
+        return Err(Refusal::BridgeGone { network: wanted.into(), bridge, endpoints }.into());
+    }
+    if instance.net.link(&bridge).await?.is_some() {
+        return Err(Refusal::BridgeExists { network: wanted.into(), bridge }.into());
+    }
+    Ok(Bridge::Lost)
 }
 
 fn taken<'a>(

@@ -6,6 +6,7 @@ use crate::datapath::{Kind, select};
 use crate::error::Error;
 use crate::instance::{Instance, bpffs_release, delete_namespace};
 use crate::progress::Progress;
+use crate::state;
 use crate::target::Target;
 
 /// Removes the instance. Goes on when something can't be removed, and reports all of it.
@@ -15,7 +16,14 @@ pub async fn run(global: &Global) -> Result<(), Error> {
     let note = |failures: &mut Vec<String>, result: Result<(), Error>| {
         failures.extend(result.err().map(|error| error.to_string()));
     };
-    let mut instance = Instance::for_removal(global)?;
+    let mut instance = match Instance::for_removal(global) {
+        Err(Error::State(state::Error::Damaged { path, .. })) => {
+            let left = "the bridges and veths that it named are left, delete them by hand";
+            failures.push(format!("{} was damaged and is removed: {left}", path.display()));
+            Instance::for_removal_without_state(global)?
+        }
+        other => other?,
+    };
     let (mut opened, mut kind) = (None, Kind::Ebpf);
     if let Some(instance) = &mut instance {
         kind = instance.state.datapath;
@@ -27,7 +35,7 @@ pub async fn run(global: &Global) -> Result<(), Error> {
     }
     note(&mut failures, select::remove(opened, kind, &global.instance).map_err(Error::from));
     match instance {
-        Some(mut instance) if !failures.is_empty() => instance.state.save(&instance.dir().to_owned())?,
+        Some(mut instance) if !failures.is_empty() && !instance.is_fresh() => instance.save()?,
         Some(instance) => instance.forget(),
         None => {}
     }

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::instance::Instance;
 use crate::net::Mac;
 use crate::output;
-use crate::plan::ports::Published;
+use crate::plan::published::Published;
 use crate::state::Endpoint;
 use crate::target::Target;
 

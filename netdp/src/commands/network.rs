@@ -173,6 +173,14 @@ pub async fn make(instance: &mut Instance, name: &str, mut network: Network) -> 
     Ok(network)
 }
 
+/// Creates a network's bridge again that somebody deleted, with a new ifindex.
+pub async fn make_again(instance: &mut Instance, name: &str, network: Network) -> Result<Network, Error> {
+    instance.datapath()?;
+    instance.will(Step::RestoreNetwork(network.entry()))?;
+    instance.datapath()?.remove_network(network.ifindex)?;
+    make(instance, name, network).await
+}
+
 /// Whether a network's bridge is still the one that netdp made.
 pub async fn has_bridge(instance: &Instance, network: &Network) -> Result<bool, Error> {
     let link = instance.net.link_by_index(network.ifindex).await?;

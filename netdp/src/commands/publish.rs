@@ -8,11 +8,14 @@ use crate::error::Error;
 use crate::instance::Instance;
 use crate::net::sockets;
 use crate::output;
-use crate::plan::ports::{self, Host, Plan, Published};
+use crate::plan::ports::{self, Host, Plan};
+use crate::plan::published::Published;
 use crate::random;
 use crate::refusal::Refusal;
 use crate::spec::Spec;
 use crate::undo::Step;
+
+mod bound;
 
 /// Publishes ports of one endpoint.
 pub async fn run(global: &Global, args: &cli::Publish) -> Result<(), Error> {
@@ -53,6 +56,7 @@ pub async fn plan(
     for proto in [Proto::Tcp, Proto::Udp] {
         busy.extend(sockets::listening_ports(proto.number())?.into_iter().map(|port| (proto, port)));
     }
+    busy.extend(bound::ports(specs)?.into_iter().map(|port| (Proto::Tcp, port)));
     let host = Host { addresses: &addresses, busy: &busy, holder: &holder, random: &random::number };
     Ok(ports::plan(specs, published, &host, replace)?)
 }
@@ -96,7 +100,9 @@ pub fn print(global: &Global, published: &[Published]) -> Result<(), Error> {
 /// Who has a host port; what can't be found out counts as taken, with the reason.
 fn holder(proto: Proto, addr: Option<IpAddr>, port: u16) -> Option<String> {
     match sockets::holder(proto.number(), addr, port) {
-        Ok(holder) => holder.map(|holder| holder.to_string()),
+        Ok(Some(holder)) => Some(holder.to_string()),
+        Ok(None) => bound::is_bound(proto, addr, port)
+            .then(|| "a process that has bound it and does not listen yet".into()),
         Err(error) => Some(format!("a process that can't be told ({error})")),
     }
 }

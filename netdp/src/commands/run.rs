@@ -46,9 +46,9 @@ pub async fn run(global: &Global, args: cli::Run, caller: Caller) -> Result<u8, 
     attach::check(&attachment)?;
     let name = attachment.name.clone().unwrap_or_else(|| format!("run-{}", std::process::id()));
     names::check("endpoint", &name)?;
+    let mut instance = Instance::change(global).await?;
     // From here on signals are for the command: netdp has something to clean up.
     let signals = Signals::listen()?;
-    let mut instance = Instance::change(global).await?;
     let begun = begin(
         &mut instance,
         &name,

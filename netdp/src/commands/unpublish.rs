@@ -4,7 +4,7 @@ use crate::cli::{self, Global};
 use crate::error::Error;
 use crate::instance::Instance;
 use crate::output;
-use crate::plan::ports::Published;
+use crate::plan::published::Published;
 use crate::refusal::Refusal;
 use crate::state::Endpoint;
 use crate::undo::Step;

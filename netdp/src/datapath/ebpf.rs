@@ -15,6 +15,7 @@ use super::{Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, Kind, NetworkE
 pub mod flows;
 pub mod hooks;
 pub mod host;
+pub mod monitor;
 pub mod object;
 pub mod probe;
 pub mod published;

@@ -214,11 +214,11 @@ mod tests {
     #[test]
     fn the_gateway_is_the_first_address_or_a_usable_one() {
         let subnet: IpNet = "10.9.0.0/24".parse().unwrap();
-        let gateway = |addr: &str| super::gateway(subnet, Some(addr.parse().unwrap()));
-        assert_eq!(super::gateway(subnet, None).unwrap().to_string(), "10.9.0.1");
-        assert!(gateway("10.9.0.254").is_ok());
+        let asked = |addr: &str| gateway(subnet, Some(addr.parse().unwrap()));
+        assert_eq!(gateway(subnet, None).unwrap().to_string(), "10.9.0.1");
+        assert!(asked("10.9.0.254").is_ok());
         for bad in ["10.9.0.0", "10.9.0.255", "10.9.1.1", "fd00::1"] {
-            assert!(gateway(bad).is_err(), "{bad}");
+            assert!(asked(bad).is_err(), "{bad}");
         }
     }
 }

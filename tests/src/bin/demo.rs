@@ -89,6 +89,18 @@ fn race() {
             row(&format!("MASQUERADE {options}"), &report, "insert_failed", failed);
         }
     }
+    println!("\nONE NEW UDP FLOW FROM FOUR THREADS AT ONCE (3 200 times)");
+    let lab = Lab::new(Variant::EBPF);
+    println!("{:<26} {}", "netdp", Arena::new(&lab, "").one_flow(400, 8, 4));
+    for options in ["", "--random-fully"] {
+        let lab = Lab::new(Variant::EBPF);
+        let client = Masquerade::new(&lab, options).container("a");
+        println!(
+            "{:<26} {}",
+            format!("MASQUERADE {options}"),
+            Arena::of(&lab, vec![client]).one_flow(400, 8, 4)
+        );
+    }
 }
 
 fn row(name: &str, report: &ClashReport, counter: &str, value: u64) {

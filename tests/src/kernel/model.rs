@@ -6,8 +6,8 @@ use netdp_common::family::{Family as _, Ipv4Addr as Addr, V4, V6};
 use netdp_common::flow::{Config, Endpoint, Network, Published, PublishedKey, Timeouts, Tuple, Uplink};
 use netdp_common::packet::Packet as _;
 use netdp_common::tables::{Flows as _, Host, RingSlot, Route, Step, Work};
-use netdp_common::verdict::{Action, Event, Verdict};
-use netdp_common::{inbound, nat, outbound};
+use netdp_common::verdict::{Action, DropReason, Event, Verdict};
+use netdp_common::{icmp_error, inbound, nat, outbound, refusal};
 
 use self::flows::FlowTable;
 use super::programs::{Code, Outcome};
@@ -59,6 +59,7 @@ impl Model {
             ring_slots: 1024,
             trace: 0,
             timeouts: Timeouts::DEFAULT.in_ticks(),
+            pressed: Timeouts::PRESSED.in_ticks(),
         };
         let flows = FlowTable::default();
         for (key, flow) in &tables.flows {
@@ -77,10 +78,12 @@ impl Model {
             config: self.config,
             flows: Rc::clone(&self.flows),
         };
-        let (action, reason) = match walk(hook, &mut frame).action() {
+        let (verdict, told) = walk(hook, &mut frame);
+        let (action, reason) = match verdict.action() {
             Action::Stack => (Code::Next, None),
             Action::Drop(reason) => (Code::Shot, Some(reason)),
-            Action::ToEndpoint(_) | Action::ToNextHop(_) => (Code::Redirect, None),
+            Action::Refused => (Code::Shot, told),
+            Action::ToEndpoint(_) | Action::ToNextHop(_) => (Code::Redirect, told),
         };
         Outcome { action, reason, packet: frame.bytes }
     }
@@ -91,8 +94,8 @@ impl Model {
     }
 }
 
-/// As the hooks of `netdp-ebpf` do it.
-fn walk(hook: Hook, frame: &mut Frame) -> Verdict {
+/// As the hooks of `netdp-ebpf` do it. The reason: of a packet that its sender is told about.
+fn walk(hook: Hook, frame: &mut Frame) -> (Verdict, Option<DropReason>) {
     for _ in 0..TAIL_CALLS {
         let verdict = match (frame.ethertype(), hook) {
             (V4::ETHERTYPE, Hook::FromContainer) => nat::from_container::<V4, _>(frame),
@@ -101,16 +104,25 @@ fn walk(hook: Hook, frame: &mut Frame) -> Verdict {
             (V4::ETHERTYPE, Hook::ToWorld) => nat::to_world::<V4, _>(frame),
             _ => Verdict::STACK,
         };
+        if verdict == Verdict::ICMP_ERROR {
+            return (icmp_error::translate::<V4, _>(frame), None);
+        }
         if verdict != Verdict::NO_FLOW_YET {
-            return verdict;
+            return (verdict, None);
         }
         let mut work = Work::default();
         let verdict = match hook {
             Hook::FromContainer => outbound::open::<V4, _>(frame, &mut work),
             Hook::FromWorld | Hook::ToWorld => inbound::open::<V4, _>(frame, &mut work),
         };
+        if hook == Hook::FromContainer
+            && verdict.is_told()
+            && let Action::Drop(reason) = verdict.action()
+        {
+            return (refusal::reset::<V4, _>(frame), Some(reason));
+        }
         if verdict != Verdict::FLOW_OPENED {
-            return verdict;
+            return (verdict, None);
         }
     }
     panic!("the packet goes back and forth for ever");
@@ -201,11 +213,13 @@ impl Host<Addr> for Frame {
         false
     }
 
-    fn exhausted(&self, _remote: &Tuple<Addr>) -> bool {
+    fn exhausted(&self, _remote: &Tuple<Addr>, _range: u32) -> bool {
         false
     }
 
-    fn set_exhausted(&self, _remote: &Tuple<Addr>, _exhausted: bool) {}
+    fn set_exhausted(&self, _remote: &Tuple<Addr>, _range: u32) {}
+
+    fn clear_exhausted(&self, _remote: &Tuple<Addr>) {}
 
     fn advance_hand(&self, _n: u32) -> u32 {
         0

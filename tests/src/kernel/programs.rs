@@ -8,7 +8,7 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use bytemuck::{Pod, Zeroable};
 use netdp::datapath::ebpf::{OpenOptions, load_unpinned};
 use netdp_common::family::Ipv4Addr as Addr;
-use netdp_common::flow::{Flow, PublishedKey, RESERVED_WORDS, Tuple, reserved_slot};
+use netdp_common::flow::{Flow, PortBlock, PublishedKey, RESERVED_BLOCKS, Tuple, reserved_slot};
 use netdp_common::verdict::{DropReason, Event};
 
 use super::tables::{FlowEntry, Tables};
@@ -102,17 +102,15 @@ impl Programs {
         for (ifindex, uplink) in &tables.uplinks {
             self.hash::<u32, _>("UPLINKS_V4").insert(ifindex, *uplink, 0).expect("an uplink");
         }
-        let digest = tables.prefix_digest();
-        self.set_bit("PREFIXES", 0, digest);
+        self.mark_prefix(tables.prefix_digest());
         for publication in &tables.published {
             let prefix = PublishedKey::<Addr>::PREFIX + publication.port_bits;
             let map = self.object.map_mut("PUBLISHED_V4").expect("the trie");
             let mut trie: LpmTrie<&mut MapData, _, _> = map.try_into().expect("a trie");
             trie.insert(&Key::new(prefix, publication.key), publication.value, 0).expect("a published port");
-            let slot = reserved_slot(publication.key.proto).expect("a protocol with ports");
             let first = publication.key.port.get();
             for port in first..first + (1 << (16 - publication.port_bits)) {
-                self.set_bit("RESERVED", slot * RESERVED_WORDS, port);
+                self.reserve(publication.key.proto, port);
             }
         }
         self.add_flows(&tables.flows);
@@ -219,11 +217,21 @@ impl Programs {
         self.map_mut(name).try_into().expect("a hash map")
     }
 
-    fn set_bit(&mut self, map: &str, first_word: u32, bit: u16) {
-        let mut words: Array<&mut MapData, u64> = self.map_mut(map).try_into().expect("an array");
-        let index = first_word + u32::from(bit / 64);
-        let word = words.get(&index, 0).expect("a word") | 1 << (bit % 64);
+    fn mark_prefix(&mut self, digest: u16) {
+        let mut words: Array<&mut MapData, u64> = self.map_mut("PREFIXES").try_into().expect("an array");
+        let index = u32::from(digest / 64);
+        let word = words.get(&index, 0).expect("a word") | 1 << (digest % 64);
         words.set(index, word, 0).expect("a word");
+    }
+
+    fn reserve(&mut self, proto: u8, port: u16) {
+        let slot = reserved_slot(proto).expect("a protocol with ports");
+        let mut blocks: Array<&mut MapData, PortBlock> =
+            self.map_mut("RESERVED").try_into().expect("an array");
+        let index = slot * RESERVED_BLOCKS + u32::from(port >> 12);
+        let mut block = blocks.get(&index, 0).expect("a block");
+        block[usize::from(port >> 6) % block.len()] |= 1 << (port % 64);
+        blocks.set(index, block, 0).expect("a block");
     }
 }
 

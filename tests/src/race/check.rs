@@ -12,6 +12,10 @@ use crate::server::Server;
 const CLIENTS: [&str; 4] = ["a", "b", "c", "d"];
 /// Destination ports, one for each round: towards a new one every port is free again.
 const ROUND_PORTS: Range<u16> = 7000..7100;
+/// A range that four times [`FEW_FLOWS`] fill to three quarters: two CPUs often want the same port.
+pub const FEW_PORTS: &str = "--snat-ports 40000-40255";
+/// Flows of each container towards one destination within [`FEW_PORTS`].
+pub const FEW_FLOWS: u16 = 48;
 /// First source port of every container.
 const SOURCE: u16 = 20_000;
 

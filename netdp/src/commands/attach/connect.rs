@@ -50,7 +50,7 @@ async fn fix_bridge(instance: &mut Instance, network: &Network, endpoint: &Endpo
     Ok(instance.net.set_bridge_port(endpoint.host_ifindex, PortFlags::default()).await?)
 }
 
-/// Addresses, a default route if there is none (an internal network leads nowhere), and loopback.
+/// Addresses, and a default route if there is none (an internal network leads nowhere).
 async fn fix_namespace(ns: &NetNs, network: &Network, endpoint: &Endpoint) -> Result<(), Error> {
     let net = Net::open(ns)?;
     for addr in &endpoint.addresses {
@@ -61,6 +61,12 @@ async fn fix_namespace(ns: &NetNs, network: &Network, endpoint: &Endpoint) -> Re
             net.add_default_route(*gateway, endpoint.ifindex).await?;
         }
     }
+    Ok(())
+}
+
+/// Brings loopback up. Last, because it is the one thing that is not undone: it may have been up before.
+pub(super) async fn loopback(ns: &NetNs) -> Result<(), Error> {
+    let net = Net::open(ns)?;
     if let Some(lo) = net.link(LOOPBACK).await?.filter(|lo| !lo.up) {
         net.set_up(lo.index).await?;
     }

@@ -20,11 +20,20 @@ const ROOT: &str = "/sys/fs/bpf/netdp";
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdp-ebpf"));
 
 /// Programs by name, in the order of the README.
-pub(super) const CLASSIFIERS: [&str; 6] =
-    ["from_container", "open_from_container", "from_world", "open_from_world", "to_world", "remove_flows"];
+pub(super) const CLASSIFIERS: [&str; 8] = [
+    "from_container",
+    "open_from_container",
+    "from_world",
+    "open_from_world",
+    "icmp_error",
+    "refuse",
+    "to_world",
+    "remove_flows",
+];
 
 /// The programs that others continue in, in the order of their indices in the map `PROGRAMS`.
-const CONTINUATIONS: [&str; 4] = ["from_container", "open_from_container", "from_world", "open_from_world"];
+const CONTINUATIONS: [&str; 6] =
+    ["from_container", "open_from_container", "from_world", "open_from_world", "icmp_error", "refuse"];
 
 /// The socket hook.
 const CONNECT4: &str = "connect4";
@@ -110,6 +119,7 @@ fn configure(object: &mut Object, ring_slots: u32) -> Result<(), Error> {
         ring_slots,
         trace: 0,
         timeouts: Timeouts::DEFAULT.in_ticks(),
+        pressed: Timeouts::PRESSED.in_ticks(),
     };
     let map = object
         .map_mut("CONFIG")

@@ -3,7 +3,9 @@
 use aya::maps::MapData;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use netdp_common::family::Be16;
-use netdp_common::flow::{Published, PublishedKey, RESERVED_WORDS, reserved_slot};
+use netdp_common::flow::{
+    PortBlock, Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS, reserved_slot,
+};
 
 use super::super::{Error, Proto, PublishEntry};
 use super::{Addr, Ebpf, absent_is_ok, doing, flows, v4_addr};
@@ -57,12 +59,7 @@ fn remove_flows(ebpf: &Ebpf, entry: &PublishEntry, keep: Option<Addr>) -> Result
 fn reserve(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
     let mut bitmap = Bitmap::empty();
     bitmap.add(entry.proto.number(), entry.host_port, entry.host_port_end);
-    let mut words = ebpf.array::<u64>("RESERVED")?;
-    for (index, bits) in bitmap.marked() {
-        let old = words.get(&index, 0).map_err(|e| doing("reading the reserved ports", e))?;
-        words.set(index, old | bits, 0).map_err(|e| doing("reserving ports", e))?;
-    }
-    Ok(())
+    bitmap.write(ebpf, |old, marked| old | marked)
 }
 
 /// Brings the bitmap up to date with the trie and `ip_local_reserved_ports`.
@@ -83,34 +80,38 @@ pub(super) fn rebuild_reserved(ebpf: &Ebpf) -> Result<(), Error> {
         let last = first | u16::try_from((1u32 << free_bits) - 1).unwrap_or(u16::MAX);
         bitmap.add(data.proto, first, last);
     }
-    let mut words = ebpf.array::<u64>("RESERVED")?;
-    for (index, bits) in bitmap.words.iter().enumerate() {
-        let index = u32::try_from(index).unwrap_or(u32::MAX);
-        if words.get(&index, 0).map_err(|e| doing("reading the reserved ports", e))? != *bits {
-            words.set(index, *bits, 0).map_err(|e| doing("writing the reserved ports", e))?;
-        }
-    }
-    Ok(())
+    bitmap.write(ebpf, |_, marked| marked)
 }
 
+/// The map of reserved ports, in user space.
 struct Bitmap {
-    words: Vec<u64>,
+    blocks: Vec<PortBlock>,
 }
 
 impl Bitmap {
     fn empty() -> Self {
-        Self { words: vec![0; (netdp_common::flow::RESERVED_PROTOCOLS * RESERVED_WORDS) as usize] }
+        Self { blocks: vec![[0; 64]; (RESERVED_PROTOCOLS * RESERVED_BLOCKS) as usize] }
     }
 
     fn add(&mut self, proto: u8, first: u16, last: u16) {
         let Some(slot) = reserved_slot(proto) else { return };
         for port in first..=last {
-            self.words[(slot * RESERVED_WORDS) as usize + usize::from(port / 64)] |= 1 << (port % 64);
+            let block = &mut self.blocks[(slot * RESERVED_BLOCKS) as usize + usize::from(port >> 12)];
+            block[usize::from(port >> 6) % 64] |= 1 << (port % 64);
         }
     }
 
-    fn marked(&self) -> impl Iterator<Item = (u32, u64)> {
-        (0u32..).zip(self.words.iter().copied()).filter(|(_, bits)| *bits != 0)
+    /// Writes the blocks that `change`, given what is there and what is marked here, makes different.
+    fn write(&self, ebpf: &Ebpf, change: impl Fn(u64, u64) -> u64) -> Result<(), Error> {
+        let mut map = ebpf.array::<PortBlock>("RESERVED")?;
+        for (index, marked) in (0u32..).zip(&self.blocks) {
+            let old = map.get(&index, 0).map_err(|e| doing("reading the reserved ports", e))?;
+            let new: PortBlock = std::array::from_fn(|word| change(old[word], marked[word]));
+            if new != old {
+                map.set(index, new, 0).map_err(|e| doing("writing the reserved ports", e))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -32,6 +32,12 @@ impl Packet for Frame {
         Some(())
     }
 
+    fn truncate(&mut self, len: usize) -> Option<()> {
+        // The kernel's helper makes it longer, too.
+        self.bytes.resize(len, 0);
+        Some(())
+    }
+
     /// BPF_PROG_TEST_RUN does not tell the kernel's: nothing to compare.
     fn set_next_hop(&mut self, _via: [u32; 4], _via_v6: bool) {}
 

@@ -1,0 +1,179 @@
+//! ICMP errors are translated together with the packet that they quote (RFC 5508 section 4).
+//!
+//! An error travels against the packet it quotes, so it goes the way of that packet's answers: the entry whose key
+//! is the quoted tuple reversed says what becomes of it, whoever sent the error and on whichever side. Errors make
+//! no flow, refresh none and end none (RFC 5508 REQ-3, REQ-4).
+
+use crate::family::{Be16, Family};
+use crate::flow::{FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Tuple};
+use crate::header::{icmp, tcp, udp};
+use crate::nat::{self, Context};
+use crate::packet::{L4Fix, Packet, apply_difference, difference};
+use crate::parse::{Fragment, Header};
+use crate::reclaim;
+use crate::tables::Flows;
+use crate::verdict::{DropReason, Event, Verdict};
+
+/// Bytes from the ICMP header to the packet that it quotes.
+const QUOTE: usize = 8;
+
+/// A quoted packet.
+#[derive(Clone, Copy)]
+struct Quoted<A> {
+    header: Header<A>,
+    /// Where its network header starts.
+    l3: usize,
+    /// Where its transport header starts.
+    l4: usize,
+    /// Its ports as they lie there, or in the low half its identifier.
+    ports: u32,
+    tuple: Tuple<A>,
+}
+
+/// Translates an ICMP error that came by an endpoint's host veth, or by an uplink.
+#[inline(always)]
+pub fn translate<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
+    let iif = if c.sender(c.ifindex()).is_some() { c.ifindex() } else { 0 };
+    let Some(outer) = F::read_header(c, c.l3()) else { return Verdict::drop(DropReason::Malformed) };
+    let l4 = c.l3() + outer.len;
+    let Some(quoted) = read_quoted::<F, C>(c, l4 + QUOTE) else { return unmatched(iif) };
+    let key = quoted.tuple.reversed();
+    let Some(entry) = c.flows().get(&key) else { return unmatched(iif) };
+    let Some(flow) = reclaim::read_alive(&entry, &key) else { return unmatched(iif) };
+    // From outside, any router on the way may report; an endpoint reports for itself only.
+    if flow.iif != iif || (iif != 0 && outer.src != key.src) {
+        return Verdict::drop(DropReason::Spoofed);
+    }
+    if outer.dst != key.dst {
+        return unmatched(iif);
+    }
+    if outer.ttl <= 1 {
+        return Verdict::drop(DropReason::TtlExceeded);
+    }
+    if rewrite_quoted::<F, C>(c, l4, &quoted, &flow).is_none() {
+        return Verdict::drop(DropReason::RewriteFailed);
+    }
+    let src = if outer.src == key.src { flow.src } else { outer.src };
+    if rewrite_outer::<F, C>(c, l4, &outer, src, flow.dst).is_none() {
+        return Verdict::drop(DropReason::RewriteFailed);
+    }
+    c.count(Event::Packets, 1);
+    c.count(Event::Bytes, c.len() as u64);
+    if flow.flags & FLOW_TO_ENDPOINT == 0 {
+        c.set_next_hop(flow.via, flow.flags & FLOW_NEXT_HOP_V6 != 0);
+        return Verdict::to_next_hop(flow.oif);
+    }
+    nat::deliver(c, flow.oif, flow.via)
+}
+
+/// From outside it may be about a packet of the host's own; an endpoint has nobody else to report to.
+#[inline(always)]
+fn unmatched(iif: u32) -> Verdict {
+    if iif == 0 { Verdict::STACK } else { Verdict::drop(DropReason::IcmpUnmatched) }
+}
+
+#[inline(always)]
+fn read_quoted<F: Family, C: Packet>(c: &C, l3: usize) -> Option<Quoted<F::Addr>> {
+    let header = F::read_header(c, l3)?;
+    if header.fragment == Fragment::Later {
+        return None;
+    }
+    let l4 = l3 + header.len;
+    let mut tuple =
+        Tuple { src: header.src, dst: header.dst, proto: header.proto, ..bytemuck::Zeroable::zeroed() };
+    if header.proto == F::ICMP {
+        let first: u32 = c.load(l4)?;
+        let identifier: Be16 = c.load(l4 + icmp::IDENTIFIER)?;
+        match F::icmp_kind(first.to_ne_bytes()[0]) {
+            crate::family::IcmpKind::EchoRequest => tuple.sport = identifier,
+            crate::family::IcmpKind::EchoReply => tuple.dport = identifier,
+            // An error about an error is never sent (RFC 1122 3.2.2).
+            _ => return None,
+        }
+        return Some(Quoted { header, l3, l4, ports: u32::from(identifier.raw()), tuple });
+    }
+    if header.proto != tcp::PROTO && header.proto != udp::PROTO {
+        return None;
+    }
+    let ports: u32 = c.load(l4)?;
+    let [sport, dport]: [Be16; 2] = bytemuck::cast(ports);
+    (tuple.sport, tuple.dport) = (sport, dport);
+    Some(Quoted { header, l3, l4, ports, tuple })
+}
+
+/// Gives the quoted packet the addresses and ports it had on the other side, and the ICMP checksum what changed.
+#[inline(always)]
+fn rewrite_quoted<F: Family, C: Packet>(
+    c: &mut C,
+    l4: usize,
+    quoted: &Quoted<F::Addr>,
+    flow: &Flow<F::Addr>,
+) -> Option<()> {
+    use crate::family::Address as _;
+    let (src, dst) = (flow.dst, flow.src);
+    let addresses = {
+        let sum = difference(quoted.header.src.words(), src.words(), 0);
+        difference(quoted.header.dst.words(), dst.words(), sum)
+    };
+    let is_echo = quoted.header.proto == F::ICMP;
+    let new_ports = if is_echo {
+        // One of the two is the identifier, the other zero.
+        u32::from(flow.sport.raw() | flow.dport.raw())
+    } else {
+        bytemuck::cast::<[Be16; 2], u32>([flow.dport, flow.sport])
+    };
+    let ports = difference(&[quoted.ports], &[new_ports], 0);
+    // The quoted transport checksum, where it was quoted: it covers ports and, but for ICMP, addresses.
+    let (checksum_at, covered) = match quoted.header.proto {
+        tcp::PROTO => (quoted.l4 + tcp::CHECKSUM, sum_of(ports, addresses)),
+        udp::PROTO => (quoted.l4 + udp::CHECKSUM, sum_of(ports, addresses)),
+        _ if F::ICMP_PSEUDO_HEADER => (quoted.l4 + icmp::CHECKSUM, sum_of(ports, addresses)),
+        _ => (quoted.l4 + icmp::CHECKSUM, ports),
+    };
+    let mut changed = ports;
+    if let Some(old) = c.load::<u16>(checksum_at)
+        && !(quoted.header.proto == udp::PROTO && old == 0)
+    {
+        let new = apply_difference(old, covered);
+        c.store(checksum_at, &new)?;
+        changed = difference(&[u32::from(old)], &[u32::from(new)], changed);
+    }
+    if is_echo {
+        c.store(quoted.l4 + icmp::IDENTIFIER, &(new_ports as u16))?;
+    } else {
+        c.store(quoted.l4, &new_ports)?;
+    }
+    F::write_header(c, quoted.l3, &quoted.header, src, dst, quoted.header.ttl)?;
+    if !F::HAS_HEADER_CHECKSUM {
+        changed = sum_of(changed, addresses);
+    }
+    // IPv4's header keeps its sum: what the addresses add, its own checksum takes.
+    let fix =
+        L4Fix { addresses: changed, pseudo_header: false, old_ports: 0, new_ports: 0, zero_is_none: false };
+    c.fix_l4_checksum(l4 + icmp::CHECKSUM, &fix)
+}
+
+/// Two differences taken together.
+#[inline(always)]
+fn sum_of(a: u32, b: u32) -> u32 {
+    difference(&[], &[a, b], 0)
+}
+
+/// The error's own addresses.
+#[inline(always)]
+fn rewrite_outer<F: Family, C: Packet>(
+    c: &mut C,
+    l4: usize,
+    outer: &Header<F::Addr>,
+    src: F::Addr,
+    dst: F::Addr,
+) -> Option<()> {
+    use crate::family::Address as _;
+    if F::ICMP_PSEUDO_HEADER {
+        let sum = difference(outer.src.words(), src.words(), 0);
+        let addresses = difference(outer.dst.words(), dst.words(), sum);
+        let fix = L4Fix { addresses, pseudo_header: true, old_ports: 0, new_ports: 0, zero_is_none: false };
+        c.fix_l4_checksum(l4 + icmp::CHECKSUM, &fix)?;
+    }
+    F::write_header(c, c.l3(), outer, src, dst, outer.ttl.wrapping_sub(1))
+}

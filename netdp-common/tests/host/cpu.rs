@@ -1,0 +1,263 @@
+//! A CPU with a packet on it: the hooks as `netdp-ebpf` has them, over any flow table.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+use bytemuck::Pod;
+use netdp_common::family::{Address, Family};
+use netdp_common::flow::{Config, Endpoint, Network, Published, PublishedKey, Tuple, Uplink};
+use netdp_common::header::ethernet;
+use netdp_common::packet::{L4Fix, Packet};
+use netdp_common::tables::{Flows, Host, RingSlot, Route, Step, Work};
+use netdp_common::verdict::{Action, DropReason, Event, Verdict};
+use netdp_common::{inbound, nat, outbound};
+
+use crate::host::frame;
+use crate::host::plan::Plan;
+use crate::host::{World, ifindex, mac};
+
+/// `MAX_TAIL_CALL_CNT` of the kernel.
+const TAIL_CALLS: u32 = 33;
+
+/// What the CPUs of a host share and change: the flow table, the ring, what is known of exhausted remotes.
+pub(crate) trait Shared<A: Address>: Flows<A> + Copy {
+    /// A slot of the ring.
+    type Slot: RingSlot<A>;
+    /// [`Host::slot`].
+    fn slot(&self, number: u32) -> Option<Self::Slot>;
+    /// [`Host::advance_hand`].
+    fn advance_hand(&self, n: u32) -> u32;
+    /// [`Host::exhausted`].
+    fn exhausted(&self, remote: &Tuple<A>, now: u32) -> bool;
+    /// [`Host::set_exhausted`].
+    fn set_exhausted(&self, remote: &Tuple<A>, exhausted: bool, now: u32);
+    /// A packet starts over: elsewhere, others get on.
+    fn start_over(&self);
+}
+
+/// Where a packet is seen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Hook {
+    /// Ingress of this host veth.
+    FromContainer(u32),
+    /// Ingress of the uplink.
+    FromWorld,
+    /// Egress of the uplink.
+    ToWorld,
+}
+
+/// A CPU that runs the hooks.
+pub(crate) struct Cpu<'w, F: Plan, S> {
+    /// What the control plane has set up.
+    pub(crate) world: &'w World<F::Addr>,
+    /// What this CPU shares with others.
+    pub(crate) shared: S,
+    /// The packet.
+    pub(crate) frame: Vec<u8>,
+    /// The interface it is seen on.
+    pub(crate) ifindex: u32,
+    /// The frame has a VLAN tag that the NIC took off.
+    pub(crate) vlan: bool,
+    /// The clock.
+    pub(crate) now: Cell<u32>,
+    /// What the packet's verdict says about its next hop.
+    pub(crate) next_hop: [u32; 4],
+    seed: Cell<u64>,
+    counts: RefCell<HashMap<Event, u64>>,
+    work: Work<F::Addr>,
+}
+
+impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
+    /// A CPU whose random numbers start from `seed`.
+    pub(crate) fn new(world: &'w World<F::Addr>, shared: S, seed: u64, now: u32) -> Self {
+        Self {
+            world,
+            shared,
+            frame: Vec::new(),
+            ifindex: 0,
+            vlan: false,
+            now: Cell::new(now),
+            next_hop: [0; 4],
+            seed: Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            counts: RefCell::default(),
+            work: Work::default(),
+        }
+    }
+
+    /// How often an event was counted.
+    pub(crate) fn counted(&self, event: Event) -> u64 {
+        self.counts.borrow().get(&event).copied().unwrap_or(0)
+    }
+
+    /// Runs a hook's programs on a frame, as `netdp-ebpf/src/main.rs` does.
+    pub(crate) fn run(&mut self, hook: Hook, frame: Vec<u8>) -> Action {
+        self.frame = frame;
+        self.next_hop = [0; 4];
+        self.ifindex = match hook {
+            Hook::FromContainer(veth) => veth,
+            Hook::FromWorld | Hook::ToWorld => ifindex::UPLINK,
+        };
+        if self.ethertype() != F::ETHERTYPE {
+            return Action::Stack;
+        }
+        for _ in 0..TAIL_CALLS.div_ceil(2) {
+            let mut verdict = match hook {
+                Hook::FromContainer(_) => nat::from_container::<F, Self>(self),
+                Hook::FromWorld => nat::from_world::<F, Self>(self),
+                Hook::ToWorld => nat::to_world::<F, Self>(self),
+            };
+            if verdict == Verdict::NO_FLOW_YET {
+                let mut work = self.work;
+                verdict = match hook {
+                    Hook::FromContainer(_) => outbound::open::<F, Self>(self, &mut work),
+                    Hook::FromWorld | Hook::ToWorld => inbound::open::<F, Self>(self, &mut work),
+                };
+                self.work = work;
+            }
+            if verdict != Verdict::FLOW_OPENED {
+                return verdict.action();
+            }
+            self.shared.start_over();
+        }
+        Action::Drop(DropReason::ClaimContended)
+    }
+}
+
+impl<F: Plan, S> Packet for Cpu<'_, F, S> {
+    fn l3(&self) -> usize {
+        ethernet::LEN
+    }
+
+    fn ethertype(&self) -> u16 {
+        if self.vlan { 0 } else { frame::ethertype(&self.frame) }
+    }
+
+    fn len(&self) -> usize {
+        self.frame.len()
+    }
+
+    fn addressed_to_us(&self) -> bool {
+        self.frame.starts_with(&mac(self.ifindex))
+    }
+
+    fn load<T: Pod>(&self, at: usize) -> Option<T> {
+        frame::load(&self.frame, at)
+    }
+
+    fn store<T: Pod>(&mut self, at: usize, value: &T) -> Option<()> {
+        frame::store(&mut self.frame, at, value)
+    }
+
+    fn set_next_hop(&mut self, via: [u32; 4], _via_v6: bool) {
+        self.next_hop = via;
+    }
+
+    fn fix_l4_checksum(&mut self, at: usize, fix: &L4Fix) -> Option<()> {
+        frame::fix_l4_checksum(&mut self.frame, at, fix)
+    }
+}
+
+impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
+    type Flows = S;
+    type Slot = S::Slot;
+
+    fn flows(&self) -> &S {
+        &self.shared
+    }
+
+    fn endpoint(&self, addr: &F::Addr) -> Option<&Endpoint<F::Addr>> {
+        self.world.endpoints.get(addr)
+    }
+
+    fn sender(&self, ifindex: u32) -> Option<&Endpoint<F::Addr>> {
+        self.world.senders.get(&ifindex)
+    }
+
+    fn network(&self, bridge: u32) -> Option<&Network<F::Addr>> {
+        self.world.networks.get(&bridge)
+    }
+
+    fn published(&self, key: &PublishedKey<F::Addr>) -> Option<&Published<F::Addr>> {
+        let found = self.world.published.iter().find(|(first, last, _)| {
+            first.addr == key.addr
+                && first.proto == key.proto
+                && (first.port.get()..=*last).contains(&key.port.get())
+        });
+        found.map(|(_, _, published)| published)
+    }
+
+    fn uplink(&self, ifindex: u32) -> Option<&Uplink<F::Addr>> {
+        self.world.uplinks.get(&ifindex)
+    }
+
+    fn reserved(&self, proto: u8, port: u16) -> bool {
+        self.world.reserved.contains(&(proto, port))
+    }
+
+    fn private_prefix(&self, digest: u16) -> bool {
+        self.world.endpoints.keys().any(|addr| <F as Family>::prefix_digest(addr) == digest)
+    }
+
+    fn config(&self) -> Option<&Config> {
+        Some(&self.world.config)
+    }
+
+    fn now(&self) -> u32 {
+        self.now.get()
+    }
+
+    fn random(&self) -> u32 {
+        // SplitMix64's state is a counter.
+        let state = self.seed.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.seed.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed >> 32) as u32
+    }
+
+    fn nanoseconds(&self) -> u64 {
+        u64::from(self.now.get()) << 30
+    }
+
+    fn count(&self, event: Event, n: u64) {
+        *self.counts.borrow_mut().entry(event).or_default() += n;
+    }
+
+    fn route(&self, tuple: &Tuple<F::Addr>, _iif: u32) -> Route<F::Addr> {
+        match self.world.routes.get(&tuple.dst) {
+            Some(route) => *route,
+            None => crate::host::out::<F>(ifindex::UPLINK),
+        }
+    }
+
+    fn host_socket(&self, sent: &Tuple<F::Addr>) -> bool {
+        self.world.sockets.contains(&(sent.proto, sent.sport.get()))
+    }
+
+    fn exhausted(&self, remote: &Tuple<F::Addr>) -> bool {
+        self.shared.exhausted(remote, self.now.get())
+    }
+
+    fn set_exhausted(&self, remote: &Tuple<F::Addr>, exhausted: bool) {
+        self.shared.set_exhausted(remote, exhausted, self.now.get());
+    }
+
+    fn advance_hand(&self, n: u32) -> u32 {
+        self.shared.advance_hand(n)
+    }
+
+    fn slot(&self, number: u32) -> Option<S::Slot> {
+        self.shared.slot(number)
+    }
+
+    fn repeat<T: Step>(&self, n: u32, step: &mut T) {
+        for i in 0..n {
+            if !step.step(i) {
+                break;
+            }
+        }
+    }
+
+    fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+}

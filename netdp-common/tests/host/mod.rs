@@ -1,0 +1,130 @@
+//! A host for the core, in plain Rust: what the maps and helpers of the kernel answer, from values that a test sets.
+
+pub(crate) mod cpu;
+pub(crate) mod frame;
+pub(crate) mod plan;
+
+use std::collections::{HashMap, HashSet};
+
+use netdp_common::family::Be16;
+use netdp_common::flow::{Config, Endpoint, Network, PortSpans, Published, PublishedKey, Timeouts, Uplink};
+use netdp_common::tables::Route;
+
+use crate::host::plan::{Place, Plan};
+
+/// Interfaces of the host.
+pub(crate) mod ifindex {
+    pub(crate) const UPLINK: u32 = 2;
+    pub(crate) const UNHOOKED: u32 = 3;
+    pub(crate) const BRIDGE_AB: u32 = 10;
+    pub(crate) const VETH_A: u32 = 11;
+    pub(crate) const VETH_B: u32 = 12;
+    pub(crate) const BRIDGE_C: u32 = 20;
+    pub(crate) const VETH_C: u32 = 21;
+}
+
+/// The next hop of every remote, as the route look-up tells it.
+pub(crate) const NEXT_HOP: [u32; 4] = [0xfe00_0202, 0, 0, 0];
+
+/// Ticks after which flows of each state expire: different, so that a test can tell them apart.
+pub(crate) const TIMEOUTS: Timeouts = Timeouts {
+    tcp_transitory: 20,
+    tcp_established: 1000,
+    tcp_closed: 10,
+    udp: 30,
+    udp_stream: 300,
+    icmp: 15,
+};
+
+/// What the control plane has set up: two networks (A and B on one, C on the other), one uplink with our hooks.
+pub(crate) struct World<A> {
+    pub(crate) endpoints: HashMap<A, Endpoint<A>>,
+    pub(crate) senders: HashMap<u32, Endpoint<A>>,
+    pub(crate) networks: HashMap<u32, Network<A>>,
+    /// With the last port of each range.
+    pub(crate) published: Vec<(PublishedKey<A>, u16, Published<A>)>,
+    pub(crate) uplinks: HashMap<u32, Uplink<A>>,
+    pub(crate) reserved: HashSet<(u8, u16)>,
+    /// Local ports of the host's own sockets.
+    pub(crate) sockets: HashSet<(u8, u16)>,
+    /// Everything else goes to the uplink.
+    pub(crate) routes: HashMap<A, Route<A>>,
+    pub(crate) config: Config,
+}
+
+impl<A: std::hash::Hash + Eq + Copy> World<A> {
+    /// The usual host; mappings take `ports`.
+    pub(crate) fn new<F: Plan<Addr = A>>(ports: PortSpans) -> Self {
+        let mut world = Self {
+            endpoints: HashMap::new(),
+            senders: HashMap::new(),
+            networks: HashMap::new(),
+            published: Vec::new(),
+            uplinks: HashMap::from([(ifindex::UPLINK, Uplink { addr: F::at(Place::Host), flags: 0 })]),
+            reserved: HashSet::new(),
+            sockets: HashSet::new(),
+            routes: HashMap::new(),
+            config: Config {
+                secret: [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908],
+                host_netns_cookie: 1,
+                ring_slots: 64,
+                trace: 0,
+                timeouts: TIMEOUTS,
+            },
+        };
+        world.add_network::<F>(ifindex::BRIDGE_AB, Place::GatewayAb, ports);
+        world.add_network::<F>(ifindex::BRIDGE_C, Place::GatewayC, ports);
+        world.add_endpoint::<F>(Place::A, ifindex::VETH_A, ifindex::BRIDGE_AB);
+        world.add_endpoint::<F>(Place::B, ifindex::VETH_B, ifindex::BRIDGE_AB);
+        world.add_endpoint::<F>(Place::C, ifindex::VETH_C, ifindex::BRIDGE_C);
+        world.routes.insert(F::at(Place::Host), Route::Local);
+        world.routes.insert(F::at(Place::Nowhere), Route::None);
+        world.routes.insert(F::at(Place::Unhooked), out::<F>(ifindex::UNHOOKED));
+        world
+    }
+
+    fn add_network<F: Plan<Addr = A>>(&mut self, bridge: u32, gateway: Place, ports: PortSpans) {
+        let gateway = F::at(gateway);
+        self.networks.insert(bridge, Network { gateway, snat_to: F::at(Place::Unspecified), flags: 0, ports });
+        self.routes.insert(gateway, Route::Local);
+    }
+
+    fn add_endpoint<F: Plan<Addr = A>>(&mut self, place: Place, veth: u32, bridge: u32) {
+        let addr = F::at(place);
+        let endpoint = Endpoint {
+            addr,
+            ifindex: veth,
+            network: bridge,
+            flags: 0,
+            mac: mac(veth),
+            bridge_mac: mac(bridge),
+        };
+        self.endpoints.insert(addr, endpoint);
+        self.senders.insert(veth, endpoint);
+        self.routes.insert(addr, Route::Out { oif: bridge, via: [0; 4], via_v6: false, src: addr });
+    }
+
+    /// Publishes the ports `host_ports` of every host address as the ports from `port` on of an endpoint.
+    pub(crate) fn publish<F: Plan<Addr = A>>(
+        &mut self,
+        proto: u8,
+        host_ports: std::ops::RangeInclusive<u16>,
+        endpoint: Place,
+        port: u16,
+    ) {
+        let (first, last) = host_ports.into_inner();
+        let key = PublishedKey { addr: F::at(Place::Unspecified), proto, pad: 0, port: Be16::new(first) };
+        self.published.push((key, last, Published { endpoint: F::at(endpoint), host_port: first, port }));
+        self.reserved.extend((first..=last).map(|port| (proto, port)));
+    }
+}
+
+/// A route out of `oif` whose preferred source is the host's address.
+pub(crate) fn out<F: Plan>(oif: u32) -> Route<F::Addr> {
+    Route::Out { oif, via: NEXT_HOP, via_v6: false, src: F::at(Place::Host) }
+}
+
+/// The MAC of the interface with this number, or of the endpoint behind it.
+pub(crate) const fn mac(number: u32) -> [u8; 6] {
+    [0x02, 0, 0, 0, 0, number as u8]
+}

@@ -1,0 +1,116 @@
+//! A CPU removes a flow while others use it, or want its port.
+
+use netdp_common::verdict::DropReason;
+
+use crate::host::cpu::Hook;
+use crate::host::ifindex::{VETH_A, VETH_B};
+use crate::host::plan::Place;
+use crate::model::{
+    EXPIRED, Flushed, IDLE, Model, Outcome, PORT, answer, answered, datagram, explore, key, ports, seen,
+};
+use crate::table::Copied;
+
+/// A model with one flow of A, at tick 0.
+fn with_flow(ports: u16, copied: Copied) -> Model {
+    let model = Model::new(ports, 8, copied);
+    let sent = model.packet_here(1, 0, Hook::FromContainer(VETH_A), datagram(Place::A, 1000));
+    assert!(matches!(sent, Outcome::Sent(..)), "{sent:?}");
+    model
+}
+
+/// The initiator refreshes its idle flow while somebody reclaims it: it leaves with the mapping that is there
+/// afterwards, the old or a new one.
+#[test]
+fn refresh_or_expire() {
+    explore("refresh or expire", None, || {
+        let model = with_flow(2, Copied::Upwards);
+        let sent = datagram(Place::A, 1000);
+        let before = model.flows()[0].1;
+        let remover = model.remover(2, EXPIRED, key(&answer(before.sport.get())));
+        let outcome = model.packet_here(3, IDLE, Hook::FromContainer(VETH_A), sent);
+        let removed = remover.join().unwrap();
+        let flows = model.flows();
+        assert_eq!(flows.len(), 1);
+        assert_eq!(outcome, seen(flows[0].1.sport.get()));
+        assert_eq!(removed, flows[0].1.meta >> 40 != before.meta >> 40, "removed, or still the same flow");
+    });
+}
+
+/// The responder does: either it is delivered and the flow is there, or it is not and the flow is gone.
+#[test]
+fn answer_or_expire() {
+    explore("answer or expire", None, || {
+        let model = with_flow(2, Copied::Upwards);
+        let sent = answer(model.flows()[0].1.sport.get());
+        let remover = model.remover(2, EXPIRED, key(&sent));
+        let outcome = model.packet_here(3, IDLE, Hook::FromWorld, sent);
+        let removed = remover.join().unwrap();
+        if removed {
+            assert_eq!((outcome, model.flows().len()), (Outcome::Stack, 0));
+        } else {
+            assert_eq!((outcome, model.flows().len()), (answered(Place::A, 1000), 1));
+        }
+    });
+}
+
+/// Two reclaim the same flow at the same time, from either end: one of them does.
+#[test]
+fn expire_twice() {
+    explore("expire twice", None, || {
+        let model = with_flow(2, Copied::Upwards);
+        let (first, flow) = model.flows()[0];
+        let a = model.remover(2, EXPIRED, first);
+        let b = model.remover(3, EXPIRED, key(&answer(flow.sport.get())));
+        let removed = [a.join().unwrap(), b.join().unwrap()];
+        assert_eq!(removed.iter().filter(|removed| **removed).count(), 1, "{removed:?}");
+        assert_eq!(model.flows().len(), 0);
+    });
+}
+
+/// The only port expires, its flow's next packet comes, and so does another flow's first: one of the two has it.
+#[test]
+fn expire_or_refresh_or_claim() {
+    explore("expire, refresh, claim", Some(2), || {
+        let model = with_flow(1, Copied::Upwards);
+        let remover = model.remover(2, EXPIRED, key(&answer(PORT)));
+        let other = model.packet(3, EXPIRED, Hook::FromContainer(VETH_B), datagram(Place::B, 1000));
+        let outcome = model.packet_here(4, IDLE, Hook::FromContainer(VETH_A), datagram(Place::A, 1000));
+        let outcomes = [outcome, other.join().unwrap()];
+        remover.join().unwrap();
+        let flows = model.flows();
+        assert_eq!(flows.len(), 1);
+        let owner = flows[0].0.src;
+        let [a, b] = if owner == datagram(Place::A, 0).src { outcomes } else { [outcomes[1], outcomes[0]] };
+        assert_eq!((a, b), (seen(PORT), Outcome::Dropped(DropReason::PortsExhausted)));
+    });
+}
+
+/// A flow is flushed, its elements are recycled by another flow, and a packet of the first is on its way: it never
+/// leaves with what is the other's.
+fn recycled(copied: Copied) {
+    explore("flush, packet, claim", Some(2), move || {
+        let model = with_flow(2, copied);
+        let (first, flow) = model.flows()[0];
+        let flush = model.flush(2, 0, first);
+        let other = model.packet(3, 0, Hook::FromContainer(VETH_B), datagram(Place::B, 2000));
+        let inbound = model.packet_here(4, 0, Hook::FromWorld, answer(flow.sport.get()));
+        let other = other.join().unwrap();
+        let flushed = flush.join().unwrap();
+        assert_eq!(ports(&[other]).len(), 1, "{other:?}");
+        let own = answered(Place::A, 1000);
+        let others = other == seen(flow.sport.get()) && inbound == answered(Place::B, 2000);
+        assert!(inbound == own || inbound == Outcome::Stack || others, "{inbound:?} with {other:?}");
+        assert!(matches!(flushed, Flushed::Removed(_)), "{flushed:?}");
+        assert_eq!(model.flows().len(), 1);
+    });
+}
+
+#[test]
+fn recycled_upwards() {
+    recycled(Copied::Upwards);
+}
+
+#[test]
+fn recycled_downwards() {
+    recycled(Copied::Downwards);
+}
