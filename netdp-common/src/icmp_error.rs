@@ -90,7 +90,7 @@ fn read_quoted<F: Family, C: Packet>(c: &C, l3: usize) -> Option<Quoted<F::Addr>
             // An error about an error is never sent (RFC 1122 3.2.2).
             _ => return None,
         }
-        return Some(Quoted { header, l3, l4, ports: identifier.raw() as u32, tuple });
+        return Some(Quoted { header, l3, l4, ports: u32::from(identifier.raw()), tuple });
     }
     if header.proto != tcp::PROTO && header.proto != udp::PROTO {
         return None;
@@ -118,7 +118,7 @@ fn rewrite_quoted<F: Family, C: Packet>(
     let is_echo = quoted.header.proto == F::ICMP;
     let new_ports = if is_echo {
         // One of the two is the identifier, the other zero.
-        (flow.sport.raw() | flow.dport.raw()) as u32
+        u32::from(flow.sport.raw() | flow.dport.raw())
     } else {
         bytemuck::cast::<[Be16; 2], u32>([flow.dport, flow.sport])
     };
@@ -136,7 +136,7 @@ fn rewrite_quoted<F: Family, C: Packet>(
     {
         let new = apply_difference(old, covered);
         c.store(checksum_at, &new)?;
-        changed = difference(&[old as u32], &[new as u32], changed);
+        changed = difference(&[u32::from(old)], &[u32::from(new)], changed);
     }
     if is_echo {
         c.store(quoted.l4 + icmp::IDENTIFIER, &(new_ports as u16))?;

@@ -179,7 +179,7 @@ pub fn enter<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>, meta: u64) {
         timeouts: &config.timeouts,
         base: host.advance_hand(HAND),
         now: host.now(),
-        enter: TAKEN | Meta(meta).generation() as u64,
+        enter: TAKEN | u64::from(Meta(meta).generation()),
         key: *answer,
         emergency: false,
         freed: 0,

@@ -52,11 +52,11 @@ fn answer<F: Family, C: Context<F>>(c: &mut C) -> Option<()> {
         return None;
     }
     let data = header.total_len.checked_sub(header.len + (offset >> 4) as usize * 4)?;
-    let length = data as u32 + (flags & tcp::SYN != 0) as u32 + (flags & tcp::FIN != 0) as u32;
+    let length = data as u32 + u32::from(flags & tcp::SYN != 0) + u32::from(flags & tcp::FIN != 0);
     let [new_seq, new_ack, new_flags] = if flags & tcp::ACK != 0 {
-        [ack, 0, tcp::RST as u32]
+        [ack, 0, u32::from(tcp::RST)]
     } else {
-        [0, u32::from_be(seq).wrapping_add(length).to_be(), (tcp::RST | tcp::ACK) as u32]
+        [0, u32::from_be(seq).wrapping_add(length).to_be(), u32::from(tcp::RST | tcp::ACK)]
     };
     let mut segment = [
         ports.rotate_left(16),
@@ -65,7 +65,7 @@ fn answer<F: Family, C: Context<F>>(c: &mut C) -> Option<()> {
         u32::from_ne_bytes([(TCP_LEN as u8 / 4) << 4, new_flags as u8, 0, 0]),
         0,
     ];
-    segment[4] = checksum::<F>(&header.dst, &header.src, &segment) as u32;
+    segment[4] = u32::from(checksum::<F>(&header.dst, &header.src, &segment));
 
     let macs: [u16; 6] = c.load(ethernet::MACS)?;
     let [a, b, d, e, f, g] = macs;

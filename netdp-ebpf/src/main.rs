@@ -59,7 +59,7 @@ fn open_from_container(ctx: TcContext) -> i32 {
 
 /// Continues [`open_from_container`] when it has refused a packet (and counted it): tells the endpoint.
 #[classifier]
-pub fn refuse(ctx: TcContext) -> i32 {
+fn refuse(ctx: TcContext) -> i32 {
     let mut skb = Skb::<V4>::new(ctx.skb.skb);
     let verdict = refusal::reset::<V4, _>(&mut skb);
     act(&mut skb, verdict)
@@ -89,7 +89,7 @@ fn open_from_world(ctx: TcContext) -> i32 {
 
 /// Continues both for ICMP errors.
 #[classifier]
-pub fn icmp_error(ctx: TcContext) -> i32 {
+fn icmp_error(ctx: TcContext) -> i32 {
     let mut skb = Skb::<V4>::new(ctx.skb.skb);
     let verdict = icmp_error::translate::<V4, _>(&mut skb);
     act(&mut skb, verdict)
@@ -185,7 +185,7 @@ fn refuse_after(ctx: &TcContext, skb: &Skb<V4>, verdict: Verdict) -> i32 {
     host::add(drop_index(reason), 1);
     trace(skb, reason);
     // SAFETY: a tail call with the program's own context; it returns only if it fails.
-    let _failed = unsafe { PROGRAMS.tail_call(ctx, Continuation::Refuse as u32) };
+    unsafe { PROGRAMS.tail_call(ctx, Continuation::Refuse as u32) };
     TC_ACT_SHOT
 }
 

@@ -4,6 +4,7 @@
 //! [`site`] is the namespace that their helpers look at, [`tables`] what both sides are told, [`programs`] the
 //! kernel's side, [`model`] the host's.
 
+pub mod bench;
 pub mod frames;
 pub mod model;
 pub mod parity;

@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 
+use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 use netdp_common::family::Ipv4Addr as Addr;
 use netdp_common::flow::Tuple;
 use netdp_common::verdict::DropReason;
@@ -10,7 +11,9 @@ use netdp_tests::kernel::frames::{Frame, assert_checksums};
 use netdp_tests::kernel::model::Hook;
 use netdp_tests::kernel::parity::{Sides, established, frames, outward};
 use netdp_tests::kernel::programs::{Code, Linear, Outcome};
-use netdp_tests::kernel::site::{BRIDGE_MAC, ENDPOINT_MACS, ENDPOINTS, GATEWAY, HOST, REMOTE, in_new_site};
+use netdp_tests::kernel::site::{
+    BRIDGE_MAC, ENDPOINT_MACS, ENDPOINTS, GATEWAY, HOST, NEXT_HOP_MAC, REMOTE, UPLINK_MAC, in_new_site,
+};
 use netdp_tests::kernel::tables::{TCP, UDP, tuple};
 
 /// The frame as it must leave: etherparse builds it anew, so that no code of ours says what is right.
@@ -131,7 +134,6 @@ fn refusals_have_the_same_reasons() {
     in_new_site(|site| {
         let sides = Sides::new(site, established(site));
         let (first, _) = outward(TCP);
-        let stranger = Tuple { dst: Ipv4Addr::new(192, 0, 2, 7).into(), ..first };
         let own = |tuple| Frame::of_endpoint(0, tuple);
         let refused: Vec<(Hook, Frame, Option<DropReason>)> = vec![
             (Hook::FromContainer, Frame { ttl: 1, ..own(first) }, Some(DropReason::TtlExceeded)),
@@ -158,29 +160,70 @@ fn refusals_have_the_same_reasons() {
             let action = if reason.is_some() { Code::Shot } else { Code::Next };
             assert_eq!(outcome, Outcome { action, reason, packet: bytes }, "{hook:?} {frame:?}");
         }
-        answered_with_a_reset(&sides, &own(stranger));
     });
 }
 
-/// A segment of no connection: counted, and answered at once.
-fn answered_with_a_reset(sides: &Sides<'_>, frame: &Frame) {
-    let bytes = frame.bytes();
-    let outcome = sides.run(Hook::FromContainer, &bytes);
-    assert_eq!((outcome.action, outcome.reason), (Code::Redirect, Some(DropReason::NoFlow)));
-    let answer = etherparse::SlicedPacket::from_ethernet(&outcome.packet).expect("a packet");
-    let (Some(etherparse::NetSlice::Ipv4(ip)), Some(etherparse::TransportSlice::Tcp(tcp))) =
-        (&answer.net, &answer.transport)
-    else {
-        panic!("not TCP over IPv4: {outcome:?}");
-    };
-    assert!(tcp.rst() && !tcp.syn() && !tcp.ack());
-    assert_eq!(ip.header().header_checksum(), ip.header().to_header().calc_header_checksum());
-    assert_eq!(
-        tcp.checksum(),
-        tcp.to_header().calc_checksum_ipv4(&ip.header().to_header(), &[]).expect("short")
-    );
-    assert_eq!(outcome.packet[..6], bytes[6..12], "addressed to who sent the segment");
-    assert_eq!((ip.header().source(), ip.header().destination()), ([192, 0, 2, 7], ENDPOINTS[0].octets()));
+/// TCP that opens no connection and belongs to none is answered at once.
+#[test]
+#[ignore = "needs root"]
+fn a_stray_segment_is_reset() {
+    in_new_site(|site| {
+        let sides = Sides::new(site, established(site));
+        let (first, _) = outward(TCP);
+        let stray = Tuple { dst: Ipv4Addr::new(192, 0, 2, 7).into(), ..first };
+        for (options, payload) in [(0, 0), (0, 1), (40, 7), (12, 1400)] {
+            let frame = Frame { options, payload, ..Frame::of_endpoint(0, stray) };
+            let outcome = sides.run(Hook::FromContainer, &frame.bytes());
+            assert_eq!((outcome.action, outcome.reason), (Code::Redirect, Some(DropReason::NoFlow)));
+            assert_checksums(&outcome.packet);
+            let packet = SlicedPacket::from_ethernet(&outcome.packet).expect("a frame");
+            let Some(TransportSlice::Tcp(tcp)) = packet.transport else { panic!("not TCP: {outcome:?}") };
+            assert!(tcp.rst() && !tcp.syn(), "{outcome:?}");
+        }
+    });
+}
+
+/// An error of a router on the way, and of an endpoint, about every established flow.
+#[test]
+#[ignore = "needs root"]
+fn icmp_errors_are_translated_with_what_they_quote() {
+    in_new_site(|site| {
+        let sides = Sides::new(site, established(site));
+        for (hook, frame, translated) in frames() {
+            for (options, quoted) in [(0, 28), (0, 60), (8, 36), (8, 100)] {
+                // About the packet as it was when it had left, back to where it came from.
+                let sent = Frame { tuple: translated, options, payload: 200, ..frame.clone() };
+                let sent = &sent.bytes()[14..];
+                let (back, macs, reporter) = match hook {
+                    Hook::FromContainer => (Hook::FromWorld, [NEXT_HOP_MAC, UPLINK_MAC], ROUTER),
+                    Hook::FromWorld | Hook::ToWorld => {
+                        (Hook::FromContainer, [ENDPOINT_MACS[0], BRIDGE_MAC], translated.dst.into())
+                    }
+                };
+                let error = icmp_error(macs, reporter, translated.src.into(), &sent[..quoted]);
+                assert_checksums(&error);
+                let outcome = sides.run(back, &error);
+                assert_eq!((outcome.action, outcome.reason), (Code::Redirect, None), "{frame:?} {quoted}");
+                assert_checksums(&outcome.packet);
+                // It quotes what the sender sent, as far as addresses go.
+                assert_eq!(outcome.packet[14 + 28 + 12..][..8], frame.bytes()[14 + 12..][..8], "{frame:?}");
+            }
+        }
+    });
+}
+
+/// Somebody between the host and the remote.
+const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 99);
+
+/// Time exceeded.
+fn icmp_error(macs: [[u8; 6]; 2], from: Ipv4Addr, to: Ipv4Addr, quoted: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2(macs[0], macs[1])
+        .ipv4(from.octets(), to.octets(), 64)
+        .icmpv4_raw(11, 0, [0; 4])
+        .write(&mut bytes, quoted)
+        .expect("writing to a vector");
+    bytes
 }
 
 const UNSUPPORTED: DropReason = DropReason::UnsupportedProtocol;

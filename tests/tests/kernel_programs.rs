@@ -9,11 +9,11 @@ use netdp_tests::kernel::site::in_new_site;
 /// kernels prune differently.
 const BUDGETS: [(&str, u32); 9] = [
     ("from_container", 40_000),
-    ("open_from_container", 80_000),
+    ("open_from_container", 65_000),
     ("from_world", 40_000),
     ("open_from_world", 60_000),
-    ("icmp_error", 30_000),
-    ("refuse", 2_000),
+    ("icmp_error", 65_000),
+    ("refuse", 25_000),
     ("to_world", 25_000),
     ("remove_flows", 2_000),
     ("connect4", 500),

@@ -94,7 +94,7 @@ impl Model {
     }
 }
 
-/// As the hooks of `netdp-ebpf` do it: the verdict, and the reason of a refusal that the endpoint was told about.
+/// As the hooks of `netdp-ebpf` do it. The reason: of a packet that its sender is told about.
 fn walk(hook: Hook, frame: &mut Frame) -> (Verdict, Option<DropReason>) {
     for _ in 0..TAIL_CALLS {
         let verdict = match (frame.ethertype(), hook) {
@@ -115,7 +115,9 @@ fn walk(hook: Hook, frame: &mut Frame) -> (Verdict, Option<DropReason>) {
             Hook::FromContainer => outbound::open::<V4, _>(frame, &mut work),
             Hook::FromWorld | Hook::ToWorld => inbound::open::<V4, _>(frame, &mut work),
         };
-        if let (Hook::FromContainer, true, Action::Drop(reason)) = (hook, verdict.is_told(), verdict.action())
+        if hook == Hook::FromContainer
+            && verdict.is_told()
+            && let Action::Drop(reason) = verdict.action()
         {
             return (refusal::reset::<V4, _>(frame), Some(reason));
         }

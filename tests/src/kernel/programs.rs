@@ -102,17 +102,15 @@ impl Programs {
         for (ifindex, uplink) in &tables.uplinks {
             self.hash::<u32, _>("UPLINKS_V4").insert(ifindex, *uplink, 0).expect("an uplink");
         }
-        let digest = tables.prefix_digest();
-        self.mark_prefix(digest);
+        self.mark_prefix(tables.prefix_digest());
         for publication in &tables.published {
             let prefix = PublishedKey::<Addr>::PREFIX + publication.port_bits;
             let map = self.object.map_mut("PUBLISHED_V4").expect("the trie");
             let mut trie: LpmTrie<&mut MapData, _, _> = map.try_into().expect("a trie");
             trie.insert(&Key::new(prefix, publication.key), publication.value, 0).expect("a published port");
-            let slot = reserved_slot(publication.key.proto).expect("a protocol with ports");
             let first = publication.key.port.get();
             for port in first..first + (1 << (16 - publication.port_bits)) {
-                self.reserve(slot * RESERVED_BLOCKS, port);
+                self.reserve(publication.key.proto, port);
             }
         }
         self.add_flows(&tables.flows);
@@ -226,12 +224,13 @@ impl Programs {
         words.set(index, word, 0).expect("a word");
     }
 
-    fn reserve(&mut self, first_block: u32, port: u16) {
+    fn reserve(&mut self, proto: u8, port: u16) {
+        let slot = reserved_slot(proto).expect("a protocol with ports");
         let mut blocks: Array<&mut MapData, PortBlock> =
             self.map_mut("RESERVED").try_into().expect("an array");
-        let index = first_block + u32::from(port >> 12);
+        let index = slot * RESERVED_BLOCKS + u32::from(port >> 12);
         let mut block = blocks.get(&index, 0).expect("a block");
-        block[usize::from(port >> 6) % 64] |= 1 << (port % 64);
+        block[usize::from(port >> 6) % block.len()] |= 1 << (port % 64);
         blocks.set(index, block, 0).expect("a block");
     }
 }

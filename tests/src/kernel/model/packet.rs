@@ -33,7 +33,7 @@ impl Packet for Frame {
     }
 
     fn truncate(&mut self, len: usize) -> Option<()> {
-        // The kernel's helper can make a packet longer, too.
+        // The kernel's helper makes it longer, too.
         self.bytes.resize(len, 0);
         Some(())
     }
