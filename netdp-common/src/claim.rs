@@ -11,9 +11,9 @@
 use crate::family::{Address, Be16};
 use crate::flow::{FLOW_INITIATOR, Flow, Kind, Tuple};
 use crate::meta::Meta;
-use crate::ports::Search;
+use crate::ports::{RANDOM_TRIES, Search};
 use crate::random::siphash;
-use crate::reclaim;
+use crate::reclaim::{self, Judged};
 use crate::tables::{Flows, Host, InsertError, Request, Step, Way, Work};
 use crate::verdict::{DropReason, Event};
 
@@ -31,10 +31,10 @@ pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(),
     let random = unpredictable(host, work, 0);
     work.search = Search::new(&work.request.spans, random);
     let now = host.now();
-    let generation = random as u32 & 0xff_ffff;
-    work.forward.meta = Meta::new(generation, 0, now).0;
-    work.reverse.meta = work.forward.meta;
-    let remote = Tuple { dport: Be16::new(0), ..work.answer };
+    let meta = Meta::new(generation(random), 0, now);
+    (work.forward.meta, work.forward.tag) = (meta.0, meta.tag());
+    (work.reverse.meta, work.reverse.tag) = (meta.0, meta.tag());
+    let mut remote = reclaim::remote_of(&work.answer);
     if !work.request.keep_port && host.exhausted(&remote, work.request.spans.id()) {
         host.count(Event::SnatExhausted, 1);
         return Err(DropReason::PortsExhausted);
@@ -47,11 +47,26 @@ pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(),
         // Somebody's expired flow made room: start over.
         Claimed::Full if reclaim::make_room(host, now, EMERGENCY_SLOTS) => Ok(()),
         Claimed::Full => Err(DropReason::TableFull),
+        // A port is being given back, or this very flow is being opened: start over.
+        Claimed::Soon => Ok(()),
         Claimed::Nothing => {
-            host.set_exhausted(&remote, work.request.spans.id());
+            remember_exhausted(host, &mut remote, work.request.spans.id());
             host.count(Event::SnatExhausted, 1);
             Err(DropReason::PortsExhausted)
         }
+    }
+}
+
+/// Every port towards a remote was seen taken, but one that was seen early may be free by now: who frees a port
+/// takes back first the mark that the sweep set, then this. So one of the two notices the other.
+#[inline(always)]
+fn remember_exhausted<A: Address, H: Host<A>>(host: &H, remote: &mut Tuple<A>, range: u32) {
+    host.set_exhausted(remote, range);
+    remote.pad = reclaim::SWEEPING;
+    let undisturbed = host.exhausted(remote, range);
+    remote.pad = [0; 3];
+    if !undisturbed {
+        host.clear_exhausted(remote);
     }
 }
 
@@ -70,6 +85,7 @@ fn enter_initiator<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Resu
         return Ok(());
     };
     host.flows().remove(&work.answer);
+    reclaim::port_freed(host, &work.answer);
     match error {
         InsertError::Full => Err(DropReason::TableFull),
         InsertError::Busy => {
@@ -84,7 +100,8 @@ fn enter_initiator<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Resu
     }
 }
 
-#[inline(always)]
+/// Both entries but for their port and meta word. Out of line: its tuples stay off the stack of what comes after.
+#[inline(never)]
 fn prepare<A: Address>(work: &mut Work<A>) {
     let Request { first, translated, kind, .. } = work.request;
     work.answer = translated.reversed();
@@ -108,15 +125,19 @@ fn fill<A: Address>(flow: &mut Flow<A>, own: &Tuple<A>, to: &Tuple<A>, way: &Way
     flow.own_dport = own.dport;
     flow.kind = kind;
     flow.flags = way.flags;
-    flow.pad = 0;
     flow.iif = way.iif;
     flow.spare = 0;
 }
 
 #[derive(Clone, Copy)]
 enum Claimed {
+    /// Every port is taken.
     Nothing,
+    /// None is free, but one will be, or is this flow's own.
+    Soon,
+    /// A port is ours.
     Port,
+    /// The table has no room.
     Full,
 }
 
@@ -131,26 +152,13 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
     #[inline(always)]
     fn step(&mut self, i: u32) -> bool {
         let host = self.host;
-        if !(self.work.request.keep_port && i == 0) {
-            let random =
-                if i < crate::ports::RANDOM_TRIES { unpredictable(host, self.work, i + 1) } else { 0 };
-            let port = self.work.search.port(i, random);
-            if self.work.request.host_address && host.reserved(self.work.answer.proto, port) {
-                return true;
-            }
-            let port = Be16::new(port);
-            self.work.answer.dport = port;
-            self.work.forward.sport = port;
-            self.work.reverse.own_dport = port;
+        let keeps = self.work.request.keep_port && i == 0;
+        if !keeps && !self.choose(i) {
+            return true;
         }
-        if i > 0 {
-            // A look-up that hits costs half of an insert that fails.
-            if let Some(entry) = host.flows().get(&self.work.answer)
-                && !self.reclaimed(&entry, i >= PRESSED_AFTER)
-            {
-                host.count(Event::SnatCollisions, 1);
-                return true;
-            }
+        // A look-up that hits costs half of an insert that fails.
+        if i > 0 && self.is_taken(i >= PRESSED_AFTER) {
+            return true;
         }
         if self.work.request.host_address && host.host_socket(&self.work.answer.reversed()) {
             return true;
@@ -162,10 +170,15 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
             }
             Err(InsertError::Taken) => {
                 host.count(Event::SnatCollisions, 1);
-                true
+                // The port to keep is worth waiting for; the others are looked at again.
+                if keeps && !self.is_taken(false) {
+                    self.result = Claimed::Soon;
+                }
+                !keeps || !matches!(self.result, Claimed::Soon)
             }
             Err(InsertError::Busy) => {
                 host.count(Event::BusyRetries, 1);
+                self.result = Claimed::Soon;
                 true
             }
             Err(InsertError::Full) => {
@@ -177,12 +190,40 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
 }
 
 impl<A: Address, H: Host<A>> Probe<'_, A, H> {
-    /// Whether the port's last flow has ended, by the timeouts of a host with room or of one under pressure.
+    /// Sets the port of try `i`; false if mappings must not take it.
     #[inline(always)]
-    fn reclaimed(&self, entry: &reclaim::H_Entry<A, H>, pressed: bool) -> bool {
-        let Some(config) = self.host.config() else { return false };
+    fn choose(&mut self, i: u32) -> bool {
+        let random = if i < RANDOM_TRIES { unpredictable(self.host, self.work, i + 1) } else { 0 };
+        if i == RANDOM_TRIES {
+            self.host.set_exhausted(&reclaim::sweep_mark(&self.work.answer), self.work.request.spans.id());
+        }
+        let port = self.work.search.port(i, random);
+        if self.work.request.host_address && self.host.reserved(self.work.answer.proto, port) {
+            return false;
+        }
+        let port = Be16::new(port);
+        self.work.answer.dport = port;
+        self.work.forward.sport = port;
+        self.work.reverse.own_dport = port;
+        true
+    }
+
+    /// Whether the chosen port is another flow's; if that has expired, by the timeouts of a host with room or of one
+    /// under pressure, it is removed.
+    #[inline(always)]
+    fn is_taken(&mut self, pressed: bool) -> bool {
+        let Some(entry) = self.host.flows().get(&self.work.answer) else { return false };
+        let Some(config) = self.host.config() else { return true };
         let timeouts = if pressed { &config.pressed } else { &config.timeouts };
-        reclaim::remove_if_expired(self.host, entry, &self.work.answer, self.now, timeouts)
+        let judged = reclaim::remove_if_expired(self.host, &entry, &self.work.answer, self.now, timeouts);
+        if judged == Judged::Gone {
+            return false;
+        }
+        self.host.count(Event::SnatCollisions, 1);
+        if judged == Judged::Contended || reclaim::is_answer_to(&entry, &self.work.request.first) {
+            self.result = Claimed::Soon;
+        }
+        true
     }
 }
 
@@ -199,6 +240,19 @@ fn unpredictable<A: Address, H: Host<A>>(host: &H, work: &Work<A>, salt: u32) ->
     };
     let flow = u64::from(work.request.first.sport.raw()) << 32 | u64::from(salt) << 48;
     siphash(secret, [u64::from(host.random()) | flow, host.nanoseconds()])
+}
+
+#[cfg(not(feature = "mutant-no-generation"))]
+#[inline(always)]
+const fn generation(random: u64) -> u32 {
+    random as u32 & 0xff_ffff
+}
+
+/// The mutant: every flow has the same generation, so that nobody notices a reused element.
+#[cfg(feature = "mutant-no-generation")]
+#[inline(always)]
+const fn generation(_random: u64) -> u32 {
+    0
 }
 
 /// The atomic step of a claim.

@@ -91,16 +91,17 @@ pub struct Flow<A> {
     pub own_sport: Be16,
     /// See `own_src`.
     pub own_dport: Be16,
-    /// [`Kind`].
-    pub kind: u8,
-    /// `FLOW_*`.
-    pub flags: u8,
-    /// Zero.
-    pub pad: u16,
     /// Host veth that packets of this direction must come from; 0: from outside.
     pub iif: u32,
     /// Zero; room for what the end of a TCP connection leaves behind.
     pub spare: u32,
+    /// [`Kind`].
+    pub kind: u8,
+    /// `FLOW_*`.
+    pub flags: u8,
+    /// [`crate::meta::Meta::tag`]: the generation once more at the other end, so that a value whose element is being
+    /// reused (copied from one end to the other, either way) is noticed. Last.
+    pub tag: u16,
 }
 
 /// An endpoint, by its address and by its host veth's ifindex.

@@ -35,7 +35,7 @@ struct Quoted<A> {
 pub fn translate<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
     let iif = if c.sender(c.ifindex()).is_some() { c.ifindex() } else { 0 };
     let Some(outer) = F::read_header(c, c.l3()) else { return Verdict::drop(DropReason::Malformed) };
-    let l4 = c.l3() + outer.len;
+    let l4 = c.l3() + outer.len as usize;
     let Some(quoted) = read_quoted::<F, C>(c, l4 + QUOTE) else { return unmatched(iif) };
     let key = quoted.tuple.reversed();
     let Some(entry) = c.flows().get(&key) else { return unmatched(iif) };
@@ -78,7 +78,7 @@ fn read_quoted<F: Family, C: Packet>(c: &C, l3: usize) -> Option<Quoted<F::Addr>
     if header.fragment == Fragment::Later {
         return None;
     }
-    let l4 = l3 + header.len;
+    let l4 = l3 + header.len as usize;
     let mut tuple =
         Tuple { src: header.src, dst: header.dst, proto: header.proto, ..bytemuck::Zeroable::zeroed() };
     if header.proto == F::ICMP {

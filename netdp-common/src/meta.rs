@@ -40,6 +40,8 @@ impl Meta {
     pub const ACTIVE: u8 = 0x10;
     /// This direction has had packets in different ticks.
     pub const STREAM: u8 = 0x20;
+    /// Somebody writes to the rest of the entry: it must not be removed now.
+    pub const HELD: u8 = 0x40;
     /// The flow is being removed: whoever finds it so, finds nothing.
     pub const DYING: u8 = 0x80;
 
@@ -53,6 +55,12 @@ impl Meta {
     #[inline(always)]
     pub const fn generation(self) -> u32 {
         (self.0 >> 40) as u32
+    }
+
+    /// What of the generation the other end of an entry repeats.
+    #[inline(always)]
+    pub const fn tag(self) -> u16 {
+        (self.0 >> 40) as u16
     }
 
     /// Bits of this direction.
@@ -71,6 +79,12 @@ impl Meta {
     #[inline(always)]
     pub const fn is_dying(self) -> bool {
         self.bits() & Self::DYING != 0
+    }
+
+    /// Being written to.
+    #[inline(always)]
+    pub const fn is_held(self) -> bool {
+        self.bits() & Self::HELD != 0
     }
 
     /// The same with other bits.

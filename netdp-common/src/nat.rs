@@ -7,7 +7,7 @@ use crate::lifetime::{self, State};
 use crate::meta::{self, Meta};
 use crate::packet::Packet;
 use crate::parse::{Fragment, Header, Parsed, Transport, parse};
-use crate::reclaim::{self, H_Entry};
+use crate::reclaim::{self, H_Entry, Judged};
 use crate::rewrite::rewrite;
 use crate::tables::{Entry, Flows, Host, Route};
 use crate::verdict::{DropReason, Event, Verdict};
@@ -94,7 +94,7 @@ fn established<F: Family, C: Context<F>>(c: &mut C, parsed: &Parsed<F::Addr>, ii
     if meta.seen() != now || meta.bits() & bits != bits || is_syn(parsed) {
         if let Some(config) = c.config()
             && meta.idle(now) >= config.timeouts.shortest()
-            && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, &config.timeouts)
+            && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, &config.timeouts) == Judged::Gone
         {
             return Verdict::NO_FLOW_YET;
         }
@@ -184,8 +184,8 @@ fn reopen<F: Family, C: Context<F>>(
     }
     if let State::Closed | State::Closing = lifetime::state(tcp::PROTO, own.bits(), other_meta.bits()) {
         // A packet that shows something meanwhile wins, and the connection lives as long as a closing one does.
-        entry.swap_meta(own, own.with_bits(Meta::ACTIVE));
-        other.swap_meta(other_meta, other_meta.with_bits(0));
+        entry.swap_meta(own, own.with_bits(Meta::ACTIVE | own.bits() & Meta::HELD));
+        other.swap_meta(other_meta, other_meta.with_bits(other_meta.bits() & Meta::HELD));
     }
 }
 
@@ -231,9 +231,24 @@ fn route_again<F: Family, C: Context<F>>(
     let flags = flow.flags & !FLOW_NEXT_HOP_V6 | if via_v6 { FLOW_NEXT_HOP_V6 } else { 0 };
     if (oif, via, flags) != (flow.oif, flow.via, flow.flags) {
         (flow.oif, flow.via, flow.flags) = (oif, via, flags);
-        entry.set_next_hop(oif, via, flags);
+        // Held, or else another flow's element might be written to.
+        if hold(entry, Meta(flow.meta).generation()) {
+            entry.set_next_hop(oif, via, flags);
+            entry.release();
+        }
     }
     Refreshed::Alive
+}
+
+/// Keeps an entry from being removed until it is released. False: somebody else holds it, or it is gone; the next
+/// packet will see to it.
+#[inline(always)]
+fn hold<A: Address, E: Entry<A>>(entry: &E, generation: u32) -> bool {
+    let meta = entry.meta();
+    meta.generation() == generation
+        && !meta.is_dying()
+        && !meta.is_held()
+        && entry.swap_meta(meta, meta.with_bits(meta.bits() | Meta::HELD))
 }
 
 /// A TCP segment that opens a connection.

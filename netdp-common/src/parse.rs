@@ -21,9 +21,9 @@ pub struct Header<A> {
     /// Header checksum as it lies in the packet; 0 where there is none.
     pub checksum: u16,
     /// Length of the header with options, bytes.
-    pub len: usize,
+    pub len: u16,
     /// Length of the packet from this header on, bytes, as the header tells.
-    pub total_len: usize,
+    pub total_len: u32,
     /// Fragment of a larger packet.
     pub fragment: Fragment,
 }
@@ -80,7 +80,7 @@ pub struct Parsed<A> {
 pub fn parse<F: Family, P: Packet>(packet: &P) -> Option<Parsed<F::Addr>> {
     let l3 = packet.l3();
     let header = F::read_header(packet, l3)?;
-    let l4 = l3 + header.len;
+    let l4 = l3 + header.len as usize;
     let mut parsed = Parsed {
         tuple: Tuple { src: header.src, dst: header.dst, proto: header.proto, ..Tuple::zeroed() },
         header,
@@ -212,8 +212,8 @@ impl Family for V4 {
             proto,
             ttl,
             checksum: u16::from_ne_bytes([checksum_high, checksum_low]),
-            len,
-            total_len,
+            len: len as u16,
+            total_len: total_len as u32,
             fragment: if fragment & ipv4::FRAGMENT_OFFSET != 0 {
                 Fragment::Later
             } else if fragment & ipv4::MORE_FRAGMENTS != 0 {
@@ -302,8 +302,8 @@ impl Family for V6 {
             proto,
             ttl,
             checksum: 0,
-            len: ipv6::LEN,
-            total_len: ((length_high as usize) << 8 | length_low as usize) + ipv6::LEN,
+            len: ipv6::LEN as u16,
+            total_len: ((length_high as u32) << 8 | length_low as u32) + ipv6::LEN as u32,
             fragment: if proto == ipv6::FRAGMENT { Fragment::Later } else { Fragment::Whole },
         })
     }

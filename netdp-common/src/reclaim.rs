@@ -6,7 +6,7 @@
 //! so either the packet or the remover wins, never both. Then the initiator's entry is deleted before the
 //! responder's: a flow that can be found forward can always be found backward.
 
-use crate::family::Address;
+use crate::family::{Address, Be16};
 use crate::flow::{FLOW_INITIATOR, Flow, Timeouts, Tuple};
 use crate::lifetime;
 use crate::meta::Meta;
@@ -28,11 +28,15 @@ const FILLING: u64 = 1;
 /// Reads an element that a look-up of `key` found. None if it has been removed, or is being removed, or reused.
 #[inline(always)]
 pub fn read_alive<A: Address, E: Entry<A>>(entry: &E, key: &Tuple<A>) -> Option<Flow<A>> {
-    let flow = entry.read();
-    let meta = Meta(flow.meta);
-    if meta.is_dying() || !is_own(&flow, key) || entry.meta().generation() != meta.generation() {
+    // Both ends before and after the rest: see Flow::tag.
+    let tag = entry.tag();
+    let meta = entry.meta();
+    let mut flow = entry.read();
+    let same = entry.meta().generation() == meta.generation() && entry.tag() == tag && tag == meta.tag();
+    if meta.is_dying() || !same || !is_own(&flow, key) {
         return None;
     }
+    flow.meta = meta.0;
     Some(flow)
 }
 
@@ -50,6 +54,38 @@ pub fn other_key<A: Address>(flow: &Flow<A>, proto: u8) -> Tuple<A> {
     Tuple { src: flow.dst, dst: flow.src, sport: flow.dport, dport: flow.sport, proto, pad: [0; 3] }
 }
 
+/// Whether a responder's entry is that of the very flow whose first tuple this is.
+#[inline(never)]
+pub fn is_answer_to<A: Address, E: Entry<A>>(entry: &E, first: &Tuple<A>) -> bool {
+    let flow = entry.read();
+    flow.dst == first.src && flow.src == first.dst && flow.dport == first.sport && flow.sport == first.dport
+}
+
+/// Under which key it is remembered that every port towards a remote is taken.
+#[inline(always)]
+pub fn remote_of<A: Address>(answer: &Tuple<A>) -> Tuple<A> {
+    Tuple { dport: Be16::new(0), ..*answer }
+}
+
+/// [`Tuple::pad`] of [`sweep_mark`].
+pub const SWEEPING: [u8; 3] = [1, 0, 0];
+
+/// Under which key it is remembered that somebody goes through all ports towards a remote.
+#[inline(always)]
+pub fn sweep_mark<A: Address>(answer: &Tuple<A>) -> Tuple<A> {
+    Tuple { dport: Be16::new(0), pad: SWEEPING, ..*answer }
+}
+
+/// A responder's entry has been removed. The mark first, see `claim::remember_exhausted`.
+#[inline(always)]
+pub fn port_freed<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>) {
+    // One tuple: the stack is short here.
+    let mut remote = sweep_mark(answer);
+    host.clear_exhausted(&remote);
+    remote.pad = [0; 3];
+    host.clear_exhausted(&remote);
+}
+
 /// Ticks until a flow expires whose two directions are in these states; 0: it has.
 #[inline(always)]
 pub fn remaining(proto: u8, initiator: Meta, responder: Meta, now: u32, timeouts: &Timeouts) -> u32 {
@@ -59,8 +95,18 @@ pub fn remaining(proto: u8, initiator: Meta, responder: Meta, now: u32, timeouts
     timeout.saturating_sub(if a < b { a } else { b })
 }
 
-/// Removes the flow that `entry`, found by `key`, belongs to, if it has expired by `timeouts` (in ticks). True: the
-/// key is free now.
+/// What [`remove_if_expired`] found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Judged {
+    /// The flow has not expired.
+    Alive,
+    /// Somebody else removes or refreshes it at this moment.
+    Contended,
+    /// It had expired, and the key is free now.
+    Gone,
+}
+
+/// Removes the flow that `entry`, found by `key`, belongs to, if it has expired by `timeouts` (in ticks).
 #[inline(never)]
 pub fn remove_if_expired<A: Address, H: Host<A>>(
     host: &H,
@@ -68,8 +114,8 @@ pub fn remove_if_expired<A: Address, H: Host<A>>(
     key: &Tuple<A>,
     now: u32,
     timeouts: &Timeouts,
-) -> bool {
-    let Some(flow) = read_alive(entry, key) else { return false };
+) -> Judged {
+    let Some(flow) = read_alive(entry, key) else { return Judged::Contended };
     let own = Meta(flow.meta);
     let other_key = other_key(&flow, key.proto);
     let other = host.flows().get(&other_key);
@@ -85,8 +131,11 @@ pub fn remove_if_expired<A: Address, H: Host<A>>(
     } else {
         remaining(key.proto, own, own, now, timeouts)
     };
-    if left > 0 || other_meta.is_dying() {
-        return false;
+    if other_meta.is_dying() {
+        return Judged::Contended;
+    }
+    if left > 0 {
+        return Judged::Alive;
     }
     let gone = if !paired {
         remove_single(host, entry, own, key)
@@ -99,10 +148,11 @@ pub fn remove_if_expired<A: Address, H: Host<A>>(
     } else {
         false
     };
-    if gone {
-        host.count(Event::FlowsExpired, 1);
+    if !gone {
+        return Judged::Contended;
     }
-    gone
+    host.count(Event::FlowsExpired, 1);
+    Judged::Gone
 }
 
 /// An element of a host's flow table.
@@ -120,6 +170,9 @@ pub fn remove_pair<A: Address, H: Host<A>>(
     initiator: (&H_Entry<A, H>, Meta, &Tuple<A>),
     responder: (&H_Entry<A, H>, Meta, &Tuple<A>),
 ) -> bool {
+    if initiator.1.is_held() || responder.1.is_held() {
+        return false;
+    }
     let dying = initiator.1.with_bits(initiator.1.bits() | Meta::DYING);
     if !initiator.0.swap_meta(initiator.1, dying) {
         return false;
@@ -129,11 +182,25 @@ pub fn remove_pair<A: Address, H: Host<A>>(
         initiator.0.swap_meta(dying, initiator.1);
         return false;
     }
-    host.flows().remove(initiator.2);
-    host.flows().remove(responder.2);
+    delete_both(host, initiator.2, responder.2);
     host.count(Event::FlowsRemoved, 1);
-    host.clear_exhausted(&Tuple { dport: crate::family::Be16::new(0), ..*responder.2 });
+    port_freed(host, responder.2);
     true
+}
+
+#[cfg(not(feature = "mutant-answer-first"))]
+#[inline(always)]
+fn delete_both<A: Address, H: Host<A>>(host: &H, initiator: &Tuple<A>, responder: &Tuple<A>) {
+    host.flows().remove(initiator);
+    host.flows().remove(responder);
+}
+
+/// The mutant: the responder's entry first.
+#[cfg(feature = "mutant-answer-first")]
+#[inline(always)]
+fn delete_both<A: Address, H: Host<A>>(host: &H, initiator: &Tuple<A>, responder: &Tuple<A>) {
+    host.flows().remove(responder);
+    host.flows().remove(initiator);
 }
 
 /// Removes an entry whose other half is gone.
@@ -144,30 +211,54 @@ fn remove_single<A: Address, H: Host<A>>(
     meta: Meta,
     key: &Tuple<A>,
 ) -> bool {
-    if !entry.swap_meta(meta, meta.with_bits(meta.bits() | Meta::DYING)) {
+    if meta.is_held() || !entry.swap_meta(meta, meta.with_bits(meta.bits() | Meta::DYING)) {
         return false;
     }
     host.flows().remove(key);
     host.count(Event::FlowsRemoved, 1);
+    port_freed(host, key);
     true
 }
 
 /// Removes one very flow (user space asks for it): the one of generation `generation` whose initiator's key this is.
+/// A packet that refreshes it meanwhile does not save it.
 #[inline(always)]
 pub fn remove_exact<A: Address, H: Host<A>>(host: &H, key: &Tuple<A>, generation: u32) -> bool {
     let Some(entry) = host.flows().get(key) else { return false };
-    let Some(flow) = read_alive(&entry, key) else { return false };
-    let meta = Meta(flow.meta);
-    if meta.generation() != generation {
-        return false;
-    }
-    let answer = other_key(&flow, key.proto);
-    match host.flows().get(&answer) {
-        Some(other) if other.meta().generation() == generation => {
-            remove_pair(host, (&entry, meta, key), (&other, other.meta(), &answer))
+    for _ in 0..REMOVE_TRIES {
+        let Some(flow) = read_alive(&entry, key) else { return false };
+        let meta = Meta(flow.meta);
+        if meta.generation() != generation {
+            return false;
         }
-        _ => remove_single(host, &entry, meta, key),
+        if remove_judged(host, &entry, &flow, key) {
+            return true;
+        }
     }
+    false
+}
+
+/// Packets that may refresh a flow, once a tick each, while it is being removed.
+const REMOVE_TRIES: u32 = 4;
+
+#[inline(always)]
+fn remove_judged<A: Address, H: Host<A>>(
+    host: &H,
+    entry: &H_Entry<A, H>,
+    flow: &Flow<A>,
+    key: &Tuple<A>,
+) -> bool {
+    let meta = Meta(flow.meta);
+    let answer = other_key(flow, key.proto);
+    if let Some(other) = host.flows().get(&answer) {
+        // One load: the element may be another flow's by the next.
+        let other_meta = other.meta();
+        if other_meta.generation() == meta.generation() {
+            return !other_meta.is_dying()
+                && remove_pair(host, (entry, meta, key), (&other, other_meta, &answer));
+        }
+    }
+    remove_single(host, entry, meta, key)
 }
 
 /// Enters a new flow into the ring and lets the clock hand inspect a few slots on the way.
@@ -260,7 +351,7 @@ impl<A: Address, H: Host<A>> Hand<'_, A, H> {
         if let Some(entry) = self.host.flows().get(&key) {
             let meta = entry.meta();
             if meta.generation() == generation {
-                if !remove_if_expired(self.host, &entry, &key, self.now, self.timeouts) {
+                if remove_if_expired(self.host, &entry, &key, self.now, self.timeouts) != Judged::Gone {
                     slot.set_due(self.now.wrapping_add(self.revisit(&entry, &key)));
                     return false;
                 }

@@ -42,7 +42,7 @@ fn answer<F: Family, C: Context<F>>(c: &mut C) -> Option<()> {
     if header.proto != tcp::PROTO || header.fragment != Fragment::Whole {
         return None;
     }
-    let l4 = l3 + header.len;
+    let l4 = l3 + header.len as usize;
     let ports: u32 = c.load(l4 + tcp::PORTS)?;
     let seq: u32 = c.load(l4 + tcp::SEQUENCE)?;
     let ack: u32 = c.load(l4 + tcp::ACKNOWLEDGEMENT)?;
@@ -51,8 +51,8 @@ fn answer<F: Family, C: Context<F>>(c: &mut C) -> Option<()> {
     if flags & tcp::RST != 0 {
         return None;
     }
-    let data = header.total_len.checked_sub(header.len + (offset >> 4) as usize * 4)?;
-    let length = data as u32 + u32::from(flags & tcp::SYN != 0) + u32::from(flags & tcp::FIN != 0);
+    let data = header.total_len.checked_sub(u32::from(header.len) + u32::from(offset >> 4) * 4)?;
+    let length = data + u32::from(flags & tcp::SYN != 0) + u32::from(flags & tcp::FIN != 0);
     let [new_seq, new_ack, new_flags] = if flags & tcp::ACK != 0 {
         [ack, 0, u32::from(tcp::RST)]
     } else {

@@ -14,9 +14,13 @@ pub trait Entry<A>: Copy {
     fn meta(&self) -> Meta;
     /// Replaces the meta word if it is still `old`; false if it is not.
     fn swap_meta(&self, old: Meta, new: Meta) -> bool;
-    /// A copy of the whole value; not atomic.
+    /// Takes [`Meta::HELD`] off the meta word, whatever else it says now.
+    fn release(&self);
+    /// [`Flow::tag`], in one load.
+    fn tag(&self) -> u16;
+    /// A copy of the whole value; not atomic, but neither before nor after what the program loads around it.
     fn read(&self) -> Flow<A>;
-    /// Sets the interface and next hop that [`Flow::oif`], [`Flow::via`] and [`Flow::flags`] tell.
+    /// Sets the interface and next hop that [`Flow::oif`], [`Flow::via`] and [`Flow::flags`] tell; only while held.
     fn set_next_hop(&self, oif: u32, via: [u32; 4], flags: u8);
 }
 

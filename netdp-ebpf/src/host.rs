@@ -21,7 +21,7 @@ use netdp_common::meta::{Meta, ticks};
 use netdp_common::tables::{Entry, Flows, Host, InsertError, RingSlot, Route, Step};
 use netdp_common::verdict::Event;
 
-use crate::atomic::{compare_and_swap, fetch_add};
+use crate::atomic::{compare_and_swap, compiler_barrier, fetch_add, fetch_and};
 use crate::maps::{CLOCK, CONFIG, COUNTS, Maps, PREFIXES, RESERVED};
 use crate::skb::Skb;
 
@@ -48,9 +48,24 @@ impl<A: Copy> Entry<A> for FlowEntry<A> {
     }
 
     #[inline(always)]
+    fn release(&self) {
+        // SAFETY: as above.
+        fetch_and(unsafe { &raw mut (*self.0).meta }, !(u64::from(Meta::HELD) << 32));
+    }
+
+    #[inline(always)]
+    fn tag(&self) -> u16 {
+        // SAFETY: as above.
+        unsafe { ptr::read_volatile(&raw const (*self.0).tag) }
+    }
+
+    #[inline(always)]
     fn read(&self) -> Flow<A> {
-        // SAFETY: plain data in a map element; what is torn is noticed by its generation and own key.
-        unsafe { ptr::read(self.0) }
+        compiler_barrier();
+        // SAFETY: plain data in a map element; what is torn is noticed by its generation, tag and own key.
+        let flow = unsafe { ptr::read(self.0) };
+        compiler_barrier();
+        flow
     }
 
     #[inline(always)]

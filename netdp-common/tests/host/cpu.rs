@@ -31,8 +31,8 @@ pub(crate) trait Shared<A: Address>: Flows<A> + Copy {
     fn exhausted(&self, remote: &Tuple<A>, now: u32) -> bool;
     /// [`Host::set_exhausted`].
     fn set_exhausted(&self, remote: &Tuple<A>, exhausted: bool, now: u32);
-    /// A packet starts over: elsewhere, others get on.
-    fn start_over(&self);
+    /// A packet starts over, for the first time (0) or once more: elsewhere, others get on.
+    fn start_over(&self, times: u32);
 }
 
 /// Where a packet is seen.
@@ -100,7 +100,7 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
         if self.ethertype() != F::ETHERTYPE {
             return Action::Stack;
         }
-        for _ in 0..TAIL_CALLS.div_ceil(2) {
+        for times in 0..TAIL_CALLS.div_ceil(2) {
             let mut verdict = match hook {
                 Hook::FromContainer(_) => nat::from_container::<F, Self>(self),
                 Hook::FromWorld => nat::from_world::<F, Self>(self),
@@ -117,7 +117,7 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
             if verdict != Verdict::FLOW_OPENED {
                 return verdict.action();
             }
-            self.shared.start_over();
+            self.shared.start_over(times);
         }
         Action::Drop(DropReason::ClaimContended)
     }
@@ -146,6 +146,11 @@ impl<F: Plan, S> Packet for Cpu<'_, F, S> {
 
     fn store<T: Pod>(&mut self, at: usize, value: &T) -> Option<()> {
         frame::store(&mut self.frame, at, value)
+    }
+
+    fn truncate(&mut self, len: usize) -> Option<()> {
+        self.frame.resize(len, 0);
+        Some(())
     }
 
     fn set_next_hop(&mut self, via: [u32; 4], _via_v6: bool) {
@@ -233,12 +238,17 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
         self.world.sockets.contains(&(sent.proto, sent.sport.get()))
     }
 
-    fn exhausted(&self, remote: &Tuple<F::Addr>) -> bool {
+    // One range of ports for each remote here: what the range distinguishes is not in question.
+    fn exhausted(&self, remote: &Tuple<F::Addr>, _range: u32) -> bool {
         self.shared.exhausted(remote, self.now.get())
     }
 
-    fn set_exhausted(&self, remote: &Tuple<F::Addr>, exhausted: bool) {
-        self.shared.set_exhausted(remote, exhausted, self.now.get());
+    fn set_exhausted(&self, remote: &Tuple<F::Addr>, _range: u32) {
+        self.shared.set_exhausted(remote, true, self.now.get());
+    }
+
+    fn clear_exhausted(&self, remote: &Tuple<F::Addr>) {
+        self.shared.set_exhausted(remote, false, self.now.get());
     }
 
     fn advance_hand(&self, n: u32) -> u32 {

@@ -32,6 +32,7 @@ pub(crate) const TIMEOUTS: Timeouts = Timeouts {
     tcp_established: 1000,
     tcp_closed: 10,
     udp: 30,
+    udp_answered: 30,
     udp_stream: 300,
     icmp: 15,
 };
@@ -70,6 +71,7 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
                 ring_slots: 64,
                 trace: 0,
                 timeouts: TIMEOUTS,
+                pressed: TIMEOUTS,
             },
         };
         world.add_network::<F>(ifindex::BRIDGE_AB, Place::GatewayAb, ports);

@@ -9,7 +9,7 @@ use netdp_common::family::{Ipv4Addr, V4};
 use netdp_common::flow::{FLOW_INITIATOR, Flow, PortSpans, Tuple};
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::Meta;
-use netdp_common::reclaim::{other_key, remove_exact, remove_if_expired};
+use netdp_common::reclaim::{Judged, other_key, remove_exact, remove_if_expired};
 use netdp_common::tables::{Entry, Flows};
 use netdp_common::verdict::{Action, DropReason};
 
@@ -72,8 +72,17 @@ impl Model {
 
     /// On a CPU of its own: a packet, at a tick.
     pub(crate) fn packet(&self, cpu: u64, now: u32, hook: Hook, sent: Sent<Ipv4Addr>) -> JoinHandle<Outcome> {
+        self.spawn(move |model| model.packet_here(cpu, now, hook, sent))
+    }
+
+    fn spawn<T: 'static>(&self, work: impl FnOnce(&Self) -> T + 'static) -> JoinHandle<T> {
         let model = self.clone();
-        thread::spawn(move || model.packet_here(cpu, now, hook, sent))
+        model.table.comes();
+        thread::spawn(move || {
+            let done = work(&model);
+            model.table.goes();
+            done
+        })
     }
 
     /// The same on this CPU.
@@ -92,11 +101,10 @@ impl Model {
 
     /// On a CPU of its own: whoever reclaims looks at the flow with this key. True if it removed it.
     pub(crate) fn remover(&self, cpu: u64, now: u32, key: Tuple<Ipv4Addr>) -> JoinHandle<bool> {
-        let model = self.clone();
-        thread::spawn(move || {
+        self.spawn(move |model| {
             let host = Cpu::<V4, &Table>::new(&model.world, &model.table, cpu, now);
             match (&*model.table).get(&key) {
-                Some(entry) => remove_if_expired(&host, &entry, &key, now),
+                Some(entry) => remove_if_expired(&host, &entry, &key, now, &TIMEOUTS) == Judged::Gone,
                 None => false,
             }
         })
@@ -104,8 +112,7 @@ impl Model {
 
     /// On a CPU of its own: user space lists the flow with this key and removes that very one.
     pub(crate) fn flush(&self, cpu: u64, now: u32, key: Tuple<Ipv4Addr>) -> JoinHandle<Flushed> {
-        let model = self.clone();
-        thread::spawn(move || {
+        self.spawn(move |model| {
             let host = Cpu::<V4, &Table>::new(&model.world, &model.table, cpu, now);
             let Some(entry) = (&*model.table).get(&key) else { return Flushed::NotThere };
             let generation = entry.meta().generation();

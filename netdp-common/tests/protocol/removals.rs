@@ -27,7 +27,8 @@ fn refresh_or_expire() {
         let sent = datagram(Place::A, 1000);
         let before = model.flows()[0].1;
         let remover = model.remover(2, EXPIRED, key(&answer(before.sport.get())));
-        let outcome = model.packet_here(3, IDLE, Hook::FromContainer(VETH_A), sent);
+        let packet = model.packet(3, IDLE, Hook::FromContainer(VETH_A), sent);
+        let outcome = packet.join().unwrap();
         let removed = remover.join().unwrap();
         let flows = model.flows();
         assert_eq!(flows.len(), 1);
@@ -43,7 +44,8 @@ fn answer_or_expire() {
         let model = with_flow(2, Copied::Upwards);
         let sent = answer(model.flows()[0].1.sport.get());
         let remover = model.remover(2, EXPIRED, key(&sent));
-        let outcome = model.packet_here(3, IDLE, Hook::FromWorld, sent);
+        let packet = model.packet(3, IDLE, Hook::FromWorld, sent);
+        let outcome = packet.join().unwrap();
         let removed = remover.join().unwrap();
         if removed {
             assert_eq!((outcome, model.flows().len()), (Outcome::Stack, 0));
@@ -74,8 +76,8 @@ fn expire_or_refresh_or_claim() {
         let model = with_flow(1, Copied::Upwards);
         let remover = model.remover(2, EXPIRED, key(&answer(PORT)));
         let other = model.packet(3, EXPIRED, Hook::FromContainer(VETH_B), datagram(Place::B, 1000));
-        let outcome = model.packet_here(4, IDLE, Hook::FromContainer(VETH_A), datagram(Place::A, 1000));
-        let outcomes = [outcome, other.join().unwrap()];
+        let own = model.packet(4, IDLE, Hook::FromContainer(VETH_A), datagram(Place::A, 1000));
+        let outcomes = [own.join().unwrap(), other.join().unwrap()];
         remover.join().unwrap();
         let flows = model.flows();
         assert_eq!(flows.len(), 1);
@@ -93,8 +95,8 @@ fn recycled(copied: Copied) {
         let (first, flow) = model.flows()[0];
         let flush = model.flush(2, 0, first);
         let other = model.packet(3, 0, Hook::FromContainer(VETH_B), datagram(Place::B, 2000));
-        let inbound = model.packet_here(4, 0, Hook::FromWorld, answer(flow.sport.get()));
-        let other = other.join().unwrap();
+        let inbound = model.packet(4, 0, Hook::FromWorld, answer(flow.sport.get()));
+        let (inbound, other) = (inbound.join().unwrap(), other.join().unwrap());
         let flushed = flush.join().unwrap();
         assert_eq!(ports(&[other]).len(), 1, "{other:?}");
         let own = answered(Place::A, 1000);
@@ -113,4 +115,20 @@ fn recycled_upwards() {
 #[test]
 fn recycled_downwards() {
     recycled(Copied::Downwards);
+}
+
+/// The only port is freed while somebody looks for one: whatever that one finds, the next attempt succeeds.
+#[test]
+fn a_freed_port_works_for_the_next_attempt() {
+    explore("freed port, next attempt", None, || {
+        let model = with_flow(1, Copied::Upwards);
+        let remover = model.remover(2, EXPIRED, key(&answer(PORT)));
+        let early = model.packet(3, IDLE, Hook::FromContainer(VETH_B), datagram(Place::B, 1000));
+        let early = early.join().unwrap();
+        assert!(remover.join().unwrap());
+        let late = model.packet_here(4, IDLE, Hook::FromContainer(VETH_B), datagram(Place::B, 2000));
+        let expected = Outcome::Dropped(DropReason::PortsExhausted);
+        let one_has_it = [early, late] == [seen(PORT), expected] || [early, late] == [expected, seen(PORT)];
+        assert!(one_has_it, "{early:?}, then {late:?}");
+    });
 }

@@ -9,9 +9,9 @@
 
 use std::sync::Mutex as Interner;
 
-use loom::sync::Mutex;
 use loom::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use loom::sync::atomic::{AtomicU64, AtomicUsize};
+use loom::sync::{Condvar, Mutex};
 use netdp_common::family::{Address, Ipv4Addr};
 use netdp_common::flow::{Flow, Tuple};
 use netdp_common::meta::Meta;
@@ -39,6 +39,15 @@ pub(crate) struct Table {
     values: Interner<Vec<Value>>,
     copied: Copied,
     exhausted: Mutex<Vec<Key>>,
+    crowd: Mutex<Crowd>,
+    somebody_is_done: Condvar,
+}
+
+/// Who is on the way. Impatience would be the model's, not the protocol's: a packet that has started over a few
+/// times waits for somebody else to finish. If nobody else is on the way, what it waits for will never come.
+struct Crowd {
+    running: usize,
+    waiting: usize,
 }
 
 struct Inner {
@@ -74,7 +83,20 @@ impl Table {
             values: Interner::new(vec![Value::default()]),
             copied,
             exhausted: Mutex::new(Vec::new()),
+            crowd: Mutex::new(Crowd { running: 0, waiting: 0 }),
+            somebody_is_done: Condvar::new(),
         }
+    }
+
+    /// Somebody sets out; before their thread is spawned.
+    pub(crate) fn comes(&self) {
+        self.crowd.lock().unwrap().running += 1;
+    }
+
+    /// Somebody has finished.
+    pub(crate) fn goes(&self) {
+        self.crowd.lock().unwrap().running -= 1;
+        self.somebody_is_done.notify_all();
     }
 
     /// Every entry.
@@ -200,6 +222,14 @@ impl Entry<Ipv4Addr> for Handle<'_> {
         }
     }
 
+    fn release(&self) {
+        self.element().meta.fetch_and(!(u64::from(Meta::HELD) << 32), AcqRel);
+    }
+
+    fn tag(&self) -> u16 {
+        self.table.piece(&self.element().tail).tag
+    }
+
     fn set_next_hop(&self, oif: u32, via: [u32; 4], flags: u8) {
         let number = self.table.intern(Value { oif, via, flags, ..Value::default() });
         self.element().next_hop.store(number, Release);
@@ -254,7 +284,16 @@ impl Shared<Ipv4Addr> for &Table {
         }
     }
 
-    fn start_over(&self) {
-        loom::thread::yield_now();
+    fn start_over(&self, times: u32) {
+        const PATIENCE: u32 = 2;
+        if times < PATIENCE {
+            return loom::thread::yield_now();
+        }
+        let mut crowd = self.crowd.lock().unwrap();
+        if crowd.running > crowd.waiting + 1 {
+            crowd.waiting += 1;
+            crowd = self.somebody_is_done.wait(crowd).unwrap();
+            crowd.waiting -= 1;
+        }
     }
 }
