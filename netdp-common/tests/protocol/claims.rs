@@ -38,7 +38,7 @@ fn two_flows_and_one_port() {
 /// The first two packets of one flow: one mapping, and both leave with it.
 #[test]
 fn one_flow_twice() {
-    explore("one flow twice", None, || {
+    explore("one flow twice", Some(3), || {
         let model = Model::new(2, 8, Copied::Upwards);
         let a = model.packet(1, 0, Hook::FromContainer(VETH_A), datagram(Place::A, 1000));
         let b = model.packet(2, 0, Hook::FromContainer(VETH_A), datagram(Place::A, 1000));
@@ -52,7 +52,7 @@ fn one_flow_twice() {
 /// The same with a single port left: neither packet is refused.
 #[test]
 fn one_flow_twice_and_one_port() {
-    explore("one flow twice, one port", None, || {
+    explore("one flow twice, one port", Some(3), || {
         let model = Model::new(1, 8, Copied::Upwards);
         let a = model.packet(1, 0, Hook::FromContainer(VETH_A), datagram(Place::A, 1000));
         let b = model.packet(2, 0, Hook::FromContainer(VETH_A), datagram(Place::A, 1000));

@@ -22,7 +22,7 @@ fn with_flow(ports: u16, copied: Copied) -> Model {
 /// afterwards, the old or a new one.
 #[test]
 fn refresh_or_expire() {
-    explore("refresh or expire", None, || {
+    explore("refresh or expire", Some(3), || {
         let model = with_flow(2, Copied::Upwards);
         let sent = datagram(Place::A, 1000);
         let before = model.flows()[0].1;
@@ -120,7 +120,7 @@ fn recycled_downwards() {
 /// The only port is freed while somebody looks for one: whatever that one finds, the next attempt succeeds.
 #[test]
 fn a_freed_port_works_for_the_next_attempt() {
-    explore("freed port, next attempt", None, || {
+    explore("freed port, next attempt", Some(3), || {
         let model = with_flow(1, Copied::Upwards);
         let remover = model.remover(2, EXPIRED, key(&answer(PORT)));
         let early = model.packet(3, IDLE, Hook::FromContainer(VETH_B), datagram(Place::B, 1000));
