@@ -182,25 +182,11 @@ pub fn remove_pair<A: Address, H: Host<A>>(
         initiator.0.swap_meta(dying, initiator.1);
         return false;
     }
-    delete_both(host, initiator.2, responder.2);
+    host.flows().remove(initiator.2);
+    host.flows().remove(responder.2);
     host.count(Event::FlowsRemoved, 1);
     port_freed(host, responder.2);
     true
-}
-
-#[cfg(not(feature = "mutant-answer-first"))]
-#[inline(always)]
-fn delete_both<A: Address, H: Host<A>>(host: &H, initiator: &Tuple<A>, responder: &Tuple<A>) {
-    host.flows().remove(initiator);
-    host.flows().remove(responder);
-}
-
-/// The mutant: the responder's entry first.
-#[cfg(feature = "mutant-answer-first")]
-#[inline(always)]
-fn delete_both<A: Address, H: Host<A>>(host: &H, initiator: &Tuple<A>, responder: &Tuple<A>) {
-    host.flows().remove(responder);
-    host.flows().remove(initiator);
 }
 
 /// Removes an entry whose other half is gone.

@@ -68,16 +68,38 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Broken variants of the flow protocol, each with the test that finds it out (compiled so that it must panic).
+const MUTANTS: [(&str, &str); 2] = [
+    ("mutant-check-then-insert", "claims::two_flows_and_one_port"),
+    ("mutant-no-generation", "removals::refresh_or_expire"),
+];
+
 fn run_tier(tier: Tier) -> Result<Tally> {
+    let mut tally = run_tests(tier)?;
+    if tier == Tier::Protocol {
+        for (feature, test) in MUTANTS {
+            let mut tests = protocol()?;
+            tally += counted(tests.args(["--features", feature, "--", "--exact", test]))?;
+        }
+    }
+    Ok(tally)
+}
+
+/// The model checker's tests.
+fn protocol() -> Result<Command> {
+    let mut tests = cargo();
+    // Its own directory: RUSTFLAGS are part of everything's fingerprint.
+    let target = target_directory()?.join("loom");
+    tests.args(["test", "--no-fail-fast", "--release", "--package", "netdp-common", "--test", "protocol"]);
+    tests.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", target);
+    Ok(tests)
+}
+
+fn run_tests(tier: Tier) -> Result<Tally> {
     let mut tests = cargo();
     tests.args(["test", "--no-fail-fast"]);
     match tier {
-        Tier::Protocol => {
-            // Its own directory: RUSTFLAGS are part of everything's fingerprint.
-            let target = target_directory()?.join("loom");
-            tests.args(["--release", "--package", "netdp-common", "--test", "protocol"]);
-            tests.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", target);
-        }
+        Tier::Protocol => tests = protocol()?,
         Tier::Core => {
             tests.args(["--workspace", "--exclude", "netdp-ebpf", "--exclude", "netdp-tests"]);
         }

@@ -23,6 +23,7 @@ fn two_flows_and_two_ports() {
 
 /// Two flows race for one port: one gets it, the other is told that there is none.
 #[test]
+#[cfg_attr(feature = "mutant-check-then-insert", should_panic)]
 fn two_flows_and_one_port() {
     explore("two flows, one port", None, || {
         let model = Model::new(1, 8, Copied::Upwards);

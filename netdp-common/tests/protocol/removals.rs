@@ -21,6 +21,7 @@ fn with_flow(ports: u16, copied: Copied) -> Model {
 /// The initiator refreshes its idle flow while somebody reclaims it: it leaves with the mapping that is there
 /// afterwards, the old or a new one.
 #[test]
+#[cfg_attr(feature = "mutant-no-generation", should_panic)]
 fn refresh_or_expire() {
     explore("refresh or expire", Some(3), || {
         let model = with_flow(2, Copied::Upwards);
