@@ -229,6 +229,7 @@ impl Family for V4 {
         src: Ipv4Addr,
         dst: Ipv4Addr,
         ttl: u8,
+        ports: Option<u32>,
     ) -> Option<()> {
         let word = |ttl: u8, checksum: u16| {
             let [high, low] = checksum.to_ne_bytes();
@@ -236,7 +237,11 @@ impl Family for V4 {
         };
         let changed = difference(&[old.src.0, old.dst.0, word(old.ttl, 0)], &[src.0, dst.0, word(ttl, 0)], 0);
         let checksum = apply_difference(old.checksum, changed);
-        packet.store(at + ipv4::TTL_WORD, &[word(ttl, checksum), src.0, dst.0])
+        let ttl_word = word(ttl, checksum);
+        match ports {
+            Some(ports) => packet.store(at + ipv4::TTL_WORD, &[ttl_word, src.0, dst.0, ports]),
+            None => packet.store(at + ipv4::TTL_WORD, &[ttl_word, src.0, dst.0]),
+        }
     }
 
     #[inline(always)]
@@ -313,9 +318,14 @@ impl Family for V6 {
         src: Ipv6Addr,
         dst: Ipv6Addr,
         ttl: u8,
+        ports: Option<u32>,
     ) -> Option<()> {
         packet.store(at + ipv6::HOP_LIMIT, &ttl)?;
-        packet.store(at + ipv6::ADDRESSES, &[src.0, dst.0])
+        packet.store(at + ipv6::ADDRESSES, &[src.0, dst.0])?;
+        match ports {
+            Some(ports) => packet.store(at + ipv6::LEN, &ports),
+            None => Some(()),
+        }
     }
 
     #[inline(always)]
