@@ -7,9 +7,9 @@
 //! ```
 #![cfg(loom)]
 
-mod host;
 #[path = "protocol/claims.rs"]
 mod claims;
+mod host;
 #[path = "protocol/model.rs"]
 mod model;
 #[path = "protocol/removals.rs"]

@@ -22,7 +22,8 @@ pub(crate) static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNT
 
 /// A bit for every port that mappings never take: published, reserved.
 #[map]
-pub(crate) static RESERVED: Array<PortBlock> = Array::with_max_entries(RESERVED_PROTOCOLS * RESERVED_BLOCKS, 0);
+pub(crate) static RESERVED: Array<PortBlock> =
+    Array::with_max_entries(RESERVED_PROTOCOLS * RESERVED_BLOCKS, 0);
 
 /// A bit for every prefix digest that an endpoint's address may have.
 #[map]

@@ -171,7 +171,7 @@ impl Instance {
         if self.fresh {
             self.undo.push(Step::RemoveDatapath)?;
         }
-        files::bpffs_ensure()?;
+        let _others_wait = files::bpffs_ensure()?;
         let _progress = Progress::begin("loading the eBPF programs");
         let mut opened = select::open(self.state.datapath, &self.name, self.state.flows_max)?;
         if opened.is_new {

@@ -85,7 +85,8 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
 
     fn add_network<F: Plan<Addr = A>>(&mut self, bridge: u32, gateway: Place, ports: PortSpans) {
         let gateway = F::at(gateway);
-        self.networks.insert(bridge, Network { gateway, snat_to: F::at(Place::Unspecified), flags: 0, ports });
+        self.networks
+            .insert(bridge, Network { gateway, snat_to: F::at(Place::Unspecified), flags: 0, ports });
         self.routes.insert(gateway, Route::Local);
     }
 

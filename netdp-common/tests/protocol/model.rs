@@ -193,7 +193,14 @@ pub(crate) fn answered(to: Place, sport: u16) -> Outcome {
 pub(crate) fn key(sent: &Sent<Ipv4Addr>) -> Tuple<Ipv4Addr> {
     let proto = if let Carries::Tcp(_) = sent.carries { tcp::PROTO } else { udp::PROTO };
     let port = netdp_common::family::Be16::new;
-    Tuple { src: sent.src, dst: sent.dst, sport: port(sent.sport), dport: port(sent.dport), proto, pad: [0; 3] }
+    Tuple {
+        src: sent.src,
+        dst: sent.dst,
+        sport: port(sent.sport),
+        dport: port(sent.dport),
+        proto,
+        pad: [0; 3],
+    }
 }
 
 /// The ports of the host that these outcomes show.

@@ -1,6 +1,7 @@
 //! The instances' directory, and what all of them share: whether netdp mounted the BPF file system.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -16,28 +17,26 @@ const MOUNTED: &str = "/run/netdp/.mounted-bpffs";
 /// Where instances pin.
 const PINS: &str = "/sys/fs/bpf/netdp";
 
-/// Mounts the BPF file system if nobody did, and remembers that.
-pub(super) fn bpffs_ensure() -> Result<(), Error> {
-    let _lock = lock()?;
+/// Mounts the BPF file system if nobody did, and remembers that. Until the result is dropped, no other instance
+/// unmounts it or removes the directory that all pin below.
+pub(super) fn bpffs_ensure() -> Result<Flock<File>, Error> {
+    let lock = lock()?;
     if bpffs::ensure_bpffs()? {
         File::create(MOUNTED).map_err(Error::system(format!("creating {MOUNTED}")))?;
     }
-    Ok(())
+    Ok(lock)
 }
 
 /// Unmounts the BPF file system if netdp mounted it and nothing is pinned there.
 pub fn bpffs_release() -> Result<(), Error> {
+    let _lock = lock()?;
     // Only goes if it is empty.
     let _ = fs::remove_dir(PINS);
-    if !Path::new(MOUNTED).exists() {
-        return Ok(());
-    }
-    let _lock = lock()?;
-    if bpffs::release_bpffs()? {
+    if Path::new(MOUNTED).exists() && bpffs::release_bpffs()? {
         fs::remove_file(MOUNTED).map_err(Error::system(format!("removing {MOUNTED}")))?;
-        // Only goes if this was the last instance.
-        let _ = fs::remove_dir(ROOT);
     }
+    // Only goes if this was the last instance.
+    let _ = fs::remove_dir(ROOT);
     Ok(())
 }
 
@@ -67,8 +66,16 @@ pub(super) fn remove_if_unused(dir: &Path) {
     }
 }
 
+/// What concerns all instances is done by one at a time.
 fn lock() -> Result<Flock<File>, Error> {
-    let dir = open_dir(Path::new(ROOT))?;
-    Flock::lock(dir, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| Error::system(format!("locking {ROOT}"))(errno))
+    let root = Path::new(ROOT);
+    loop {
+        let locked = Flock::lock(open_dir(root)?, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| Error::system(format!("locking {ROOT}"))(errno))?;
+        let ours = locked.metadata().map_err(Error::system(format!("locking {ROOT}")))?.ino();
+        // The last instance removes the directory: who waited has then locked one that nobody else will see.
+        if fs::metadata(root).is_ok_and(|stat| stat.ino() == ours) {
+            return Ok(locked);
+        }
+    }
 }

@@ -1,6 +1,5 @@
 //! Watching packets being dropped: the programs log each drop while somebody watches, and only then.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aya_log::EbpfLogger;
@@ -13,7 +12,7 @@ use super::{Ebpf, doing, hooks};
 /// How the programs begin their line: the drop reason's number follows.
 const PREFIX: &str = "drop ";
 
-/// Somebody who watches. Its file descriptor is readable when there are lines; dropping it ends the logging.
+/// Somebody who watches. Dropping it ends the logging.
 pub struct Monitor {
     ebpf: Ebpf,
     logger: EbpfLogger<Lines>,
@@ -63,18 +62,6 @@ impl Drop for Monitor {
         if let Err(error) = self.set_trace(0) {
             tracing::warn!("{error}: the programs go on logging drops");
         }
-    }
-}
-
-impl AsFd for Monitor {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.logger.as_fd()
-    }
-}
-
-impl AsRawFd for Monitor {
-    fn as_raw_fd(&self) -> RawFd {
-        self.as_fd().as_raw_fd()
     }
 }
 

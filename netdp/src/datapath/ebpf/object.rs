@@ -187,7 +187,6 @@ pub(super) fn remove(dir: &Path) -> Result<(), Error> {
     remove_tree(dir)?;
     if let Some(instance) = dir.parent() {
         remove_if_empty(instance)?;
-        remove_if_empty(Path::new(ROOT))?;
     }
     Ok(())
 }
