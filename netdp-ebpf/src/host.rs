@@ -1,5 +1,6 @@
 //! What the core asks of its surroundings, answered from maps and helpers.
 
+use core::arch::asm;
 use core::ffi::c_void;
 use core::ptr;
 
@@ -49,8 +50,13 @@ impl<A: Copy> Entry<A> for FlowEntry<A> {
 
     #[inline(always)]
     fn read(&self) -> Flow<A> {
-        // SAFETY: plain data in a map element; what is torn is noticed by its generation and own key.
-        unsafe { ptr::read(self.0) }
+        // SAFETY: plain data in a map element; what is torn is noticed by its generation and own key. That is looked at
+        // after this: without the barrier the compiler reads most of the value after that look.
+        unsafe {
+            let flow = ptr::read(self.0);
+            asm!("", options(nostack, preserves_flags));
+            flow
+        }
     }
 
     #[inline(always)]
