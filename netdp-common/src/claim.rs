@@ -45,7 +45,7 @@ pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(),
     match probe.result {
         Claimed::Port => enter_initiator(host, work),
         // Somebody's expired flow made room: start over.
-        Claimed::Full if reclaim::make_room(host, now, EMERGENCY_SLOTS) => Ok(()),
+        Claimed::Full if reclaim::make_room(host, &work.answer, now, EMERGENCY_SLOTS) => Ok(()),
         Claimed::Full => Err(DropReason::TableFull),
         // A port is being given back, or this very flow is being opened: start over.
         Claimed::Soon => Ok(()),

@@ -170,7 +170,8 @@ pub trait Family: Copy + 'static {
         packet: &P,
         at: usize,
     ) -> Option<crate::parse::Header<Self::Addr>>;
-    /// Writes addresses and time to live into the header at `at`, its checksum too if it has one.
+    /// Writes addresses and time to live into the header at `at`, its checksum too if it has one; and, if they follow
+    /// directly (no options), the ports: a store costs as much as a call, whatever its length.
     fn write_header<P: crate::packet::Packet>(
         packet: &mut P,
         at: usize,
@@ -178,6 +179,7 @@ pub trait Family: Copy + 'static {
         src: Self::Addr,
         dst: Self::Addr,
         ttl: u8,
+        ports: Option<u32>,
     ) -> Option<()>;
     /// Writes a new header without options at `at`; `payload` is the length of what follows, in bytes.
     fn write_new_header<P: crate::packet::Packet>(

@@ -143,7 +143,7 @@ fn rewrite_quoted<F: Family, C: Packet>(
     } else {
         c.store(quoted.l4, &new_ports)?;
     }
-    F::write_header(c, quoted.l3, &quoted.header, src, dst, quoted.header.ttl)?;
+    F::write_header(c, quoted.l3, &quoted.header, src, dst, quoted.header.ttl, None)?;
     if !F::HAS_HEADER_CHECKSUM {
         changed = sum_of(changed, addresses);
     }
@@ -175,5 +175,5 @@ fn rewrite_outer<F: Family, C: Packet>(
         let fix = L4Fix { addresses, pseudo_header: true, old_ports: 0, new_ports: 0, zero_is_none: false };
         c.fix_l4_checksum(l4 + icmp::CHECKSUM, &fix)?;
     }
-    F::write_header(c, c.l3(), outer, src, dst, outer.ttl.wrapping_sub(1))
+    F::write_header(c, c.l3(), outer, src, dst, outer.ttl.wrapping_sub(1), None)
 }

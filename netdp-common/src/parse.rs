@@ -93,14 +93,14 @@ pub fn parse<F: Family, P: Packet>(packet: &P) -> Option<Parsed<F::Addr>> {
         return Some(parsed);
     }
     if header.proto == tcp::PROTO {
-        let flags: u32 = packet.load(l4 + tcp::FLAGS_WORD)?;
-        parsed.ports = packet.load(l4 + tcp::PORTS)?;
+        let [ports, _sequence, _acknowledgement, flags]: [u32; 4] = packet.load(l4 + tcp::PORTS)?;
+        parsed.ports = ports;
         parsed.tcp_flags = flags.to_ne_bytes()[1];
         parsed.transport = Transport::Tcp;
     } else if header.proto == udp::PROTO {
         // The second word has the checksum: a header that is cut off must not pass.
-        let _length_and_checksum: u32 = packet.load(l4 + 4)?;
-        parsed.ports = packet.load(l4 + udp::PORTS)?;
+        let [ports, _length_and_checksum]: [u32; 2] = packet.load(l4 + udp::PORTS)?;
+        parsed.ports = ports;
         parsed.transport = Transport::Udp;
     } else if header.proto == F::ICMP {
         let first: u32 = packet.load(l4 + icmp::FIRST_WORD)?;
@@ -192,11 +192,8 @@ impl Family for V4 {
 
     #[inline(always)]
     fn read_header<P: Packet>(packet: &P, at: usize) -> Option<Header<Ipv4Addr>> {
-        let first: u32 = packet.load(at + ipv4::FIRST_WORD)?;
-        let fragment: u32 = packet.load(at + ipv4::FRAGMENT_WORD)?;
-        let ttl_word: u32 = packet.load(at + ipv4::TTL_WORD)?;
-        let src: u32 = packet.load(at + ipv4::ADDRESSES)?;
-        let dst: u32 = packet.load(at + ipv4::ADDRESSES + 4)?;
+        // In one piece: each load compares with the packet's end.
+        let [first, fragment, ttl_word, src, dst]: [u32; ipv4::LEN / 4] = packet.load(at)?;
         let [version, _, length_high, length_low] = first.to_ne_bytes();
         let len = (version & 0xf) as usize * 4;
         let total_len = (length_high as usize) << 8 | length_low as usize;
@@ -232,6 +229,7 @@ impl Family for V4 {
         src: Ipv4Addr,
         dst: Ipv4Addr,
         ttl: u8,
+        ports: Option<u32>,
     ) -> Option<()> {
         let word = |ttl: u8, checksum: u16| {
             let [high, low] = checksum.to_ne_bytes();
@@ -239,7 +237,11 @@ impl Family for V4 {
         };
         let changed = difference(&[old.src.0, old.dst.0, word(old.ttl, 0)], &[src.0, dst.0, word(ttl, 0)], 0);
         let checksum = apply_difference(old.checksum, changed);
-        packet.store(at + ipv4::TTL_WORD, &[word(ttl, checksum), src.0, dst.0])
+        let ttl_word = word(ttl, checksum);
+        match ports {
+            Some(ports) => packet.store(at + ipv4::TTL_WORD, &[ttl_word, src.0, dst.0, ports]),
+            None => packet.store(at + ipv4::TTL_WORD, &[ttl_word, src.0, dst.0]),
+        }
     }
 
     #[inline(always)]
@@ -316,9 +318,14 @@ impl Family for V6 {
         src: Ipv6Addr,
         dst: Ipv6Addr,
         ttl: u8,
+        ports: Option<u32>,
     ) -> Option<()> {
         packet.store(at + ipv6::HOP_LIMIT, &ttl)?;
-        packet.store(at + ipv6::ADDRESSES, &[src.0, dst.0])
+        packet.store(at + ipv6::ADDRESSES, &[src.0, dst.0])?;
+        match ports {
+            Some(ports) => packet.store(at + ipv6::LEN, &ports),
+            None => Some(()),
+        }
     }
 
     #[inline(always)]

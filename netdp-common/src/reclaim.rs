@@ -257,7 +257,7 @@ pub fn enter<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>, meta: u64) {
         base: host.advance_hand(HAND),
         now: host.now(),
         enter: TAKEN | u64::from(Meta(meta).generation()),
-        key: *answer,
+        key: answer,
         emergency: false,
         freed: 0,
     };
@@ -268,9 +268,9 @@ pub fn enter<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>, meta: u64) {
 }
 
 /// The table is full: inspects up to `slots` slots, by the timeouts of a host under pressure, until one flow has
-/// been reclaimed. True: one was.
+/// been reclaimed. True: one was. `answer`: the key of the flow that wants room; it enters later.
 #[inline(never)]
-pub fn make_room<A: Address, H: Host<A>>(host: &H, now: u32, slots: u32) -> bool {
+pub fn make_room<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>, now: u32, slots: u32) -> bool {
     let Some(config) = host.config() else { return false };
     let mut hand = Hand {
         host,
@@ -278,7 +278,7 @@ pub fn make_room<A: Address, H: Host<A>>(host: &H, now: u32, slots: u32) -> bool
         base: host.advance_hand(slots),
         now,
         enter: 0,
-        key: bytemuck::Zeroable::zeroed(),
+        key: answer,
         emergency: true,
         freed: 0,
     };
@@ -293,7 +293,8 @@ struct Hand<'a, A, H> {
     now: u32,
     /// Who looks for a free slot; 0: nobody (any more).
     enter: u64,
-    key: Tuple<A>,
+    /// With which key.
+    key: &'a Tuple<A>,
     /// Look at every flow, and stop at the first that could be reclaimed.
     emergency: bool,
     /// 1 once a flow has been reclaimed.
@@ -309,7 +310,7 @@ impl<A: Address, H: Host<A>> Step for Hand<'_, A, H> {
             return self.goes_on(i);
         }
         if self.enter != 0 && slot.swap_owner(0, FILLING) {
-            slot.set_key(&self.key);
+            slot.set_key(self.key);
             slot.set_due(self.now.wrapping_add(1));
             slot.swap_owner(FILLING, self.enter);
             self.enter = 0;

@@ -34,14 +34,16 @@ pub fn rewrite<F: Family, P: Packet>(
         zero_is_none,
     };
     packet.fix_l4_checksum(parsed.l4 + checksum_at, &fix)?;
-    if new_ports != parsed.ports {
+    let adjacent = ports_at != icmp::IDENTIFIER && header.len as usize == F::HEADER_LEN;
+    if !adjacent && new_ports != parsed.ports {
         if ports_at == icmp::IDENTIFIER {
             packet.store(parsed.l4 + ports_at, &(new_ports as u16))?;
         } else {
             packet.store(parsed.l4 + ports_at, &new_ports)?;
         }
     }
-    F::write_header(packet, packet.l3(), header, to.src, to.dst, header.ttl.wrapping_sub(1))
+    let ports = if adjacent { Some(new_ports) } else { None };
+    F::write_header(packet, packet.l3(), header, to.src, to.dst, header.ttl.wrapping_sub(1), ports)
 }
 
 /// Where an echo message's identifier is, and its new value.

@@ -10,8 +10,6 @@ mod maps;
 mod skb;
 mod sockets;
 
-use core::ptr;
-
 use aya_ebpf::bindings::{TC_ACT_SHOT, bpf_redir_neigh, tcx_action_base};
 use aya_ebpf::helpers::{bpf_redirect_neigh, bpf_redirect_peer};
 use aya_ebpf::macros::{cgroup_sock_addr, classifier};
@@ -207,8 +205,9 @@ fn act(skb: &mut Skb<V4>, verdict: Verdict) -> i32 {
             unsafe { bpf_redirect_peer(detail, 0) as i32 }
         }
         VerdictKind::ToNextHop => {
-            let params: *mut bpf_redir_neigh = ptr::from_mut(skb.next_hop()).cast();
-            // SAFETY: NextHop has the layout and size of struct bpf_redir_neigh.
+            let params: *mut bpf_redir_neigh = skb.next_hop().cast();
+            // SAFETY: NextHop has the layout and size of struct bpf_redir_neigh, and whoever says ToNextHop has set it
+            // (the verifier checks that).
             unsafe { bpf_redirect_neigh(detail, params, size_of::<NextHop>() as i32, 0) as i32 }
         }
     }

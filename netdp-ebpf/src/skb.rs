@@ -1,6 +1,7 @@
 //! A packet in a TC program: the only code that touches its bytes.
 
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 use core::ptr;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
@@ -18,7 +19,8 @@ const PACKET_HOST: u32 = 0;
 #[derive(Clone, Copy)]
 pub(crate) struct Skb<F> {
     skb: *mut __sk_buff,
-    next_hop: NextHop,
+    /// Not zeroed for every packet: that is a call of `memset`.
+    next_hop: MaybeUninit<NextHop>,
     family: PhantomData<F>,
 }
 
@@ -45,7 +47,7 @@ impl<F> Skb<F> {
     /// Of a TC program's context.
     #[inline(always)]
     pub(crate) const fn new(skb: *mut __sk_buff) -> Self {
-        Self { skb, next_hop: NextHop { family: AF_INET, addr: [0; 4] }, family: PhantomData }
+        Self { skb, next_hop: MaybeUninit::uninit(), family: PhantomData }
     }
 
     /// The context.
@@ -60,10 +62,10 @@ impl<F> Skb<F> {
         Skb::new(self.skb)
     }
 
-    /// Where [`Packet::set_next_hop`] pointed to.
+    /// Where [`Packet::set_next_hop`] pointed to, as `struct bpf_redir_neigh`; uninitialised before.
     #[inline(always)]
-    pub(crate) fn next_hop(&mut self) -> &mut NextHop {
-        &mut self.next_hop
+    pub(crate) fn next_hop(&mut self) -> *mut NextHop {
+        self.next_hop.as_mut_ptr()
     }
 
     /// The interface whose hook runs.
@@ -149,7 +151,7 @@ impl<F> Packet for Skb<F> {
 
     #[inline(always)]
     fn set_next_hop(&mut self, via: [u32; 4], via_v6: bool) {
-        self.next_hop = NextHop { family: if via_v6 { AF_INET6 } else { AF_INET }, addr: via };
+        self.next_hop.write(NextHop { family: if via_v6 { AF_INET6 } else { AF_INET }, addr: via });
     }
 
     #[inline(always)]

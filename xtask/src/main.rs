@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod apt;
+mod bench_programs;
 mod check;
 mod command;
 mod demo;
@@ -33,6 +34,8 @@ enum Task {
     Test(test::Args),
     /// Show the main job in network namespaces of its own, and clean up.
     Demo(demo::Args),
+    /// Show what a packet costs in each program, and each program the verifier.
+    BenchPrograms(bench_programs::Args),
     /// Release binary, man pages and completions in target/dist.
     Dist,
 }
@@ -43,6 +46,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Check => check::run_all()?,
         Task::Test(args) => return test::run(&args),
         Task::Demo(args) => demo::run_demo(&args)?,
+        Task::BenchPrograms(args) => bench_programs::run_bench(&args)?,
         Task::Dist => dist::run()?,
     }
     Ok(ExitCode::SUCCESS)

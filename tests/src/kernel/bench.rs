@@ -54,19 +54,49 @@ impl Row {
     }
 }
 
-/// Measures every path; in the calling thread's network namespace, which has a [`Site`].
-pub fn rows(site: &Site) -> Vec<Row> {
-    cpu::pin(0);
-    let mut rows = unchanging(site);
-    rows.push(to_next_hop(site, TCP, "TCP"));
-    rows.push(to_next_hop(site, UDP, "UDP"));
-    rows.push(to_endpoint(site));
-    for flows in [10_000, 1_000_000] {
-        rows.push(ring(site, flows, When::ThisSecond));
+/// Rows that are measured together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Group {
+    /// Packets that stay as they are.
+    Unchanging,
+    /// Established flows, always the same ones.
+    Hot,
+    /// Many established flows in turn.
+    Many,
+    /// New flows.
+    New,
+}
+
+impl Group {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Unchanging, Self::Hot, Self::Many, Self::New];
+
+    /// The name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unchanging => "unchanging",
+            Self::Hot => "hot",
+            Self::Many => "many",
+            Self::New => "new",
+        }
     }
-    rows.push(ring(site, 100_000, When::LongAgo));
-    rows.extend(new_flows(site));
-    rows
+}
+
+/// Measures a group; in the calling thread's network namespace, which has a [`Site`].
+pub fn rows(site: &Site, group: Group) -> Vec<Row> {
+    cpu::pin(0);
+    match group {
+        Group::Unchanging => unchanging(site),
+        Group::Hot => {
+            vec![to_next_hop(site, TCP, "TCP"), to_next_hop(site, UDP, "UDP"), to_endpoint(site)]
+        }
+        Group::Many => vec![
+            ring(site, 10_000, When::ThisSecond),
+            ring(site, 1_000_000, When::ThisSecond),
+            ring(site, 100_000, When::LongAgo),
+        ],
+        Group::New => new_flows(site),
+    }
 }
 
 /// Packets that programs leave as they are.

@@ -62,7 +62,9 @@ fn comparable(flows: Vec<FlowEntry>) -> Vec<FlowEntry> {
     let mut flows: Vec<FlowEntry> = flows
         .into_iter()
         // A tick may have gone by on one side.
-        .map(|(key, flow)| (key, Flow { meta: u64::from(Meta(flow.meta).bits() & !Meta::STREAM), ..flow }))
+        .map(|(key, flow)| {
+            (key, Flow { meta: u64::from(Meta(flow.meta).bits() & !Meta::STREAM), tag: 0, ..flow })
+        })
         .collect();
     flows.sort_by_key(|(key, _)| bytemuck::cast::<_, [u8; 16]>(*key));
     flows

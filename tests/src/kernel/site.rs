@@ -76,7 +76,7 @@ impl Site {
         Self { uplink: index("up0"), bridge: index("br0"), endpoints: [index("ep0"), index("ep1")] }
     }
 
-    /// The MAC of an interface, as [`Site::make`] gave it.
+    /// The MAC of an interface, as it was made.
     pub fn mac(&self, ifindex: u32) -> [u8; 6] {
         if ifindex == self.uplink {
             return UPLINK_MAC;

@@ -176,8 +176,10 @@ fn pair(
 }
 
 fn direction(key: Tuple<Addr>, to: Tuple<Addr>, kind: Kind) -> Flow<Addr> {
+    let meta = Meta::new(GENERATION, Meta::ACTIVE | Meta::SYN | Meta::ACK, now());
     Flow {
-        meta: Meta::new(GENERATION, Meta::ACTIVE | Meta::SYN | Meta::ACK, now()).0,
+        meta: meta.0,
+        tag: meta.tag(),
         src: to.src,
         dst: to.dst,
         sport: to.sport,

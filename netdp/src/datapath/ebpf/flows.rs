@@ -128,7 +128,7 @@ pub(super) fn remove(ebpf: &Ebpf, handles: &[FlowHandle]) -> Result<usize, Error
 fn read_all(ebpf: &Ebpf) -> Result<Vec<Entry>, Error> {
     let table = ebpf.flow_table()?;
     let mut entries = Vec::new();
-    for entry in table.iter() {
+    for entry in &table {
         match entry {
             Ok(entry) => entries.push(entry),
             // Removed between being found and being read.

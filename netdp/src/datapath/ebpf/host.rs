@@ -54,9 +54,12 @@ fn set_locals(ebpf: &Ebpf, addresses: &[(u32, IpAddr)]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Addresses, each with the interface that has it.
+type Addresses = Vec<(u32, IpAddr)>;
+
 /// Links and addresses of this thread's network namespace. The methods of a datapath are synchronous and may be
 /// called from a runtime: the netlink conversation has a thread and a runtime of its own.
-fn read_host() -> Result<(Vec<Link>, Vec<(u32, IpAddr)>), Error> {
+fn read_host() -> Result<(Vec<Link>, Addresses), Error> {
     let what = "reading the host's links and addresses";
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {

@@ -12,12 +12,15 @@ use super::super::tables::FlowEntry;
 
 type Key = [u8; 16];
 
+/// An element and its key.
+type Known = (Tuple<Addr>, &'static Cell<Flow<Addr>>);
+
 /// Elements are never freed, as in a preallocated map.
 #[derive(Clone, Copy)]
 pub(super) struct Element(&'static Cell<Flow<Addr>>);
 
 #[derive(Default)]
-pub(super) struct FlowTable(RefCell<HashMap<Key, (Tuple<Addr>, &'static Cell<Flow<Addr>>)>>);
+pub(super) struct FlowTable(RefCell<HashMap<Key, Known>>);
 
 impl Entry<Addr> for Element {
     fn meta(&self) -> Meta {
@@ -30,6 +33,15 @@ impl Entry<Addr> for Element {
             self.0.set(Flow { meta: new.0, ..flow });
         }
         flow.meta == old.0
+    }
+
+    fn release(&self) {
+        let meta = self.meta();
+        self.swap_meta(meta, meta.with_bits(meta.bits() & !Meta::HELD));
+    }
+
+    fn tag(&self) -> u16 {
+        self.0.get().tag
     }
 
     fn read(&self) -> Flow<Addr> {

@@ -43,7 +43,7 @@ impl Packet for Frame {
 
     fn fix_l4_checksum(&mut self, at: usize, fix: &L4Fix) -> Option<()> {
         // The kernel's helper takes even offsets only.
-        if at % 2 != 0 {
+        if !at.is_multiple_of(2) {
             return None;
         }
         let mut field: u16 = self.load(at)?;
