@@ -305,7 +305,7 @@ impl Family for V6 {
             ttl,
             checksum: 0,
             len: ipv6::LEN as u16,
-            total_len: ((length_high as u32) << 8 | length_low as u32) + ipv6::LEN as u32,
+            total_len: u32::from(u16::from_be_bytes([length_high, length_low])) + ipv6::LEN as u32,
             fragment: if proto == ipv6::FRAGMENT { Fragment::Later } else { Fragment::Whole },
         })
     }

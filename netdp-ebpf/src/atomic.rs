@@ -35,7 +35,7 @@ pub(crate) fn fetch_add(at: *mut u64, n: u64) -> u64 {
 
 /// Keeps the bits of `mask` and returns the value before. Full barrier (BPF_ATOMIC, Linux 5.12).
 #[inline(always)]
-pub fn fetch_and(at: *mut u64, mask: u64) -> u64 {
+pub(crate) fn fetch_and(at: *mut u64, mask: u64) -> u64 {
     let mut value = mask;
     // SAFETY: as above.
     unsafe {
@@ -50,7 +50,7 @@ pub fn fetch_and(at: *mut u64, mask: u64) -> u64 {
 
 /// The compiler moves no load or store across this. (x86-64 keeps the order of loads by itself.)
 #[inline(always)]
-pub fn compiler_barrier() {
+pub(crate) fn compiler_barrier() {
     // SAFETY: no instruction.
     unsafe { asm!("") };
 }

@@ -32,6 +32,7 @@ fn build() -> PathBuf {
 }
 
 /// Repeats a check of net_race until it fails, as it must.
+#[expect(clippy::print_stderr, reason = "how the mutant was found out is worth a line in the test's output")]
 fn found_out(check: impl Fn(&Arena<'_>) -> (bool, String)) {
     static ALONE: Mutex<()> = Mutex::new(());
     let binary = mutant();
