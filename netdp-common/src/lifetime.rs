@@ -53,11 +53,8 @@ pub const fn state(proto: u8, initiator: u8, responder: u8) -> State {
         } else {
             State::Syn
         }
-    } else if proto == udp::PROTO
-        && responder & Meta::ACTIVE != 0
-        && (initiator | responder) & Meta::STREAM != 0
-    {
-        State::Stream
+    } else if proto == udp::PROTO && responder & Meta::ACTIVE != 0 {
+        if (initiator | responder) & Meta::STREAM != 0 { State::Stream } else { State::Answered }
     } else {
         State::New
     }
@@ -74,5 +71,47 @@ pub const fn timeout(proto: u8, state: State, timeouts: &Timeouts) -> u32 {
         State::Answered => timeouts.udp_answered,
         State::New if proto == udp::PROTO => timeouts.udp,
         State::New => timeouts.icmp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ICMP: u8 = crate::header::icmp::PROTO_V4;
+    const SEEN: u8 = Meta::ACTIVE;
+    const OPEN: u8 = Meta::ACTIVE | Meta::SYN | Meta::ACK;
+
+    #[test]
+    fn what_two_directions_show() {
+        for (proto, initiator, responder, expected) in [
+            (tcp::PROTO, SEEN | Meta::SYN, 0, State::Syn),
+            (tcp::PROTO, SEEN | Meta::SYN, OPEN, State::Syn),
+            (tcp::PROTO, OPEN, OPEN, State::Established),
+            (tcp::PROTO, OPEN | Meta::FIN, OPEN, State::Closing),
+            (tcp::PROTO, OPEN | Meta::FIN, OPEN | Meta::FIN, State::Closed),
+            (tcp::PROTO, OPEN, OPEN | Meta::RST, State::Closed),
+            (udp::PROTO, SEEN, 0, State::New),
+            (udp::PROTO, SEEN | Meta::STREAM, 0, State::New),
+            (udp::PROTO, SEEN, SEEN, State::Answered),
+            (udp::PROTO, SEEN | Meta::STREAM, SEEN, State::Stream),
+            (ICMP, SEEN, SEEN, State::New),
+        ] {
+            assert_eq!(state(proto, initiator, responder), expected, "{proto} {initiator:#x} {responder:#x}");
+        }
+    }
+
+    /// Under pressure nothing lives longer, and what is established or streams keeps the RFCs' minima.
+    #[test]
+    fn pressure_shortens() {
+        use State::{Answered, Closed, Closing, Established, New, Stream, Syn};
+        for state in [Syn, Established, Closing, Closed, New, Answered, Stream] {
+            let proto = if matches!(state, New | Answered | Stream) { udp::PROTO } else { tcp::PROTO };
+            let pressed = timeout(proto, state, &Timeouts::PRESSED);
+            assert!(pressed <= timeout(proto, state, &Timeouts::DEFAULT), "{state:?}");
+            assert!(pressed >= Timeouts::PRESSED.shortest(), "{state:?}");
+        }
+        assert!(timeout(tcp::PROTO, Established, &Timeouts::PRESSED) >= 7440);
+        assert!(timeout(udp::PROTO, Stream, &Timeouts::PRESSED) >= 120);
     }
 }
