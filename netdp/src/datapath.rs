@@ -125,7 +125,7 @@ pub struct FlowInfo {
     pub ext_src: (IpAddr, u16),
     /// Destination on the wire.
     pub ext_dst: (IpAddr, u16),
-    /// State's name: `syn`, `established`, `closing`, `closed`, `new`, `stream`.
+    /// State's name: `syn`, `established`, `closing`, `closed`, `new`, `answered`, `stream`.
     pub state: &'static str,
     /// Seconds since the last packet.
     pub idle_s: u64,

@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 /// Names of protocols that netdp translates.
 const PROTOCOLS: [(u8, &str); 5] = [(1, "icmp"), (6, "tcp"), (17, "udp"), (58, "icmpv6"), (132, "sctp")];
 /// Names of states, as [`FlowInfo::state`] has them.
-const STATES: [&str; 6] = ["syn", "established", "closing", "closed", "new", "stream"];
+const STATES: [&str; 7] = ["syn", "established", "closing", "closed", "new", "answered", "stream"];
 
 /// `flows [ls]` and `flows flush`.
 pub async fn run(global: &Global, command: Option<Flows>, filter: FlowFilter) -> Result<(), Error> {
