@@ -110,7 +110,11 @@ impl Filter {
             })
         };
         if let Some(state) = filter.state.as_ref().filter(|state| !STATES.contains(&state.as_str())) {
-            return Err(bad("--state", state, "give syn, established, closing, closed, new, answered or stream"));
+            return Err(bad(
+                "--state",
+                state,
+                "give syn, established, closing, closed, new, answered or stream",
+            ));
         }
         Ok(Self {
             endpoint: filter.endpoint.clone(),
