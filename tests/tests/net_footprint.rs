@@ -47,6 +47,8 @@ fn no_host_wide_sysctl_is_written(lab: &Lab) {
         sysctl::added(&before, &after).into_iter().filter(|name| !per_interface(name)).collect();
     assert_eq!(others, Vec::<&str>::new());
     assert_eq!(sysctl::changed(&machine_before, &sysctl::read_all(&machine)), Vec::<String>::new());
+    // Before others may look: the last instance unmounts what the first one mounted.
+    lab.netdp.ok("down");
 }
 
 fn down_leaves_nothing(lab: &Lab) {
@@ -97,4 +99,5 @@ fn a_failed_command_changes_nothing(lab: &Lab) {
         );
     }
     assert_eq!(other.sh("ip -o link").lines().count(), 1, "only lo");
+    lab.netdp.ok("down");
 }
