@@ -1,0 +1,86 @@
+//! What can't be done is said at once: errors from outside come back translated, refusals are resets (G2, G14).
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::time::Duration;
+
+use netdp_tests::ask::{Transport, answered, ask};
+use netdp_tests::counters::Retransmissions;
+use netdp_tests::lab::{HOST, Lab, WORLD};
+use netdp_tests::netns::Netns;
+use netdp_tests::process::eventually;
+use netdp_tests::server::Server;
+use netdp_tests::with_and_without_offloads;
+
+const PORT: u16 = 7000;
+/// Mappings that the small network has towards one remote.
+const RANGE: usize = 16;
+
+with_and_without_offloads!(
+    a_closed_udp_port_is_refused_through_every_translation,
+    a_spent_range_refuses_at_once,
+    a_segment_without_a_flow_is_reset,
+);
+
+fn refused(netns: &Netns, transport: Transport, to: (Ipv4Addr, u16)) {
+    let error = ask(netns, transport, to).expect_err("nobody listens");
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{} to {to:?}: {error}", netns.name());
+}
+
+fn connect(netns: &Netns, to: (Ipv4Addr, u16)) -> std::io::Result<TcpStream> {
+    netns.enter(move || TcpStream::connect(SocketAddrV4::new(to.0, to.1)))
+}
+
+/// RFC 5508: the quoted packet is the one that the sender knows, or its socket would not be told.
+fn a_closed_udp_port_is_refused_through_every_translation(lab: &Lab) {
+    let web = lab.container("web", &format!("-p 8088:{PORT}/udp"));
+    let client = lab.container("client", "");
+    refused(&client.netns, Transport::Udp, (WORLD, PORT));
+    refused(&lab.world, Transport::Udp, (HOST, 8088));
+    refused(&client.netns, Transport::Udp, (HOST, 8088));
+    refused(&web.netns, Transport::Udp, (HOST, 8088));
+    let _udp = Server::udp(&web.netns, "web", web.address, &[PORT]);
+    answered(&lab.world, Transport::Udp, (HOST, 8088), "web");
+}
+
+fn a_spent_range_refuses_at_once(lab: &Lab) {
+    lab.netdp.ok("network create small --subnet 10.53.0.0/24 --snat-ports 40000-40015");
+    let client = lab.container("client", "--network small");
+    let _tcp = Server::tcp(&lab.world, "world", WORLD, &[PORT, PORT + 1]);
+    let mut open: Vec<_> = (0..RANGE)
+        .map(|n| connect(&client.netns, (WORLD, PORT)).unwrap_or_else(|e| panic!("flow {n} of {RANGE}: {e}")))
+        .collect();
+    let before = Retransmissions::of([&client.netns]);
+    // A socket with a timeout would be non-blocking, and told sooner.
+    let error = connect(&client.netns, (WORLD, PORT)).expect_err("no port is left");
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+    assert_eq!(Retransmissions::of([&client.netns]).since(before).syn, 0, "told by the second SYN only");
+    assert_eq!(lab.netdp.counter("snat_exhausted"), 1, "{}", lab.netdp.json("stats"));
+    answered(&client.netns, Transport::Tcp, (WORLD, PORT + 1), "world");
+    for stream in &mut open {
+        stream.write_all(b"x").expect("the others go on");
+    }
+
+    drop(open.pop());
+    eventually("both sides closed", || {
+        let flows = lab.netdp.json(&format!("flows --dst {WORLD}:{PORT} --state closed"));
+        flows.as_array().is_some_and(|flows| flows.len() == 1)
+    });
+    lab.netdp.ok(&format!("flows flush --dst {WORLD}:{PORT} --state closed"));
+    connect(&client.netns, (WORLD, PORT)).expect("the freed port");
+}
+
+/// Without a reset the container would wait for its own timeout.
+fn a_segment_without_a_flow_is_reset(lab: &Lab) {
+    let client = lab.container("client", "");
+    let _tcp = Server::tcp(&lab.world, "world", WORLD, &[PORT]);
+    let mut stream = connect(&client.netns, (WORLD, PORT)).expect("connect");
+    stream.set_read_timeout(Some(Duration::from_secs(3))).expect("read timeout");
+    stream.read_exact(&mut [0; 5]).expect("the greeting");
+    lab.netdp.ok("flows flush");
+    stream.write_all(b"x").expect("it is only queued");
+    let mut rest = Vec::new();
+    let error = stream.read_to_end(&mut rest).expect_err("no flow");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+    assert!(lab.netdp.counter("no_flow") > 0, "{}", lab.netdp.json("stats"));
+}
