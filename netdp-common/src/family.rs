@@ -121,6 +121,28 @@ impl Address for Ipv6Addr {
     }
 }
 
+impl Ipv6Addr {
+    /// The IPv4 address that this one maps, `::ffff:a.b.c.d` (RFC 4291 2.5.5.2).
+    #[inline(always)]
+    pub const fn to_ipv4(self) -> Option<Ipv4Addr> {
+        match self.0 {
+            [0, 0, MAPPED, addr] => Some(Ipv4Addr(addr)),
+            _ => None,
+        }
+    }
+}
+
+/// The third word of an IPv4-mapped address.
+const MAPPED: u32 = 0xffffu32.to_be();
+
+impl From<Ipv4Addr> for Ipv6Addr {
+    /// As `::ffff:a.b.c.d`.
+    #[inline(always)]
+    fn from(addr: Ipv4Addr) -> Self {
+        Self([0, 0, MAPPED, addr.0])
+    }
+}
+
 impl From<core::net::Ipv6Addr> for Ipv6Addr {
     fn from(addr: core::net::Ipv6Addr) -> Self {
         Self(bytemuck::cast(addr.octets()))

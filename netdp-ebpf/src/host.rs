@@ -8,13 +8,12 @@ use aya_ebpf::helpers::{
     bpf_fib_lookup, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_loop,
     bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
 };
-use aya_ebpf::maps::HashMap;
-use aya_ebpf::maps::lpm_trie;
+use aya_ebpf::maps::{Array, HashMap, lpm_trie};
 use bytemuck::{Pod, Zeroable};
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
-    Config, Endpoint, Flow, Network, Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple, Uplink,
-    reserved_slot,
+    Config, Endpoint, Flow, Network, PortBlock, Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple,
+    Uplink, reserved_slot,
 };
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
@@ -361,8 +360,14 @@ pub(crate) fn published<F: Maps>(key: &PublishedKey<F::Addr>) -> Option<&'static
 /// Whether a port is published or reserved.
 #[inline(always)]
 pub(crate) fn reserved(proto: u8, port: u16) -> bool {
+    has_port(&RESERVED, proto, port)
+}
+
+/// Whether a port is in a map of ports.
+#[inline(always)]
+pub(crate) fn has_port(ports: &Array<PortBlock>, proto: u8, port: u16) -> bool {
     let Some(slot) = reserved_slot(proto) else { return false };
-    match RESERVED.get(slot * RESERVED_BLOCKS + (u32::from(port) >> 12)) {
+    match ports.get(slot * RESERVED_BLOCKS + (u32::from(port) >> 12)) {
         Some(block) => has_bit(block.get(usize::from(port >> 6) & 63), port),
         None => false,
     }

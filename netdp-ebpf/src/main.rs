@@ -114,12 +114,38 @@ fn remove_flows(ctx: TcContext) -> i32 {
     removal.removed
 }
 
-/// `connect(2)` of the host's own IPv4 sockets.
-#[cgroup_sock_addr(connect4)]
-fn connect4(ctx: SockAddrContext) -> i32 {
-    const ALLOW: i32 = 1;
-    sockets::connect4(ctx.sock_addr);
-    ALLOW
+/// The hooks of the host's own sockets: each a program, and what it does.
+macro_rules! socket_hooks {
+    ($($(#[$doc:meta])* $hook:ident: $work:expr;)*) => {$(
+        $(#[$doc])*
+        #[cgroup_sock_addr($hook)]
+        fn $hook(ctx: SockAddrContext) -> i32 {
+            ($work)(&ctx)
+        }
+    )*};
+}
+
+socket_hooks! {
+    /// `connect(2)` of an IPv4 socket.
+    connect4: |ctx| sockets::redirect::<V4>(ctx, true);
+    /// `connect(2)` of an IPv6 socket.
+    connect6: |ctx| sockets::redirect::<V6>(ctx, true);
+    /// `sendto(2)` of an IPv4 UDP socket; also of an IPv6 one to `::ffff:a.b.c.d`.
+    sendmsg4: |ctx| sockets::redirect::<V4>(ctx, true);
+    /// `sendto(2)` of an IPv6 UDP socket.
+    sendmsg6: |ctx| sockets::redirect::<V6>(ctx, false);
+    /// `recvfrom(2)` of an IPv4 UDP socket.
+    recvmsg4: sockets::restore::<V4>;
+    /// `recvfrom(2)` of an IPv6 UDP socket.
+    recvmsg6: sockets::restore::<V6>;
+    /// `getpeername(2)` of an IPv4 socket.
+    getpeername4: sockets::restore::<V4>;
+    /// `getpeername(2)` of an IPv6 socket.
+    getpeername6: sockets::restore::<V6>;
+    /// `bind(2)` of an IPv4 socket.
+    bind4: sockets::hold::<V4>;
+    /// `bind(2)` of an IPv6 socket.
+    bind6: sockets::hold::<V6>;
 }
 
 /// Records in one run of [`remove_flows`], a power of two.

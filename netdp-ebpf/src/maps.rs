@@ -12,6 +12,8 @@ use netdp_common::flow::{
 use netdp_common::tables::Work;
 use netdp_common::verdict::COUNTERS;
 
+use crate::sockets::{DialledKey, SocketAddr};
+
 /// What user space tells the programs.
 #[map]
 pub(crate) static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
@@ -24,6 +26,15 @@ pub(crate) static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNT
 #[map]
 pub(crate) static RESERVED: Array<PortBlock> =
     Array::with_max_entries(RESERVED_PROTOCOLS * RESERVED_BLOCKS, 0);
+
+/// A bit for every published port: the host's own sockets can't bind it.
+#[map]
+pub(crate) static HELD: Array<PortBlock> = Array::with_max_entries(RESERVED_PROTOCOLS * RESERVED_BLOCKS, 0);
+
+/// What a socket of the host dialled, by what it got. The oldest give way: then a socket that is still open is told
+/// its endpoint's address instead.
+#[map]
+pub(crate) static DIALLED: LruHashMap<DialledKey, SocketAddr> = LruHashMap::with_max_entries(65_536, 0);
 
 /// A bit for every prefix digest that an endpoint's address may have.
 #[map]

@@ -7,7 +7,7 @@ use netdp_tests::kernel::site::in_new_site;
 
 /// Instructions that the verifier may look at (its own limit is a million); about twice what 6.18 looks at, since
 /// kernels prune differently.
-const BUDGETS: [(&str, u32); 9] = [
+const BUDGETS: [(&str, u32); 18] = [
     ("from_container", 40_000),
     ("open_from_container", 65_000),
     ("from_world", 40_000),
@@ -16,7 +16,16 @@ const BUDGETS: [(&str, u32); 9] = [
     ("refuse", 25_000),
     ("to_world", 25_000),
     ("remove_flows", 2_000),
-    ("connect4", 500),
+    ("connect4", 1500),
+    ("connect6", 2000),
+    ("sendmsg4", 1500),
+    ("sendmsg6", 1200),
+    ("recvmsg4", 300),
+    ("recvmsg6", 300),
+    ("getpeername4", 300),
+    ("getpeername6", 300),
+    ("bind4", 400),
+    ("bind6", 600),
 ];
 
 #[test]

@@ -24,7 +24,6 @@ on_every_datapath!(
     a_range_is_published_port_by_port,
     without_a_host_port_a_free_one_is_chosen,
     a_taken_port_is_refused_by_name,
-    a_host_process_cannot_take_a_published_port_from_it,
 );
 
 /// A container that listens on [`INNER`], TCP and UDP, published as [`PUBLISHED`].
@@ -152,12 +151,4 @@ fn a_taken_port_is_refused_by_name(lab: &Lab) {
     assert_eq!(endpoint["published"].as_array().map(Vec::len), Some(0), "{endpoint}");
     answered(&lab.world, Transport::Tcp, (HOST, PUBLISHED), "web");
     drop(other);
-}
-
-/// Whether or not its `bind` works, the world goes on reaching the container.
-fn a_host_process_cannot_take_a_published_port_from_it(lab: &Lab) {
-    let (_web, _servers) = published(lab);
-    let bound = lab.host.enter(|| std::net::TcpListener::bind((HOST, PUBLISHED)));
-    answered(&lab.world, Transport::Tcp, (HOST, PUBLISHED), "web");
-    drop(bound);
 }

@@ -56,7 +56,11 @@ pub async fn plan(
     for proto in [Proto::Tcp, Proto::Udp] {
         busy.extend(sockets::listening_ports(proto.number())?.into_iter().map(|port| (proto, port)));
     }
-    busy.extend(bound::ports(specs)?.into_iter().map(|port| (Proto::Tcp, port)));
+    // The datapath holds what is published; also what an endpoint that is being replaced had.
+    let ours: Vec<Published> =
+        instance.state.published().into_iter().map(|(_, published)| published).collect();
+    busy.extend(bound::ports(specs, &ours)?.into_iter().map(|port| (Proto::Tcp, port)));
+    let holder = |proto, addr, port| holder(proto, addr, port, &ours);
     let host = Host { addresses: &addresses, busy: &busy, holder: &holder, random: &random::number };
     Ok(ports::plan(specs, published, &host, replace)?)
 }
@@ -98,10 +102,10 @@ pub fn print(global: &Global, published: &[Published]) -> Result<(), Error> {
 }
 
 /// Who has a host port; what can't be found out counts as taken, with the reason.
-fn holder(proto: Proto, addr: Option<IpAddr>, port: u16) -> Option<String> {
+fn holder(proto: Proto, addr: Option<IpAddr>, port: u16, ours: &[Published]) -> Option<String> {
     match sockets::holder(proto.number(), addr, port) {
         Ok(Some(holder)) => Some(holder.to_string()),
-        Ok(None) => bound::is_bound(proto, addr, port)
+        Ok(None) => bound::is_bound(proto, addr, port, ours)
             .then(|| "a process that has bound it and does not listen yet".into()),
         Err(error) => Some(format!("a process that can't be told ({error})")),
     }

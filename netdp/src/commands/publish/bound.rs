@@ -1,4 +1,7 @@
 //! TCP ports that a host socket has bound without listening: `/proc/net/tcp` doesn't show those, but binding fails.
+//!
+//! It also fails where netdp itself holds a port (the programs `bind4` and `bind6`): what is published by this
+//! instance is not tried.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,22 +13,31 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind,
 
 use crate::datapath::Proto;
 use crate::error::Error;
+use crate::plan::published::Published;
 use crate::spec::Spec;
 
 /// Those among the host ports of the specs that are so bound, at any address.
-pub(super) fn ports(specs: &[Spec]) -> Result<Vec<u16>, Error> {
+pub(super) fn ports(specs: &[Spec], ours: &[Published]) -> Result<Vec<u16>, Error> {
     let wanted = specs.iter().filter(|spec| spec.proto == Proto::Tcp).filter_map(|spec| spec.host);
     let wanted: BTreeSet<u16> = wanted.flat_map(|host| host.first..=host.last).collect();
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
     let shown = shown()?;
-    Ok(wanted.into_iter().filter(|port| !shown.contains(port) && !can_bind(None, *port)).collect())
+    let unknown = |port: &u16| !shown.contains(port) && !is_ours(*port, ours);
+    Ok(wanted.into_iter().filter(|port| unknown(port) && !can_bind(None, *port)).collect())
 }
 
 /// Whether a port is so bound at an address; none: at any.
-pub(super) fn is_bound(proto: Proto, addr: Option<IpAddr>, port: u16) -> bool {
-    proto == Proto::Tcp && shown().is_ok_and(|shown| !shown.contains(&port)) && !can_bind(addr, port)
+pub(super) fn is_bound(proto: Proto, addr: Option<IpAddr>, port: u16, ours: &[Published]) -> bool {
+    let unknown = || !is_ours(port, ours) && shown().is_ok_and(|shown| !shown.contains(&port));
+    proto == Proto::Tcp && unknown() && !can_bind(addr, port)
+}
+
+/// Whether this instance has published a TCP port, at whatever address.
+fn is_ours(port: u16, ours: &[Published]) -> bool {
+    let mut tcp = ours.iter().filter(|published| published.proto == Proto::Tcp);
+    tcp.any(|published| (published.host_port..=published.host_port_end).contains(&port))
 }
 
 /// Ports of sockets in any other state, which are in the way of binding and not in ours: connections, TIME_WAIT.
@@ -72,12 +84,12 @@ mod tests {
         let bound: SockaddrStorage =
             nix::sys::socket::getsockname(std::os::fd::AsRawFd::as_raw_fd(&socket)).unwrap();
         let port = bound.as_sockaddr_in().unwrap().port();
-        assert!(is_bound(Proto::Tcp, None, port));
-        assert_eq!(ports(&[format!("{port}:80").parse().unwrap()]).unwrap(), [port]);
+        assert!(is_bound(Proto::Tcp, None, port, &[]));
+        assert_eq!(ports(&[format!("{port}:80").parse().unwrap()], &[]).unwrap(), [port]);
         drop(socket);
-        assert!(!is_bound(Proto::Tcp, None, port));
+        assert!(!is_bound(Proto::Tcp, None, port, &[]));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        assert!(!is_bound(Proto::Tcp, None, listener.local_addr().unwrap().port()));
+        assert!(!is_bound(Proto::Tcp, None, listener.local_addr().unwrap().port(), &[]));
     }
 
     #[test]

@@ -35,8 +35,19 @@ pub(super) const CLASSIFIERS: [&str; 8] = [
 const CONTINUATIONS: [&str; 6] =
     ["from_container", "open_from_container", "from_world", "open_from_world", "icmp_error", "refuse"];
 
-/// The socket hook.
-const CONNECT4: &str = "connect4";
+/// The hooks of the host's own sockets; each is attached to the root of the cgroup2 tree.
+const SOCKET_HOOKS: [&str; 10] = [
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+    "recvmsg4",
+    "recvmsg6",
+    "getpeername4",
+    "getpeername6",
+    "bind4",
+    "bind6",
+];
 
 /// What an instance's first command decides.
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,8 +104,10 @@ pub(super) fn load(options: &OpenOptions) -> Result<Object, Error> {
         program.load().map_err(|e| doing(format!("loading the program {name}"), e))?;
     }
     link_continuations(&mut object)?;
-    let connect4: &mut CgroupSockAddr = program(&mut object, CONNECT4)?;
-    connect4.load().map_err(|e| doing(format!("loading the program {CONNECT4}"), e))?;
+    for name in SOCKET_HOOKS {
+        let program: &mut CgroupSockAddr = program(&mut object, name)?;
+        program.load().map_err(|e| doing(format!("loading the program {name}"), e))?;
+    }
     Ok(object)
 }
 
@@ -161,23 +174,26 @@ fn pin_all(object: &mut Object, dir: &Path) -> Result<(), Error> {
             .pin(dir.join("programs").join(name))
             .map_err(|e| doing(format!("pinning the program {name}"), e))?;
     }
-    hold_sockets(object, &dir.join("links").join(CONNECT4))
+    hook_sockets(object, &dir.join("links"))
 }
 
-/// Attaches the socket hook to the root of the cgroup2 tree; where there is none, `doctor` says so.
-fn hold_sockets(object: &mut Object, pin: &Path) -> Result<(), Error> {
+/// Attaches the socket hooks to the root of the cgroup2 tree; where there is none, `doctor` says so.
+fn hook_sockets(object: &mut Object, links: &Path) -> Result<(), Error> {
     let Some(root) = crate::net::cgroup::find_cgroup2() else {
         tracing::warn!("no cgroup2 tree is mounted: the host itself does not reach published ports");
         return Ok(());
     };
-    let what = || format!("attaching {CONNECT4} to {}", root.display());
-    let cgroup = fs::File::open(&root).map_err(|e| doing(what(), e))?;
-    let program: &mut CgroupSockAddr = program(object, CONNECT4)?;
-    // No flags: a link always leaves room for others' programs, and link_create knows no such flag.
-    let link = program.attach(cgroup, CgroupAttachMode::Single).map_err(|e| doing(what(), e))?;
-    let link = program.take_link(link).map_err(|e| doing(what(), e))?;
-    let link: aya::programs::links::FdLink = link.try_into().map_err(|e| doing(what(), e))?;
-    link.pin(pin).map(drop).map_err(|e| doing(what(), e))
+    let cgroup = fs::File::open(&root).map_err(|e| doing(format!("opening {}", root.display()), e))?;
+    for name in SOCKET_HOOKS {
+        let what = || format!("attaching {name} to {}", root.display());
+        let program: &mut CgroupSockAddr = program(object, name)?;
+        // No flags: a link always leaves room for others' programs, and link_create knows no such flag.
+        let link = program.attach(&cgroup, CgroupAttachMode::Single).map_err(|e| doing(what(), e))?;
+        let link = program.take_link(link).map_err(|e| doing(what(), e))?;
+        let link: aya::programs::links::FdLink = link.try_into().map_err(|e| doing(what(), e))?;
+        link.pin(links.join(name)).map_err(|e| doing(what(), e))?;
+    }
+    Ok(())
 }
 
 /// Removes an instance's pins, and with them programs, maps and links.

@@ -63,7 +63,9 @@ fn cgroup2() -> Probe {
         None => Probe {
             name: "cgroup2",
             ok: false,
-            detail: "not mounted: the host itself does not reach published ports".to_owned(),
+            detail:
+                "not mounted: the host itself does not reach published ports, and its processes can bind them"
+                    .to_owned(),
         },
     }
 }

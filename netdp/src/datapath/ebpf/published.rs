@@ -55,22 +55,38 @@ fn remove_flows(ebpf: &Ebpf, entry: &PublishEntry, keep: Option<Addr>) -> Result
     .map(drop)
 }
 
-/// Marks the ports of an entry, so that the programs look for them in the trie and no mapping takes them.
+/// The map of ports that mappings never take.
+const RESERVED: &str = "RESERVED";
+/// The map of ports that the host's own sockets can't bind.
+const HELD: &str = "HELD";
+
+/// Marks the ports of an entry, so that the programs look for them in the trie, and neither mappings nor the host's
+/// own sockets take them.
 fn reserve(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
     let mut bitmap = Bitmap::empty();
     bitmap.add(entry.proto.number(), entry.host_port, entry.host_port_end);
-    bitmap.write(ebpf, |old, marked| old | marked)
+    for map in [RESERVED, HELD] {
+        bitmap.write(ebpf, map, |old, marked| old | marked)?;
+    }
+    Ok(())
 }
 
-/// Brings the bitmap up to date with the trie and `ip_local_reserved_ports`.
+/// Brings both maps up to date with the trie and `ip_local_reserved_ports`.
 pub(super) fn rebuild_reserved(ebpf: &Ebpf) -> Result<(), Error> {
-    let mut bitmap = Bitmap::empty();
+    let mut bitmap = published_ports(ebpf)?;
+    bitmap.write(ebpf, HELD, |_, marked| marked)?;
     let kernel = crate::net::ports::reserved().map_err(|e| doing("reading ip_local_reserved_ports", e))?;
     for range in kernel {
         for proto in [Proto::Tcp, Proto::Udp, Proto::Sctp] {
             bitmap.add(proto.number(), *range.start(), *range.end());
         }
     }
+    bitmap.write(ebpf, RESERVED, |_, marked| marked)
+}
+
+/// Every port in the trie.
+fn published_ports(ebpf: &Ebpf) -> Result<Bitmap, Error> {
+    let mut bitmap = Bitmap::empty();
     let trie: Trie = ebpf.trie("PUBLISHED_V4")?;
     for key in trie.keys() {
         let key = key.map_err(|e| doing("listing the published ports", e))?;
@@ -80,10 +96,10 @@ pub(super) fn rebuild_reserved(ebpf: &Ebpf) -> Result<(), Error> {
         let last = first | u16::try_from((1u32 << free_bits) - 1).unwrap_or(u16::MAX);
         bitmap.add(data.proto, first, last);
     }
-    bitmap.write(ebpf, |_, marked| marked)
+    Ok(bitmap)
 }
 
-/// The map of reserved ports, in user space.
+/// A map of ports, in user space.
 struct Bitmap {
     blocks: Vec<PortBlock>,
 }
@@ -102,13 +118,13 @@ impl Bitmap {
     }
 
     /// Writes the blocks that `change`, given what is there and what is marked here, makes different.
-    fn write(&self, ebpf: &Ebpf, change: impl Fn(u64, u64) -> u64) -> Result<(), Error> {
-        let mut map = ebpf.array::<PortBlock>("RESERVED")?;
+    fn write(&self, ebpf: &Ebpf, name: &str, change: impl Fn(u64, u64) -> u64) -> Result<(), Error> {
+        let mut map = ebpf.array::<PortBlock>(name)?;
         for (index, marked) in (0u32..).zip(&self.blocks) {
-            let old = map.get(&index, 0).map_err(|e| doing("reading the reserved ports", e))?;
+            let old = map.get(&index, 0).map_err(|e| doing(format!("reading {name}"), e))?;
             let new: PortBlock = std::array::from_fn(|word| change(old[word], marked[word]));
             if new != old {
-                map.set(index, new, 0).map_err(|e| doing("writing the reserved ports", e))?;
+                map.set(index, new, 0).map_err(|e| doing(format!("writing {name}"), e))?;
             }
         }
         Ok(())
