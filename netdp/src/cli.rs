@@ -155,7 +155,7 @@ impl Command {
 /// `netdp network`.
 #[derive(Debug, Subcommand)]
 pub enum Network {
-    /// Create a network: a bridge with a subnet
+    /// Create a network: a bridge with its subnets
     Create(NetworkCreate),
     /// List the networks
     Ls,
@@ -176,10 +176,10 @@ pub enum Network {
 pub struct NetworkCreate {
     /// Its name
     pub name: String,
-    /// Its subnet, like 10.9.0.0/24
+    /// Its subnet, like 10.9.0.0/24 or fd09::/64; one of each family
     #[arg(long, value_name = "CIDR", required = true)]
     pub subnet: Vec<String>,
-    /// The bridge's address [default: the subnet's first]
+    /// The bridge's address [default: the subnet's first]; one of each family
     #[arg(long, value_name = "ADDR")]
     pub gateway: Vec<IpAddr>,
     /// The bridge's name [default: nd-NAME, cut to 15 bytes]
@@ -214,7 +214,7 @@ pub struct Attachment {
     /// The network, or a mode: none, host, container:NAME
     #[arg(long, value_name = "NETWORK", default_value = "default")]
     pub network: String,
-    /// Its address [default: the lowest free one]
+    /// Its address [default: the lowest free one]; one of each family
     #[arg(long, value_name = "ADDR")]
     pub ip: Vec<IpAddr>,
     /// Its MAC [default: a random one]

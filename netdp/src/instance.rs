@@ -21,7 +21,7 @@ mod fixed;
 mod lock;
 mod undoing;
 
-pub use files::{ROOT, bpffs_release, remove_files};
+pub use files::{ROOT, bpffs_release, lock as lock_all_instances, remove_files};
 use fixed::{check_fixed, check_options};
 use lock::Lock;
 pub use undoing::delete_namespace;

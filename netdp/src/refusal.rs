@@ -124,11 +124,36 @@ pub enum Refusal {
         endpoints: String,
     },
     /// An MTU that no bridge can have.
-    #[error("--mtu {0}: an MTU is from 68 to 65535 bytes")]
-    Mtu(u32),
+    #[error("--mtu {mtu}: an MTU is from {least} to {most} bytes for these subnets: choose one of them")]
+    Mtu {
+        /// As asked.
+        mtu: u32,
+        /// The least for these subnets.
+        least: u32,
+        /// The most.
+        most: u32,
+    },
+    /// The kernel has no IPv6.
+    #[error("{0}: this host's kernel runs without IPv6 (ipv6.disable=1): leave it out, or boot with IPv6")]
+    NoV6(ipnet::IpNet),
+    /// Links don't get IPv6 addresses there.
+    #[error(
+        "{subnet}: {place} has {sysctl}=1, so that new interfaces get no IPv6 address: set it to 0 there, or use a network without an IPv6 subnet"
+    )]
+    V6Disabled {
+        /// The subnet whose addresses are wanted.
+        subnet: ipnet::IpNet,
+        /// Where.
+        place: String,
+        /// Which one.
+        sysctl: &'static str,
+    },
     /// Not LO-HI.
     #[error("--snat-ports {0}: write first and last port, like 1024-65535")]
     SnatPorts(String),
+    /// An address of a family that the network doesn't have.
+    #[error("--snat-to {0}: the network has no subnet of its family: leave it out, or add a --subnet for it")]
+    SnatToFamily(std::net::IpAddr),
     /// Not an address of this host.
     #[error("--snat-to {0}: this host has no such address: use one of its own")]
     SnatTo(std::net::IpAddr),

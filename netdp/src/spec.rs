@@ -166,14 +166,16 @@ fn split_addr<'a>(spec: &str, text: &'a str) -> Result<(Option<IpAddr>, &'a str)
     if let Some(inner) = text.strip_prefix('[') {
         let (addr, rest) = inner.split_once("]:").ok_or_else(|| bad(text))?;
         let addr: Ipv6Addr = addr.parse().map_err(|_| bad(addr))?;
-        return Ok((Some(IpAddr::V6(addr)), rest));
+        // ::ffff:192.0.2.1 is how IPv6 sockets write an IPv4 address.
+        let addr = IpAddr::V6(addr).to_canonical();
+        return Ok(((!addr.is_unspecified()).then_some(addr), rest));
     }
     match text.split(':').count() {
         0..=2 => Ok((None, text)),
         3 => {
             let (addr, rest) = text.split_once(':').unwrap_or((text, ""));
             let addr: IpAddr = addr.parse().map_err(|_| bad(addr))?;
-            Ok((if addr.is_unspecified() { None } else { Some(addr) }, rest))
+            Ok(((!addr.is_unspecified()).then_some(addr), rest))
         }
         _ => Err(bad(text.rsplitn(3, ':').last().unwrap_or(text))),
     }
@@ -223,7 +225,9 @@ mod tests {
             ("127.0.0.1:8080:80", Proto::Tcp, Some("127.0.0.1"), Some(one(8080)), one(80)),
             ("0.0.0.0:8080:80", Proto::Tcp, None, Some(one(8080)), one(80)),
             ("[::1]:8080:80", Proto::Tcp, Some("::1"), Some(one(8080)), one(80)),
-            ("[::]:8080:80", Proto::Tcp, Some("::"), Some(one(8080)), one(80)),
+            ("[::]:8080:80", Proto::Tcp, None, Some(one(8080)), one(80)),
+            ("[2001:db8::1]::80", Proto::Tcp, Some("2001:db8::1"), None, one(80)),
+            ("[::ffff:192.0.2.1]:8080:80", Proto::Tcp, Some("192.0.2.1"), Some(one(8080)), one(80)),
             ("127.0.0.1::80", Proto::Tcp, Some("127.0.0.1"), None, one(80)),
             ("9000-9009:8000-8009", Proto::Tcp, None, Some(range(9000, 9009)), range(8000, 8009)),
             ("1-65535:1-65535", Proto::Tcp, None, Some(range(1, 65535)), range(1, 65535)),

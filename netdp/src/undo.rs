@@ -27,6 +27,8 @@ pub enum Step {
     RemoveFiles(PathBuf),
     /// Delete a link of the host, by name.
     DeleteLink(String),
+    /// Make links that are created from now on not forward IPv6.
+    SwitchOffDefaultForwarding,
     /// Remove a permanent neighbour from a bridge.
     RemoveNeighbour(u32, IpAddr),
     /// Take a network out of the datapath, by its bridge's ifindex.

@@ -17,6 +17,7 @@ pub mod netns;
 pub mod poll;
 pub mod process;
 pub mod race;
+pub mod router;
 pub mod server;
 pub mod socket;
 mod sweep;

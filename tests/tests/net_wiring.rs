@@ -34,7 +34,8 @@ fn on_a_host(test: impl AsyncFnOnce(Net) + Send) {
 }
 
 async fn bridge(host: &Net) -> Link {
-    let spec = BridgeSpec { name: "br0".to_owned(), mac: Mac([2, 0, 0, 0, 0, 1]), mtu: MTU };
+    let spec =
+        BridgeSpec { name: "br0".to_owned(), mac: Mac([2, 0, 0, 0, 0, 1]), mtu: MTU, forwards_v6: true };
     let bridge = host.create_bridge(&spec).await.expect("a bridge");
     for gateway in GATEWAYS {
         host.add_address(bridge.index, subnet(gateway)).await.expect("the bridge's address");
@@ -189,16 +190,18 @@ fn links_are_as_asked_for() {
 #[ignore = "needs root"]
 fn failures_leave_nothing_behind() {
     on_a_host(async |host| {
-        let too_big = BridgeSpec { name: "br0".to_owned(), mac: Mac::random_local(), mtu: 1_000_000 };
+        let too_big = BridgeSpec {
+            name: "br0".to_owned(),
+            mac: Mac::random_local(),
+            mtu: 1_000_000,
+            forwards_v6: false,
+        };
         let error = host.create_bridge(&too_big).await.expect_err("no bridge has that MTU");
         assert_eq!(error.errno(), Some(Errno::EINVAL), "{error}");
         assert_eq!(host.link("br0").await.expect("a look"), None);
 
         let bridge = bridge(&host).await;
-        let error = host
-            .create_bridge(&BridgeSpec { name: "br0".to_owned(), mac: Mac::random_local(), mtu: MTU })
-            .await
-            .expect_err("it exists");
+        let error = host.create_bridge(&BridgeSpec { mtu: MTU, ..too_big }).await.expect_err("it exists");
         assert_eq!(error.errno(), Some(Errno::EEXIST));
         assert!(host.link("br0").await.expect("a look").is_some(), "somebody else's bridge stays");
 

@@ -9,12 +9,12 @@ use crate::cli::{self, Attachment, Global};
 use crate::entry::Caller;
 use crate::error::Error;
 use crate::instance::Instance;
-use crate::net::{Mac, Net, NetNs};
+use crate::net::{Mac, Net, NetNs, sysctl};
 use crate::output;
 use crate::plan::ipam::Pool;
 use crate::plan::ports::Plan;
 use crate::plan::published::Published;
-use crate::plan::{mac, names};
+use crate::plan::{mac, names, subnet};
 use crate::refusal::Refusal;
 use crate::state::{Endpoint, Network};
 use crate::target::Target;
@@ -187,7 +187,7 @@ async fn plan(
     let mac = attachment.mac.as_ref().map(|text| mac::parse(text, &macs)).transpose()?;
     let mut published = instance.state.published();
     published.retain(|(owner, _)| owner != name);
-    let ports = publish::plan(instance, &attachment.publish, &published, false).await?;
+    let ports = publish::plan(instance, &attachment.publish, &addresses, &published, false).await?;
     Ok(Planned { network, bridge, replaces, addresses, mac: mac.unwrap_or_else(Mac::random_local), ports })
 }
 
@@ -223,6 +223,7 @@ async fn check_namespace(
             );
         }
     }
+    check_v6(instance, &target, ns, network)?;
     let taken = Net::open(ns)?.link(&attachment.ifname).await?.is_some();
     // The veth of an endpoint that is replaced goes first.
     let own = instance.state.endpoints.get(name);
@@ -230,6 +231,18 @@ async fn check_namespace(
         return Err(Refusal::IfnameTaken { target, ifname: attachment.ifname.clone() }.into());
     }
     Ok(())
+}
+
+/// A namespace must give its interfaces IPv6 addresses, if the network has some.
+fn check_v6(instance: &Instance, target: &str, ns: &NetNs, network: &str) -> Result<(), Error> {
+    let subnets = instance.state.networks.get(network).map(|network| network.subnets.as_slice());
+    let Some(&subnet) = subnets.unwrap_or_default().iter().find(|subnet| subnet::is_v6(subnet)) else {
+        return Ok(());
+    };
+    match ns.run(sysctl::v6_disabled_by)?? {
+        Some(sysctl) => Err(Refusal::V6Disabled { subnet, place: target.into(), sysctl }.into()),
+        None => Ok(()),
+    }
 }
 
 /// A bridge that somebody deleted can only come back when nobody is on it any more.

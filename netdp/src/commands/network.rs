@@ -6,9 +6,10 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::cli::{self, Global, NetworkCreate};
+use crate::datapath::Kind;
 use crate::error::Error;
-use crate::instance::Instance;
-use crate::net::{BridgeSpec, Mac, sysctl};
+use crate::instance::{Instance, lock_all_instances};
+use crate::net::{BridgeSpec, Link, Mac, sysctl};
 use crate::output;
 use crate::plan::subnet::Used;
 use crate::plan::{ipam, names, subnet};
@@ -20,6 +21,8 @@ use crate::undo::Step;
 const DEFAULT_MTU: u32 = 1500;
 /// The least that IPv4 works with (RFC 791).
 const LEAST_MTU: u32 = 68;
+/// The least that IPv6 works with (RFC 8200, 5): the kernel takes it off a link with less.
+const LEAST_MTU_V6: u32 = 1280;
 /// The most that the kernel gives a bridge.
 const MOST_MTU: u32 = 65_535;
 /// Ports for mappings: all that are not for privileged services.
@@ -101,17 +104,21 @@ fn inspect(global: &Global, name: &str) -> Result<(), Error> {
 
 async fn create(global: &Global, args: &NetworkCreate) -> Result<(), Error> {
     names::check_network(&args.name)?;
-    let subnets = args.subnet.iter().map(|text| subnet::parse(text)).collect::<Result<Vec<_>, _>>()?;
-    subnet::check_families(&subnets)?;
+    let subnets = subnet::parse_all(&args.subnet)?;
+    let gateways = subnet::gateways(&subnets, &args.gateway)?;
     if let Some(bridge) = &args.bridge {
         names::check_ifname(bridge)?;
     }
-    if let Some(mtu) = args.mtu.filter(|mtu| !(LEAST_MTU..=MOST_MTU).contains(mtu)) {
-        return Err(Refusal::Mtu(mtu).into());
+    let least = least_mtu(&subnets);
+    if let Some(mtu) = args.mtu.filter(|mtu| !(least..=MOST_MTU).contains(mtu)) {
+        return Err(Refusal::Mtu { mtu, least, most: MOST_MTU }.into());
+    }
+    if let Some(strange) = args.snat_to.iter().find(|addr| !subnet::has_family(&subnets, addr)) {
+        return Err(Refusal::SnatToFamily(*strange).into());
     }
     let mut instance = Instance::change(global).await?;
     let created = async {
-        let network = plan(&instance, args, subnets).await?;
+        let network = plan(&instance, args, subnets, gateways).await?;
         make(&mut instance, &args.name, network).await
     };
     let created = created.await;
@@ -122,19 +129,22 @@ async fn create(global: &Global, args: &NetworkCreate) -> Result<(), Error> {
     output::line(format!("{}: {} on {}", args.name, output::joined(&network.subnets), network.bridge))
 }
 
-async fn plan(instance: &Instance, args: &NetworkCreate, subnets: Vec<IpNet>) -> Result<Network, Error> {
+async fn plan(
+    instance: &Instance,
+    args: &NetworkCreate,
+    subnets: Vec<IpNet>,
+    gateways: Vec<IpAddr>,
+) -> Result<Network, Error> {
     if instance.state.networks.contains_key(&args.name) {
         return Err(Refusal::NetworkExists(args.name.clone()).into());
+    }
+    if let Some(subnet) = subnets.iter().find(|subnet| subnet::is_v6(subnet)) {
+        check_v6(instance, *subnet)?;
     }
     let used = used(instance).await?;
     for subnet in &subnets {
         subnet::check_free(*subnet, &used)?;
     }
-    if let Some(second) = args.gateway.get(subnets.len()) {
-        return Err(subnet::Error::TwoGateways(*second).into());
-    }
-    let gateway = |(n, subnet): (usize, &IpNet)| subnet::gateway(*subnet, args.gateway.get(n).copied());
-    let gateways = subnets.iter().enumerate().map(gateway).collect::<Result<Vec<_>, _>>()?;
     let addresses = instance.net.addresses().await?;
     let own = |addr: &IpAddr| addresses.iter().any(|(_, net)| net.addr() == *addr);
     if let Some(strange) = args.snat_to.iter().find(|addr| !own(addr)) {
@@ -149,28 +159,57 @@ async fn plan(instance: &Instance, args: &NetworkCreate, subnets: Vec<IpNet>) ->
     Ok(network)
 }
 
+/// Refuses an IPv6 subnet where its addresses would not work.
+fn check_v6(instance: &Instance, subnet: IpNet) -> Result<(), Error> {
+    if instance.state.datapath == Kind::Ebpf {
+        let what = format!("the IPv6 subnet {subnet} on the eBPF datapath");
+        return Err(Refusal::NotInThisVersion { what, remedy: "give an IPv4 subnet" }.into());
+    }
+    if !sysctl::has_v6() {
+        return Err(Refusal::NoV6(subnet).into());
+    }
+    match sysctl::v6_disabled_by()? {
+        Some(sysctl) => Err(Refusal::V6Disabled { subnet, place: "this host".into(), sysctl }.into()),
+        None => Ok(()),
+    }
+}
+
 /// The network that the first `attach` makes.
 pub async fn plan_default(instance: &Instance) -> Result<Network, Error> {
-    let subnet = subnet::choose_default(&used(instance).await?)?;
-    let gateway = subnet::gateway(subnet, None)?;
-    blank(instance, names::DEFAULT_NETWORK, names::DEFAULT_BRIDGE.into(), vec![subnet], vec![gateway]).await
+    let subnets = vec![subnet::choose_default(&used(instance).await?)?];
+    let gateways = subnet::gateways(&subnets, &[])?;
+    blank(instance, names::DEFAULT_NETWORK, names::DEFAULT_BRIDGE.into(), subnets, gateways).await
 }
 
 /// Creates what was planned.
 pub async fn make(instance: &mut Instance, name: &str, mut network: Network) -> Result<Network, Error> {
     instance.datapath()?;
     instance.will(Step::DeleteLink(network.bridge.clone()))?;
-    let spec = BridgeSpec { name: network.bridge.clone(), mac: network.mac, mtu: network.mtu };
-    let bridge = instance.net.create_bridge(&spec).await?;
-    network.ifindex = bridge.index;
+    network.ifindex = create_bridge(instance, &network).await?.index;
+    let bridge = network.ifindex;
     for (gateway, subnet) in network.gateways.iter().zip(&network.subnets) {
-        instance.net.add_address(bridge.index, ipam::with_prefix(*gateway, *subnet)).await?;
+        instance.net.add_address(bridge, ipam::with_prefix(*gateway, *subnet)).await?;
     }
     sysctl::set_forwarding_v4(&network.bridge, true)?;
-    instance.will(Step::ForgetNetwork(bridge.index))?;
+    instance.will(Step::ForgetNetwork(bridge))?;
     instance.datapath()?.add_network(&network.entry())?;
     instance.state.networks.insert(name.into(), network.clone());
     Ok(network)
+}
+
+/// The bridge of a network with IPv6 forwards it from its creation on. Switching that on later would purge the default
+/// route that a router advertises to the host.
+async fn create_bridge(instance: &mut Instance, network: &Network) -> Result<Link, Error> {
+    let forwards_v6 = network.subnets.iter().any(subnet::is_v6);
+    let spec = BridgeSpec { name: network.bridge.clone(), mac: network.mac, mtu: network.mtu, forwards_v6 };
+    if !forwards_v6 {
+        return Ok(instance.net.create_bridge(&spec).await?);
+    }
+    let _others_wait = lock_all_instances()?;
+    if !sysctl::forwards_v6("default")? {
+        instance.will(Step::SwitchOffDefaultForwarding)?;
+    }
+    Ok(instance.net.create_bridge(&spec).await?)
 }
 
 /// Creates a network's bridge again that somebody deleted, with a new ifindex.
@@ -225,7 +264,7 @@ async fn blank(
         bridge,
         ifindex: 0,
         mac: Mac::random_local(),
-        mtu: uplink_mtu(instance).await?,
+        mtu: uplink_mtu(instance).await?.max(least_mtu(&subnets)),
         subnets,
         gateways,
         snat_to: Vec::new(),
@@ -236,9 +275,16 @@ async fn blank(
     })
 }
 
-/// The MTU of the default route's interface.
+fn least_mtu(subnets: &[IpNet]) -> u32 {
+    if subnets.iter().any(subnet::is_v6) { LEAST_MTU_V6 } else { LEAST_MTU }
+}
+
+/// The MTU of the default route's interface, IPv4's first.
 async fn uplink_mtu(instance: &Instance) -> Result<u32, Error> {
-    let route = instance.net.default_route(false).await?;
+    let route = match instance.net.default_route(false).await? {
+        None => instance.net.default_route(true).await?,
+        route => route,
+    };
     let Some(oif) = route.and_then(|route| route.oif) else {
         return Ok(DEFAULT_MTU);
     };

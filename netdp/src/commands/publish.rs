@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::cli::{self, Global};
 use crate::datapath::Proto;
 use crate::error::Error;
@@ -35,15 +37,16 @@ async fn publish(instance: &mut Instance, args: &cli::Publish) -> Result<Vec<Pub
         return Err(Refusal::EndpointGone(args.name.clone()).into());
     }
     let published = instance.state.published();
-    let plan = plan(instance, &args.spec, &published, args.replace).await?;
+    let plan = plan(instance, &args.spec, &endpoint.addresses, &published, args.replace).await?;
     carry_out(instance, &args.name, &plan)?;
     Ok(plan.add)
 }
 
-/// Checks specs against what is published and what the host has.
+/// Checks specs for an endpoint with these addresses against what is published and what the host has.
 pub async fn plan(
     instance: &Instance,
     specs: &[Spec],
+    endpoint: &[IpNet],
     published: &[(String, Published)],
     replace: bool,
 ) -> Result<Plan, Error> {
@@ -62,7 +65,7 @@ pub async fn plan(
     busy.extend(bound::ports(specs, &ours)?.into_iter().map(|port| (Proto::Tcp, port)));
     let holder = |proto, addr, port| holder(proto, addr, port, &ours);
     let host = Host { addresses: &addresses, busy: &busy, holder: &holder, random: &random::number };
-    Ok(ports::plan(specs, published, &host, replace)?)
+    Ok(ports::plan(specs, endpoint, published, &host, replace)?)
 }
 
 /// Publishes what was planned; the endpoint is in the state.

@@ -66,8 +66,8 @@ pub(super) fn remove_if_unused(dir: &Path) {
     }
 }
 
-/// What concerns all instances is done by one at a time.
-fn lock() -> Result<Flock<File>, Error> {
+/// What concerns all instances is done by one at a time, as long as the result lives.
+pub fn lock() -> Result<Flock<File>, Error> {
     let root = Path::new(ROOT);
     loop {
         let locked = Flock::lock(open_dir(root)?, FlockArg::LockExclusive)

@@ -1,9 +1,9 @@
 //! Undoes steps: of a command that fails, and of one that was killed.
 
-use super::{Instance, bpffs_release, remove_files};
+use super::{Instance, bpffs_release, files, remove_files};
 use crate::datapath::select;
 use crate::error::Error;
-use crate::net::NetNs;
+use crate::net::{NetNs, sysctl};
 use crate::undo::{Step, Undo};
 
 impl Instance {
@@ -43,6 +43,7 @@ impl Instance {
             Step::RemoveNeighbour(bridge, addr) => {
                 return Ok(self.net.remove_neighbour(bridge, addr).await?);
             }
+            Step::SwitchOffDefaultForwarding => return switch_off_default_forwarding(),
             Step::RemoveFiles(dir) => return remove_files(&dir),
             Step::DeleteLink(name) => {
                 let link = self.net.link(&name).await?;
@@ -65,6 +66,15 @@ impl Instance {
         }
         Ok(())
     }
+}
+
+/// A host that has been made a router since has this switched on by its owner.
+fn switch_off_default_forwarding() -> Result<(), Error> {
+    let _others_wait = files::lock()?;
+    if sysctl::forwards_v6("all")? {
+        return Ok(());
+    }
+    Ok(sysctl::set_default_forwarding_v6(false)?)
 }
 
 /// Deletes a namespace's name; it may be gone.

@@ -5,7 +5,7 @@ use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec};
 
 use super::error::Result;
 use super::link::check_name;
-use super::{Link, Mac, Net, answer};
+use super::{Link, Mac, Net, answer, sysctl};
 
 /// A bridge to create.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct BridgeSpec {
     pub mac: Mac,
     /// Its MTU in bytes.
     pub mtu: u32,
+    /// It forwards IPv6. While it is created, every link would: nobody else may create any.
+    pub forwards_v6: bool,
 }
 
 /// How a bridge port treats frames. Broadcast and multicast are always flooded. The default is what endpoints get:
@@ -32,7 +34,8 @@ pub struct PortFlags {
 }
 
 impl Net {
-    /// Creates a bridge with a fixed MAC and without STP, and brings it up. Nothing is left of it on failure.
+    /// Creates a bridge with a fixed MAC and without STP, and brings it up. Nothing is left of it on failure. The
+    /// calling thread must be in this namespace, for the sysctls.
     pub async fn create_bridge(&self, spec: &BridgeSpec) -> Result<Link> {
         let name = &spec.name;
         check_name(name)?;
@@ -41,7 +44,15 @@ impl Net {
             .stp_state(BridgeStpState::Disabled)
             .build();
         let doing = || format!("creating the bridge {name}");
-        answer(self.handle.link().add(message).execute(), doing).await?;
+        let switch = spec.forwards_v6 && !sysctl::forwards_v6("default")?;
+        if switch {
+            sysctl::set_default_forwarding_v6(true)?;
+        }
+        let added = answer(self.handle.link().add(message).execute(), doing).await;
+        if switch {
+            sysctl::set_default_forwarding_v6(false)?;
+        }
+        added?;
         let link = self.existing_link(name, doing).await?;
         match self.finish_bridge(link.index, spec).await {
             Ok(link) => Ok(link),
@@ -56,6 +67,7 @@ impl Net {
     /// The MTU has a message of its own: one given at creation follows the smallest port's later on.
     async fn finish_bridge(&self, index: u32, spec: &BridgeSpec) -> Result<Link> {
         let BridgeSpec { name, mtu, .. } = spec;
+        sysctl::settle_v6(name)?;
         let message = LinkUnspec::new_with_index(index).mtu(*mtu).up().build();
         self.change_link(message, || {
             format!("setting the MTU of the bridge {name} to {mtu} and bringing it up")

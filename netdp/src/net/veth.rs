@@ -7,7 +7,7 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::error::Result;
 use super::link::check_name;
-use super::{Link, Mac, Net, NetNs, answer};
+use super::{Link, Mac, Net, NetNs, answer, sysctl};
 
 /// A veth pair to create.
 #[derive(Clone, Debug)]
@@ -72,6 +72,7 @@ fn pair(spec: &VethSpec<'_>) -> LinkMessage {
 
 async fn finish_peer(net: &Net, spec: &VethSpec<'_>) -> Result<Link> {
     let peer = net.existing_link(spec.peer_name, || creating(spec)).await?;
+    spec.peer_ns.run(|| sysctl::settle_v6(spec.peer_name))??;
     net.set_up(peer.index).await?;
     net.existing_link(spec.peer_name, || creating(spec)).await
 }

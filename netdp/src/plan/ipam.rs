@@ -19,10 +19,8 @@ pub enum Error {
         /// Its subnets.
         subnets: String,
     },
-    /// The subnet's own or its broadcast address.
-    #[error(
-        "{addr} is reserved: it is the network or broadcast address of {subnet}; endpoints get {first} to {last}"
-    )]
+    /// The subnet's own or its broadcast address; in IPv6, that of all its routers.
+    #[error("{addr} is reserved in {subnet}: endpoints get {first} to {last}; choose one of those for --ip")]
     Reserved {
         /// As asked.
         addr: IpAddr,
@@ -42,7 +40,7 @@ pub enum Error {
         owner: String,
     },
     /// Two addresses of one family.
-    #[error("--ip {0}: an endpoint has one address of each family")]
+    #[error("--ip {0}: an endpoint has one address of each family; leave one out")]
     Twice(IpAddr),
     /// No address is left.
     #[error(
@@ -99,8 +97,10 @@ impl Pool<'_> {
     }
 
     fn lowest(&self, subnet: IpNet) -> Result<IpNet, Error> {
+        let (first, last) = usable(subnet);
+        let candidates = subnet.hosts().filter(|addr| first <= *addr && *addr <= last);
         // Among one candidate more than there are taken addresses, one is free.
-        let free = subnet.hosts().take(self.taken.len() + 1).find(|addr| self.check(*addr).is_ok());
+        let free = candidates.take(self.taken.len() + 1).find(|addr| self.check(*addr).is_ok());
         free.map(|addr| with_prefix(addr, subnet))
             .ok_or_else(|| Error::Full { network: self.network.into(), subnet })
     }
@@ -139,6 +139,35 @@ mod tests {
         let subnets = ["10.9.0.0/30".parse().unwrap()];
         assert_eq!(pool(&subnets, &["10.9.0.1"]).choose(&[]).unwrap()[0].to_string(), "10.9.0.2/30");
         let error = pool(&subnets, &["10.9.0.1", "10.9.0.2"]).choose(&[]).unwrap_err();
+        assert!(matches!(error, Error::Full { .. }));
+    }
+
+    #[test]
+    fn each_subnet_gives_an_address() {
+        let subnets = ["10.9.0.0/24".parse().unwrap(), "fd09::/64".parse().unwrap()];
+        let pool = pool(&subnets, &["10.9.0.1", "fd09::1", "fd09::2"]);
+        let chosen = |asked: &[&str]| {
+            let asked: Vec<IpAddr> = asked.iter().map(|addr| ip(addr)).collect();
+            pool.choose(&asked).map(|nets| nets.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(chosen(&[]).unwrap(), ["10.9.0.2/24", "fd09::3/64"]);
+        assert_eq!(chosen(&["fd09::77"]).unwrap(), ["10.9.0.2/24", "fd09::77/64"]);
+        assert_eq!(chosen(&["fd09::77", "10.9.0.7"]).unwrap(), ["10.9.0.7/24", "fd09::77/64"]);
+        assert!(matches!(chosen(&["fd09::7", "fd09::8"]), Err(Error::Twice(_))));
+        assert!(matches!(chosen(&["fd09::"]), Err(Error::Reserved { .. })));
+        assert!(matches!(chosen(&["fd09::2"]), Err(Error::Taken { .. })));
+        assert!(matches!(chosen(&["fd08::2"]), Err(Error::Outside { .. })));
+        assert!(chosen(&["fd09::ffff:ffff:ffff:ffff"]).is_ok());
+    }
+
+    #[test]
+    fn a_full_ipv6_subnet_is_said() {
+        let subnets = ["fd09::/126".parse().unwrap()];
+        assert_eq!(
+            pool(&subnets, &["fd09::1", "fd09::2"]).choose(&[]).unwrap()[0].to_string(),
+            "fd09::3/126"
+        );
+        let error = pool(&subnets, &["fd09::1", "fd09::2", "fd09::3"]).choose(&[]).unwrap_err();
         assert!(matches!(error, Error::Full { .. }));
     }
 

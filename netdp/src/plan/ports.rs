@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::published::Published;
+use super::subnet;
 use crate::datapath::Proto;
 use crate::spec::{PortRange, Spec};
 
@@ -73,11 +76,19 @@ pub enum Error {
         /// The address.
         addr: IpAddr,
     },
-    /// An IPv6 host address.
+    /// A host address of a family that the endpoint doesn't have.
     #[error(
-        "{0}: publishing at IPv6 addresses comes with a later version; use an IPv4 address, or none for all"
+        "{wanted}: the endpoint has no {family} address to lead to: name another host address or none, or attach it to a network with such a subnet"
     )]
-    V6(String),
+    NoSuchFamily {
+        /// What was asked for.
+        wanted: String,
+        /// The host address's family.
+        family: &'static str,
+    },
+    /// A link-local host address.
+    #[error("{0}: a link-local address means another one on each link: name a global one, or none for all")]
+    LinkLocal(String),
     /// SCTP.
     #[error("{0}: publishing sctp comes with a later version; use tcp or udp")]
     Sctp(String),
@@ -116,16 +127,18 @@ pub struct Plan {
     pub replaced: Vec<(String, Published)>,
 }
 
-/// Checks specs against what is published (by endpoint name) and what the host has, and chooses free ports.
+/// Checks specs for an endpoint with these addresses against what is published (by endpoint name) and what the host
+/// has, and chooses free ports.
 pub fn plan(
     specs: &[Spec],
+    endpoint: &[IpNet],
     published: &[(String, Published)],
     host: &Host<'_>,
     replace: bool,
 ) -> Result<Plan, Error> {
     let mut plan = Plan::default();
     for spec in specs {
-        check_supported(spec, host)?;
+        check_supported(spec, endpoint, host)?;
         let wanted = match spec.host {
             Some(ports) => entry(spec, ports),
             None => choose(spec, published, &plan.add, host)?,
@@ -148,16 +161,24 @@ pub fn plan(
     Ok(plan)
 }
 
-fn check_supported(spec: &Spec, host: &Host<'_>) -> Result<(), Error> {
+fn check_supported(spec: &Spec, endpoint: &[IpNet], host: &Host<'_>) -> Result<(), Error> {
     let wanted = spec.to_string();
-    match (spec.proto, spec.host_addr) {
-        (Proto::Sctp, _) => Err(Error::Sctp(wanted)),
-        (_, Some(IpAddr::V6(_))) => Err(Error::V6(wanted)),
-        (_, Some(addr)) if !addr.is_loopback() && !host.addresses.contains(&addr) => {
-            Err(Error::NoSuchAddress { wanted, addr })
-        }
-        _ => Ok(()),
+    if spec.proto == Proto::Sctp {
+        return Err(Error::Sctp(wanted));
     }
+    let Some(addr) = spec.host_addr else {
+        return Ok(());
+    };
+    if !addr.is_loopback() && !host.addresses.contains(&addr) {
+        return Err(Error::NoSuchAddress { wanted, addr });
+    }
+    if matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local()) {
+        return Err(Error::LinkLocal(wanted));
+    }
+    if !subnet::has_family(endpoint, &addr) {
+        return Err(Error::NoSuchFamily { wanted, family: if addr.is_ipv6() { "IPv6" } else { "IPv4" } });
+    }
+    Ok(())
 }
 
 /// The entry that this one replaces, if it may and there is one.

@@ -3,6 +3,9 @@ use std::net::SocketAddr;
 
 use super::*;
 
+/// The endpoint's addresses.
+const ENDPOINT: [&str; 2] = ["10.9.0.2/24", "fd09::2/64"];
+
 struct Lab {
     published: Vec<(String, Published)>,
     sockets: Vec<(Proto, SocketAddr)>,
@@ -28,12 +31,12 @@ impl Lab {
         let random = Cell::new(0);
         let busy: Vec<_> = self.sockets.iter().map(|(proto, socket)| (*proto, socket.port())).collect();
         let host = Host {
-            addresses: &["192.0.2.1".parse().unwrap()],
+            addresses: &["192.0.2.1", "2001:db8::1", "fe80::1"].map(|addr| addr.parse().unwrap()),
             busy: &busy,
             holder: &|proto, addr, port| self.holder(proto, addr, port),
             random: &|| random.replace(random.get() + 1),
         };
-        plan(&specs, &self.published, &host, replace)
+        plan(&specs, &ENDPOINT.map(|net| net.parse().unwrap()), &self.published, &host, replace)
     }
 
     fn holder(&self, proto: Proto, addr: Option<IpAddr>, port: u16) -> Option<String> {
@@ -75,7 +78,22 @@ fn addresses_tell_sockets_and_ports_apart() {
     assert!(lab.error("8080:80", false).contains("endpoint web"));
     assert!(lab.error("22:22", false).contains("127.0.0.1:22"));
     assert!(lab.error("192.0.2.9:80:80", false).contains("no address 192.0.2.9"));
-    assert!(lab.error("[::1]:80:80", false).contains("later version"));
+    assert!(lab.error("[2001:db8::9]:80:80", false).contains("no address 2001:db8::9"));
+    assert!(lab.error("[fe80::1]:80:80", false).contains("link-local"));
+    assert!(lab.plan(&["[2001:db8::1]:80:80", "192.0.2.1:80:80", "[::1]:80:80"], false).is_ok());
+}
+
+#[test]
+fn a_host_address_needs_its_family_in_the_endpoint() {
+    let host = Host { addresses: &[], busy: &[], holder: &|_, _, _| None, random: &|| 0 };
+    for (endpoint, spec, family) in
+        [(ENDPOINT[0], "[::1]:80:80", "no IPv6 address"), (ENDPOINT[1], "127.0.0.1:80:80", "no IPv4 address")]
+    {
+        let endpoint = [endpoint.parse().unwrap()];
+        let error = plan(&[spec.parse().unwrap()], &endpoint, &[], &host, false).unwrap_err().to_string();
+        assert!(error.contains(family), "{error}");
+        assert!(plan(&["80:80".parse().unwrap()], &endpoint, &[], &host, false).is_ok());
+    }
 }
 
 #[test]
