@@ -182,8 +182,6 @@ pub trait Family: Copy + 'static {
     const HEADER_LEN: usize;
     /// Its network header has a checksum of its own.
     const HAS_HEADER_CHECKSUM: bool;
-    /// A UDP checksum of zero means none (RFC 768; not in IPv6, RFC 8200 8.1).
-    const UDP_CHECKSUM_OPTIONAL: bool;
 
     /// Classifies an ICMP type.
     fn icmp_kind(icmp_type: u8) -> IcmpKind;

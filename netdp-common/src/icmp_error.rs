@@ -10,7 +10,7 @@ use crate::header::{icmp, tcp, udp};
 use crate::nat::{self, Context};
 use crate::packet::{L4Fix, Packet, apply_difference, difference};
 use crate::parse::{Fragment, Header};
-use crate::reclaim;
+use crate::reclaim::{self, Judged};
 use crate::tables::Flows;
 use crate::verdict::{DropReason, Event, Verdict};
 
@@ -36,16 +36,21 @@ pub fn translate<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
     let iif = if c.sender(c.ifindex()).is_some() { c.ifindex() } else { 0 };
     let Some(outer) = F::read_header(c, c.l3()) else { return Verdict::drop(DropReason::Malformed) };
     let l4 = c.l3() + outer.len as usize;
-    let Some(quoted) = read_quoted::<F, C>(c, l4 + QUOTE) else { return unmatched(iif) };
+    let Some(quoted) = read_quoted::<F, C>(c, l4 + QUOTE) else { return unmatched::<F, C>(c, &outer, iif) };
     let key = quoted.tuple.reversed();
-    let Some(entry) = c.flows().get(&key) else { return unmatched(iif) };
-    let Some(flow) = reclaim::read_alive(&entry, &key) else { return unmatched(iif) };
+    let Some(entry) = c.flows().get(&key) else { return unmatched::<F, C>(c, &outer, iif) };
+    let Some(flow) = reclaim::read_alive(&entry, &key) else { return unmatched::<F, C>(c, &outer, iif) };
     // From outside, any router on the way may report; an endpoint reports for itself only.
     if flow.iif != iif || (iif != 0 && outer.src != key.src) {
         return Verdict::drop(DropReason::Spoofed);
     }
     if outer.dst != key.dst {
-        return unmatched(iif);
+        return unmatched::<F, C>(c, &outer, iif);
+    }
+    if let Some(config) = c.config()
+        && reclaim::remove_if_expired(c, &entry, &key, c.now(), &config.timeouts) == Judged::Gone
+    {
+        return unmatched::<F, C>(c, &outer, iif);
     }
     if outer.ttl <= 1 {
         return Verdict::drop(DropReason::TtlExceeded);
@@ -68,8 +73,14 @@ pub fn translate<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
 
 /// From outside it may be about a packet of the host's own; an endpoint has nobody else to report to.
 #[inline(always)]
-fn unmatched(iif: u32) -> Verdict {
-    if iif == 0 { Verdict::STACK } else { Verdict::drop(DropReason::IcmpUnmatched) }
+fn unmatched<F: Family, C: Context<F>>(c: &C, outer: &Header<F::Addr>, iif: u32) -> Verdict {
+    if iif != 0 {
+        Verdict::drop(DropReason::IcmpUnmatched)
+    } else if nat::is_private::<F, C>(c, &outer.dst) {
+        Verdict::drop(DropReason::NotPublished)
+    } else {
+        Verdict::STACK
+    }
 }
 
 #[inline(always)]
@@ -134,7 +145,10 @@ fn rewrite_quoted<F: Family, C: Packet>(
     if let Some(old) = c.load::<u16>(checksum_at)
         && !(quoted.header.proto == udp::PROTO && old == 0)
     {
-        let new = apply_difference(old, covered);
+        let new = match apply_difference(old, covered) {
+            0 if quoted.header.proto == udp::PROTO => u16::MAX,
+            new => new,
+        };
         c.store(checksum_at, &new)?;
         changed = difference(&[u32::from(old)], &[u32::from(new)], changed);
     }

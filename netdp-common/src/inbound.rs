@@ -1,7 +1,7 @@
 //! A packet from outside that belongs to no flow: is it for a published port, for an endpoint, or not ours?
 
 use crate::family::{Address, Family};
-use crate::flow::{Endpoint, FLOW_NEXT_HOP_V6, Kind, NETWORK_INTERNAL, NETWORK_ROUTED, Published, Tuple};
+use crate::flow::{Endpoint, FLOW_NEXT_HOP_V6, Kind, NETWORK_INTERNAL, Published, Tuple};
 use crate::nat::{self, Context};
 use crate::outbound::{Decision, keep_source, published, start, to_endpoint};
 use crate::parse::{Fragment, Parsed, Transport, parse_again};
@@ -11,15 +11,23 @@ use crate::verdict::{DropReason, Verdict};
 /// Decides about a packet from outside that the flow table does not know.
 #[inline(always)]
 pub fn open<F: Family, C: Context<F>>(c: &mut C, work: &mut Work<F::Addr>) -> Verdict {
-    // Malformed or not, what is not for an endpoint is the host's own affair.
     let mut parsed = Parsed::unread();
     if !parse_again::<F, C>(c, &mut parsed) {
-        return Verdict::STACK;
+        return malformed::<F, C>(c);
     }
     match decide::<F, C>(c, &parsed, work) {
         Ok(Decision::Open) => start(c, &parsed, work),
         Ok(Decision::Stack | Decision::Neighbour { .. }) => Verdict::STACK,
         Err(reason) => Verdict::drop(reason),
+    }
+}
+
+/// What is not for an endpoint is the host's own affair. (A router looks no further than the network header.)
+#[inline(always)]
+fn malformed<F: Family, C: Context<F>>(c: &C) -> Verdict {
+    match F::read_header(c, c.l3()) {
+        Some(header) if nat::is_private::<F, C>(c, &header.dst) => Verdict::drop(DropReason::NotPublished),
+        _ => Verdict::STACK,
     }
 }
 
@@ -33,13 +41,8 @@ fn decide<F: Family, C: Context<F>>(
     if dst.is_multicast() || dst.is_loopback() || parsed.tuple.src.is_loopback() {
         return Ok(Decision::Stack);
     }
-    if c.private_prefix(F::prefix_digest(&dst))
-        && let Some(endpoint) = c.endpoint(&dst)
-    {
-        return match c.network(endpoint.network) {
-            Some(network) if network.flags & NETWORK_ROUTED != 0 => Ok(Decision::Stack),
-            _ => Err(DropReason::NotPublished),
-        };
+    if nat::is_private::<F, C>(c, &dst) {
+        return Err(DropReason::NotPublished);
     }
     let is_first = match parsed.transport {
         Transport::Tcp => nat::is_syn(parsed),

@@ -6,7 +6,7 @@ use crate::header::{ethernet, tcp};
 use crate::lifetime::{self, State};
 use crate::meta::{self, Meta};
 use crate::packet::Packet;
-use crate::parse::{Fragment, Header, Parsed, Transport, parse};
+use crate::parse::{Fragment, Parsed, Transport, parse};
 use crate::reclaim::{self, H_Entry, Judged};
 use crate::rewrite::rewrite;
 use crate::tables::{Entry, Flows, Host, Route};
@@ -33,8 +33,7 @@ pub fn from_container<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
 /// A frame that comes in by an uplink. [`Verdict::NO_FLOW_YET`]: ask [`crate::inbound::open`].
 #[inline(always)]
 pub fn from_world<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
-    // Malformed or not, what is not for an endpoint is the host's own affair.
-    let Some(parsed) = parse::<F, C>(c) else { return Verdict::STACK };
+    let Some(parsed) = parse::<F, C>(c) else { return Verdict::NO_FLOW_YET };
     if !parsed.has_flow() {
         return no_flow(&parsed);
     }
@@ -45,7 +44,7 @@ pub fn from_world<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
 #[inline(always)]
 pub fn to_world<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
     let Some(header) = F::read_header(c, c.l3()) else { return Verdict::STACK };
-    if c.private_prefix(F::prefix_digest(&header.src)) && is_private::<F, C>(c, &header) {
+    if is_private::<F, C>(c, &header.src) {
         return Verdict::drop(DropReason::Untranslated);
     }
     Verdict::STACK
@@ -67,9 +66,13 @@ fn no_flow<A>(parsed: &Parsed<A>) -> Verdict {
     if parsed.transport == Transport::IcmpError { Verdict::ICMP_ERROR } else { Verdict::NO_FLOW_YET }
 }
 
+/// Whether this is the address of an endpoint that is not to be seen outside.
 #[inline(always)]
-fn is_private<F: Family, C: Context<F>>(c: &C, header: &Header<F::Addr>) -> bool {
-    let Some(endpoint) = c.endpoint(&header.src) else { return false };
+pub(crate) fn is_private<F: Family, C: Context<F>>(c: &C, addr: &F::Addr) -> bool {
+    if !c.private_prefix(F::prefix_digest(addr)) {
+        return false;
+    }
+    let Some(endpoint) = c.endpoint(addr) else { return false };
     match c.network(endpoint.network) {
         Some(network) => network.flags & crate::flow::NETWORK_ROUTED == 0,
         None => true,

@@ -54,6 +54,10 @@ fn decide<F: Family, C: Context<F>>(
     // A veth that is being taken down: the bridge drops it with the port.
     let Some(sender) = c.sender(c.ifindex()) else { return Ok(Decision::Stack) };
     let Tuple { src, dst, .. } = parsed.tuple;
+    let [to, from]: [[u16; 3]; 2] = c.load(ethernet::MACS).ok_or(DropReason::Malformed)?;
+    if !is_mac(from, sender.mac) {
+        return Err(DropReason::Spoofed);
+    }
     if src == F::Addr::UNSPECIFIED || (src.is_link_local() && src != sender.addr) {
         return Ok(Decision::Stack);
     }
@@ -67,10 +71,10 @@ fn decide<F: Family, C: Context<F>>(
     if let Some(neighbour) = c.endpoint(&dst) {
         return to_neighbour(network, sender, neighbour);
     }
-    let dst_mac: [u32; 2] = c.load(ethernet::MACS).ok_or(DropReason::Malformed)?;
-    if !is_mac(dst_mac, sender.bridge_mac) {
+    if !is_mac(to, sender.bridge_mac) {
         // Bridged to somebody who routes, or to everybody.
-        return Ok(Decision::Stack);
+        let isolated = network.flags & NETWORK_NO_ICC != 0;
+        return if isolated { Err(DropReason::Isolated) } else { Ok(Decision::Stack) };
     }
     match c.route(&parsed.tuple, sender.network) {
         Route::Local => to_host::<F, C>(c, parsed, network, sender, work),
@@ -219,9 +223,9 @@ fn macs_from<A: Copy>(endpoint: &Endpoint<A>, source: [u8; 6]) -> [u32; 4] {
 }
 
 #[inline(always)]
-fn is_mac(loaded: [u32; 2], mac: [u8; 6]) -> bool {
+fn is_mac(loaded: [u16; 3], mac: [u8; 6]) -> bool {
     let [a, b, c, d, e, f] = mac;
-    loaded[0] == u32::from_ne_bytes([a, b, c, d]) && loaded[1] as u16 == u16::from_ne_bytes([e, f])
+    loaded == [[a, b], [c, d], [e, f]].map(u16::from_ne_bytes)
 }
 
 #[inline(always)]

@@ -80,6 +80,10 @@ pub struct Parsed<A> {
 pub fn parse<F: Family, P: Packet>(packet: &P) -> Option<Parsed<F::Addr>> {
     let l3 = packet.l3();
     let header = F::read_header(packet, l3)?;
+    // Longer than the frame: the end is missing (RFC 1812 5.2.2).
+    if l3 + header.total_len as usize > packet.len() {
+        return None;
+    }
     let l4 = l3 + header.len as usize;
     let mut parsed = Parsed {
         tuple: Tuple { src: header.src, dst: header.dst, proto: header.proto, ..Tuple::zeroed() },
@@ -178,7 +182,6 @@ impl Family for V4 {
     const ICMP_PSEUDO_HEADER: bool = false;
     const HEADER_LEN: usize = ipv4::LEN;
     const HAS_HEADER_CHECKSUM: bool = true;
-    const UDP_CHECKSUM_OPTIONAL: bool = true;
 
     #[inline(always)]
     fn icmp_kind(icmp_type: u8) -> IcmpKind {
@@ -276,7 +279,6 @@ impl Family for V6 {
     const ICMP_PSEUDO_HEADER: bool = true;
     const HEADER_LEN: usize = ipv6::LEN;
     const HAS_HEADER_CHECKSUM: bool = false;
-    const UDP_CHECKSUM_OPTIONAL: bool = false;
 
     #[inline(always)]
     fn icmp_kind(icmp_type: u8) -> IcmpKind {

@@ -20,7 +20,8 @@ pub fn rewrite<F: Family, P: Packet>(
     };
     let (ports_at, checksum_at, new_ports, pseudo_header, zero_is_none) = match parsed.transport {
         Transport::Tcp => (tcp::PORTS, tcp::CHECKSUM, both(to), true, false),
-        Transport::Udp => (udp::PORTS, udp::CHECKSUM, both(to), true, F::UDP_CHECKSUM_OPTIONAL),
+        // In IPv6, too, a sum of zero is written as ones (RFC 8200 8.1), and some tunnels have none (RFC 6935).
+        Transport::Udp => (udp::PORTS, udp::CHECKSUM, both(to), true, true),
         Transport::EchoRequest => identifier::<F>(to.sport),
         Transport::EchoReply => identifier::<F>(to.dport),
         Transport::IcmpError | Transport::IcmpOther | Transport::Other => return None,

@@ -44,7 +44,6 @@ pub trait Flows<A> {
     /// Inserts if the key is not there, in one atomic step.
     fn insert(&self, key: &Tuple<A>, value: &Flow<A>) -> Result<(), InsertError>;
     /// Inserts or replaces; the broken claim of the mutant build uses it.
-    #[cfg(feature = "mutant-check-then-insert")]
     fn replace(&self, key: &Tuple<A>, value: &Flow<A>) -> Result<(), InsertError>;
     /// Removes; false if it was not there.
     fn remove(&self, key: &Tuple<A>) -> bool;

@@ -9,7 +9,6 @@
 
 #[path = "protocol/claims.rs"]
 mod claims;
-mod host;
 #[path = "protocol/model.rs"]
 mod model;
 #[path = "protocol/removals.rs"]

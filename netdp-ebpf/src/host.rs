@@ -103,7 +103,6 @@ impl<A: Address> Flows<A> for FlowTable<A> {
         self.0.insert(key, value, u64::from(BPF_NOEXIST)).map_err(insert_error)
     }
 
-    #[cfg(feature = "mutant-check-then-insert")]
     #[inline(always)]
     fn replace(&self, key: &Tuple<A>, value: &Flow<A>) -> Result<(), InsertError> {
         self.0.insert(key, value, 0).map_err(insert_error)

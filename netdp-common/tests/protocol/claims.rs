@@ -2,11 +2,11 @@
 
 use netdp_common::verdict::DropReason;
 
-use crate::host::cpu::Hook;
-use crate::host::ifindex::{VETH_A, VETH_B};
-use crate::host::plan::Place;
 use crate::model::{Model, Outcome, PORT, datagram, explore, ports, seen};
 use crate::table::Copied;
+use netdp_model::hook::Hook;
+use netdp_model::ifindex::{VETH_A, VETH_B};
+use netdp_model::plan::Place;
 
 /// Two flows race for two ports: each gets one.
 #[test]

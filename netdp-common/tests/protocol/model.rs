@@ -11,13 +11,14 @@ use netdp_common::header::{tcp, udp};
 use netdp_common::meta::Meta;
 use netdp_common::reclaim::{Judged, other_key, remove_exact, remove_if_expired};
 use netdp_common::tables::{Entry, Flows};
-use netdp_common::verdict::{Action, DropReason};
+use netdp_common::verdict::DropReason;
 
-use crate::host::cpu::{Cpu, Hook};
-use crate::host::frame::{Carries, Sent, load};
-use crate::host::plan::{Place, Plan};
-use crate::host::{NEXT_HOP, TIMEOUTS, World, ifindex};
 use crate::table::{Copied, Table};
+use netdp_model::cpu::Cpu;
+use netdp_model::frame::{Carries, Sent, load};
+use netdp_model::hook::{Fate, Hook};
+use netdp_model::plan::{Place, Plan};
+use netdp_model::{NEXT_HOP, TIMEOUTS, World, ifindex};
 
 /// The first port of every range.
 pub(crate) const PORT: u16 = 5000;
@@ -88,12 +89,11 @@ impl Model {
     /// The same on this CPU.
     pub(crate) fn packet_here(&self, cpu: u64, now: u32, hook: Hook, sent: Sent<Ipv4Addr>) -> Outcome {
         let mut host = Cpu::<V4, &Table>::new(&self.world, &self.table, cpu, now);
-        let bridge = if hook == Hook::FromWorld { ifindex::UPLINK } else { ifindex::BRIDGE_AB };
-        match host.run(hook, sent.frame_to::<V4>(bridge)) {
-            Action::Stack => Outcome::Stack,
-            Action::Drop(reason) => Outcome::Dropped(reason),
-            action => {
-                check_way(&host, action);
+        match host.run(hook, sent.at(hook).bytes::<V4>()) {
+            Fate::Stack => Outcome::Stack,
+            Fate::Dropped(reason) | Fate::Answered(reason) => Outcome::Dropped(reason),
+            fate => {
+                check_way(&host, fate);
                 outcome(&host.frame)
             }
         }
@@ -151,14 +151,14 @@ pub(crate) enum Flushed {
 }
 
 /// A translated packet goes where its own mapping says, not where another's does.
-fn check_way(host: &Cpu<'_, V4, &Table>, action: Action) {
-    let Outcome::Sent(_, dst, ..) = outcome(&host.frame) else { panic!("{action:?} without ports") };
+fn check_way(host: &Cpu<'_, V4, &Table>, fate: Fate) {
+    let Outcome::Sent(_, dst, ..) = outcome(&host.frame) else { panic!("{fate:?} without ports") };
     let expected = match host.world.endpoints.get(&dst) {
-        Some(endpoint) => Action::ToEndpoint(endpoint.ifindex),
-        None => Action::ToNextHop(ifindex::UPLINK),
+        Some(endpoint) => Fate::ToEndpoint(endpoint.ifindex),
+        None => Fate::ToNextHop(ifindex::UPLINK),
     };
-    assert_eq!(action, expected, "sent the wrong way");
-    if let Action::ToNextHop(_) = action {
+    assert_eq!(fate, expected, "sent the wrong way");
+    if let Fate::ToNextHop(_) = fate {
         assert_eq!(host.next_hop, NEXT_HOP);
     }
 }

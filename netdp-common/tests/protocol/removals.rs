@@ -2,13 +2,13 @@
 
 use netdp_common::verdict::DropReason;
 
-use crate::host::cpu::Hook;
-use crate::host::ifindex::{VETH_A, VETH_B};
-use crate::host::plan::Place;
 use crate::model::{
     EXPIRED, Flushed, IDLE, Model, Outcome, PORT, answer, answered, datagram, explore, key, ports, seen,
 };
 use crate::table::Copied;
+use netdp_model::hook::Hook;
+use netdp_model::ifindex::{VETH_A, VETH_B};
+use netdp_model::plan::Place;
 
 /// A model with one flow of A, at tick 0.
 fn with_flow(ports: u16, copied: Copied) -> Model {

@@ -17,7 +17,7 @@ use netdp_common::flow::{Flow, Tuple};
 use netdp_common::meta::Meta;
 use netdp_common::tables::{Entry, Flows, InsertError, RingSlot};
 
-use crate::host::cpu::Shared;
+use netdp_model::cpu::Shared;
 
 type Key = Tuple<Ipv4Addr>;
 type Value = Flow<Ipv4Addr>;
@@ -162,7 +162,6 @@ impl<'t> Flows<Ipv4Addr> for &'t Table {
         self.put(key, value, false)
     }
 
-    #[cfg(feature = "mutant-check-then-insert")]
     fn replace(&self, key: &Key, value: &Value) -> Result<(), InsertError> {
         self.put(key, value, true)
     }
@@ -272,14 +271,15 @@ impl Shared<Ipv4Addr> for &Table {
         0
     }
 
-    fn exhausted(&self, remote: &Key, _now: u32) -> bool {
+    // Every network has the same ports there, and what is found out in one tick is not forgotten in the next.
+    fn exhausted(&self, remote: &Key, _found: (u32, u32)) -> bool {
         self.exhausted.lock().unwrap().contains(remote)
     }
 
-    fn set_exhausted(&self, remote: &Key, exhausted: bool, _now: u32) {
+    fn set_exhausted(&self, remote: &Key, found: Option<(u32, u32)>) {
         let mut remotes = self.exhausted.lock().unwrap();
         remotes.retain(|known| known != remote);
-        if exhausted {
+        if found.is_some() {
             remotes.push(*remote);
         }
     }

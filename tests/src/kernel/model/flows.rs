@@ -70,6 +70,11 @@ impl Flows<Addr> for FlowTable {
         Ok(())
     }
 
+    fn replace(&self, key: &Tuple<Addr>, value: &Flow<Addr>) -> Result<(), InsertError> {
+        self.remove(key);
+        self.insert(key, value)
+    }
+
     fn remove(&self, key: &Tuple<Addr>) -> bool {
         self.0.borrow_mut().remove(&bytemuck::cast::<_, Key>(*key)).is_some()
     }

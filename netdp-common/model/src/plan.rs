@@ -7,7 +7,7 @@ use netdp_common::family::{Family, Ipv4Addr, Ipv6Addr, V4, V6};
 
 /// Who has an address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Place {
+pub enum Place {
     /// Nobody.
     Unspecified,
     /// The bridge of A and B.
@@ -28,17 +28,29 @@ pub(crate) enum Place {
     Unhooked,
     /// A remote without a route.
     Nowhere,
+    /// Everybody on the link.
+    Multicast,
+    /// Everybody on the link, in IPv4 by broadcast.
+    Broadcast,
+    /// Never on a wire.
+    Loopback,
 }
 
 /// A family with an address plan.
-pub(crate) trait Plan: Family<Addr: Hash> {
+pub trait Plan: Family<Addr: Hash> {
+    /// The other family.
+    type Other: Plan;
     /// The address of a place.
     fn at(place: Place) -> Self::Addr;
     /// For the standard library's and etherparse's types.
     fn ip(addr: Self::Addr) -> IpAddr;
+    /// Back; none if it is of the other family.
+    fn addr(ip: IpAddr) -> Option<Self::Addr>;
 }
 
 impl Plan for V4 {
+    type Other = V6;
+
     fn at(place: Place) -> Ipv4Addr {
         let [a, b, c, d] = match place {
             Place::Unspecified => [0, 0, 0, 0],
@@ -51,6 +63,9 @@ impl Plan for V4 {
             Place::Remote(n) => [198, 51, 100, n],
             Place::Unhooked => [203, 0, 113, 1],
             Place::Nowhere => [100, 64, 0, 1],
+            Place::Multicast => [224, 0, 0, 251],
+            Place::Broadcast => [255; 4],
+            Place::Loopback => [127, 0, 0, 53],
         };
         std::net::Ipv4Addr::new(a, b, c, d).into()
     }
@@ -58,12 +73,21 @@ impl Plan for V4 {
     fn ip(addr: Ipv4Addr) -> IpAddr {
         IpAddr::V4(addr.into())
     }
+
+    fn addr(ip: IpAddr) -> Option<Ipv4Addr> {
+        if let IpAddr::V4(ip) = ip { Some(ip.into()) } else { None }
+    }
 }
 
 impl Plan for V6 {
+    type Other = V4;
+
     fn at(place: Place) -> Ipv6Addr {
         let (prefix, last) = match place {
             Place::Unspecified => return Ipv6Addr::default(),
+            Place::Multicast => return std::net::Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb).into(),
+            Place::Broadcast => return std::net::Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1).into(),
+            Place::Loopback => return std::net::Ipv6Addr::LOCALHOST.into(),
             Place::GatewayAb => (0xfd00, 1),
             Place::A => (0xfd00, 2),
             Place::B => (0xfd00, 3),
@@ -79,5 +103,9 @@ impl Plan for V6 {
 
     fn ip(addr: Ipv6Addr) -> IpAddr {
         IpAddr::V6(addr.into())
+    }
+
+    fn addr(ip: IpAddr) -> Option<Ipv6Addr> {
+        if let IpAddr::V6(ip) = ip { Some(ip.into()) } else { None }
     }
 }

@@ -9,59 +9,48 @@ use netdp_common::flow::{Config, Endpoint, Network, Published, PublishedKey, Tup
 use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet};
 use netdp_common::tables::{Flows, Host, RingSlot, Route, Step, Work};
-use netdp_common::verdict::{Action, DropReason, Event, Verdict};
-use netdp_common::{inbound, nat, outbound};
+use netdp_common::verdict::{DropReason, Event, Verdict};
+use netdp_common::{icmp_error, inbound, nat, outbound, refusal};
 
-use crate::host::frame;
-use crate::host::plan::Plan;
-use crate::host::{World, ifindex, mac};
+use crate::hook::{Fate, Hook};
+use crate::plan::Plan;
+use crate::{World, checksum, frame, ifindex, mac};
 
 /// `MAX_TAIL_CALL_CNT` of the kernel.
 const TAIL_CALLS: u32 = 33;
 
 /// What the CPUs of a host share and change: the flow table, the ring, what is known of exhausted remotes.
-pub(crate) trait Shared<A: Address>: Flows<A> + Copy {
+pub trait Shared<A: Address>: Flows<A> + Copy {
     /// A slot of the ring.
     type Slot: RingSlot<A>;
     /// [`Host::slot`].
     fn slot(&self, number: u32) -> Option<Self::Slot>;
     /// [`Host::advance_hand`].
     fn advance_hand(&self, n: u32) -> u32;
-    /// [`Host::exhausted`].
-    fn exhausted(&self, remote: &Tuple<A>, now: u32) -> bool;
-    /// [`Host::set_exhausted`].
-    fn set_exhausted(&self, remote: &Tuple<A>, exhausted: bool, now: u32);
+    /// [`Host::exhausted`], with the range and the tick at which it was found so.
+    fn exhausted(&self, remote: &Tuple<A>, found: (u32, u32)) -> bool;
+    /// [`Host::set_exhausted`], or with none [`Host::clear_exhausted`].
+    fn set_exhausted(&self, remote: &Tuple<A>, found: Option<(u32, u32)>);
     /// A packet starts over, for the first time (0) or once more: elsewhere, others get on.
     fn start_over(&self, times: u32);
 }
 
-/// Where a packet is seen.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Hook {
-    /// Ingress of this host veth.
-    FromContainer(u32),
-    /// Ingress of the uplink.
-    FromWorld,
-    /// Egress of the uplink.
-    ToWorld,
-}
-
 /// A CPU that runs the hooks.
-pub(crate) struct Cpu<'w, F: Plan, S> {
+pub struct Cpu<'w, F: Plan, S> {
     /// What the control plane has set up.
-    pub(crate) world: &'w World<F::Addr>,
+    pub world: &'w World<F::Addr>,
     /// What this CPU shares with others.
-    pub(crate) shared: S,
+    pub shared: S,
     /// The packet.
-    pub(crate) frame: Vec<u8>,
+    pub frame: Vec<u8>,
     /// The interface it is seen on.
-    pub(crate) ifindex: u32,
+    pub ifindex: u32,
     /// The frame has a VLAN tag that the NIC took off.
-    pub(crate) vlan: bool,
+    pub vlan: bool,
     /// The clock.
-    pub(crate) now: Cell<u32>,
+    pub now: Cell<u32>,
     /// What the packet's verdict says about its next hop.
-    pub(crate) next_hop: [u32; 4],
+    pub next_hop: [u32; 4],
     seed: Cell<u64>,
     counts: RefCell<HashMap<Event, u64>>,
     work: Work<F::Addr>,
@@ -69,7 +58,7 @@ pub(crate) struct Cpu<'w, F: Plan, S> {
 
 impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
     /// A CPU whose random numbers start from `seed`.
-    pub(crate) fn new(world: &'w World<F::Addr>, shared: S, seed: u64, now: u32) -> Self {
+    pub fn new(world: &'w World<F::Addr>, shared: S, seed: u64, now: u32) -> Self {
         Self {
             world,
             shared,
@@ -85,27 +74,34 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
     }
 
     /// How often an event was counted.
-    pub(crate) fn counted(&self, event: Event) -> u64 {
+    pub fn counted(&self, event: Event) -> u64 {
         self.counts.borrow().get(&event).copied().unwrap_or(0)
     }
 
     /// Runs a hook's programs on a frame, as `netdp-ebpf/src/main.rs` does.
-    pub(crate) fn run(&mut self, hook: Hook, frame: Vec<u8>) -> Action {
+    pub fn run(&mut self, hook: Hook, frame: Vec<u8>) -> Fate {
         self.frame = frame;
         self.next_hop = [0; 4];
-        self.ifindex = match hook {
-            Hook::FromContainer(veth) => veth,
-            Hook::FromWorld | Hook::ToWorld => ifindex::UPLINK,
-        };
-        if self.ethertype() != F::ETHERTYPE {
-            return Action::Stack;
+        self.ifindex = hook.interface();
+        match (self.ethertype(), hook) {
+            (ethertype, _) if ethertype == F::ETHERTYPE => self.walk(hook),
+            (ethertype, Hook::FromContainer(_)) if ethertype == <F::Other as Family>::ETHERTYPE => {
+                Fate::of(nat::unserved::<F::Other, Self>(self))
+            }
+            _ => Fate::Stack,
         }
+    }
+
+    fn walk(&mut self, hook: Hook) -> Fate {
         for times in 0..TAIL_CALLS.div_ceil(2) {
             let mut verdict = match hook {
                 Hook::FromContainer(_) => nat::from_container::<F, Self>(self),
                 Hook::FromWorld => nat::from_world::<F, Self>(self),
                 Hook::ToWorld => nat::to_world::<F, Self>(self),
             };
+            if verdict == Verdict::ICMP_ERROR {
+                return Fate::of(icmp_error::translate::<F, Self>(self));
+            }
             if verdict == Verdict::NO_FLOW_YET {
                 let mut work = self.work;
                 verdict = match hook {
@@ -113,13 +109,27 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
                     Hook::FromWorld | Hook::ToWorld => inbound::open::<F, Self>(self, &mut work),
                 };
                 self.work = work;
+                if matches!(hook, Hook::FromContainer(_)) && verdict.is_told() {
+                    return self.refuse(verdict);
+                }
             }
             if verdict != Verdict::FLOW_OPENED {
-                return verdict.action();
+                return Fate::of(verdict);
             }
             self.shared.start_over(times);
         }
-        Action::Drop(DropReason::ClaimContended)
+        Fate::Dropped(DropReason::ClaimContended)
+    }
+
+    /// Tells an endpoint about the drop of a packet that would have opened a flow.
+    fn refuse(&mut self, verdict: Verdict) -> Fate {
+        let Fate::Dropped(reason) = Fate::of(verdict) else { panic!("told of {verdict:?}") };
+        match Fate::of(refusal::reset::<F, Self>(self)) {
+            Fate::ToEndpoint(back) if back == self.ifindex => Fate::Answered(reason),
+            // It has no answer.
+            Fate::Stack => Fate::Dropped(reason),
+            other => panic!("a refused packet goes on: {other:?}"),
+        }
     }
 }
 
@@ -158,7 +168,7 @@ impl<F: Plan, S> Packet for Cpu<'_, F, S> {
     }
 
     fn fix_l4_checksum(&mut self, at: usize, fix: &L4Fix) -> Option<()> {
-        frame::fix_l4_checksum(&mut self.frame, at, fix)
+        checksum::fix_l4_checksum(&mut self.frame, at, fix)
     }
 }
 
@@ -230,7 +240,7 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
     fn route(&self, tuple: &Tuple<F::Addr>, _iif: u32) -> Route<F::Addr> {
         match self.world.routes.get(&tuple.dst) {
             Some(route) => *route,
-            None => crate::host::out::<F>(ifindex::UPLINK),
+            None => crate::out::<F>(ifindex::UPLINK),
         }
     }
 
@@ -238,17 +248,16 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
         self.world.sockets.contains(&(sent.proto, sent.sport.get()))
     }
 
-    // One range of ports for each remote here: what the range distinguishes is not in question.
-    fn exhausted(&self, remote: &Tuple<F::Addr>, _range: u32) -> bool {
-        self.shared.exhausted(remote, self.now.get())
+    fn exhausted(&self, remote: &Tuple<F::Addr>, range: u32) -> bool {
+        self.shared.exhausted(remote, (range, self.now.get()))
     }
 
-    fn set_exhausted(&self, remote: &Tuple<F::Addr>, _range: u32) {
-        self.shared.set_exhausted(remote, true, self.now.get());
+    fn set_exhausted(&self, remote: &Tuple<F::Addr>, range: u32) {
+        self.shared.set_exhausted(remote, Some((range, self.now.get())));
     }
 
     fn clear_exhausted(&self, remote: &Tuple<F::Addr>) {
-        self.shared.set_exhausted(remote, false, self.now.get());
+        self.shared.set_exhausted(remote, None);
     }
 
     fn advance_hand(&self, n: u32) -> u32 {

@@ -1,8 +1,12 @@
 //! A host for the core, in plain Rust: what the maps and helpers of the kernel answer, from values that a test sets.
 
-pub(crate) mod cpu;
-pub(crate) mod frame;
-pub(crate) mod plan;
+pub mod checksum;
+pub mod cpu;
+pub mod frame;
+pub mod hook;
+pub mod plan;
+pub mod table;
+pub mod watch;
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,24 +14,33 @@ use netdp_common::family::Be16;
 use netdp_common::flow::{Config, Endpoint, Network, PortSpans, Published, PublishedKey, Timeouts, Uplink};
 use netdp_common::tables::Route;
 
-use crate::host::plan::{Place, Plan};
+use crate::plan::{Place, Plan};
 
 /// Interfaces of the host.
-pub(crate) mod ifindex {
-    pub(crate) const UPLINK: u32 = 2;
-    pub(crate) const UNHOOKED: u32 = 3;
-    pub(crate) const BRIDGE_AB: u32 = 10;
-    pub(crate) const VETH_A: u32 = 11;
-    pub(crate) const VETH_B: u32 = 12;
-    pub(crate) const BRIDGE_C: u32 = 20;
-    pub(crate) const VETH_C: u32 = 21;
+pub mod ifindex {
+    /// Towards the world.
+    pub const UPLINK: u32 = 2;
+    /// Towards another part of the world, without netdp's programs.
+    pub const UNHOOKED: u32 = 3;
+    /// Of A and B.
+    pub const BRIDGE_AB: u32 = 10;
+    /// To A.
+    pub const VETH_A: u32 = 11;
+    /// To B.
+    pub const VETH_B: u32 = 12;
+    /// Of C.
+    pub const BRIDGE_C: u32 = 20;
+    /// To C.
+    pub const VETH_C: u32 = 21;
+    /// Not of this host: the one at the other end of the uplink.
+    pub const NEIGHBOUR: u32 = 0xee;
 }
 
 /// The next hop of every remote, as the route look-up tells it.
-pub(crate) const NEXT_HOP: [u32; 4] = [0xfe00_0202, 0, 0, 0];
+pub const NEXT_HOP: [u32; 4] = [0xfe00_0202, 0, 0, 0];
 
 /// Ticks after which flows of each state expire: different, so that a test can tell them apart.
-pub(crate) const TIMEOUTS: Timeouts = Timeouts {
+pub const TIMEOUTS: Timeouts = Timeouts {
     tcp_transitory: 20,
     tcp_established: 1000,
     tcp_closed: 10,
@@ -38,24 +51,30 @@ pub(crate) const TIMEOUTS: Timeouts = Timeouts {
 };
 
 /// What the control plane has set up: two networks (A and B on one, C on the other), one uplink with our hooks.
-pub(crate) struct World<A> {
-    pub(crate) endpoints: HashMap<A, Endpoint<A>>,
-    pub(crate) senders: HashMap<u32, Endpoint<A>>,
-    pub(crate) networks: HashMap<u32, Network<A>>,
+pub struct World<A> {
+    /// By address.
+    pub endpoints: HashMap<A, Endpoint<A>>,
+    /// The same by host veth.
+    pub senders: HashMap<u32, Endpoint<A>>,
+    /// By bridge.
+    pub networks: HashMap<u32, Network<A>>,
     /// With the last port of each range.
-    pub(crate) published: Vec<(PublishedKey<A>, u16, Published<A>)>,
-    pub(crate) uplinks: HashMap<u32, Uplink<A>>,
-    pub(crate) reserved: HashSet<(u8, u16)>,
+    pub published: Vec<(PublishedKey<A>, u16, Published<A>)>,
+    /// Interfaces with our hooks.
+    pub uplinks: HashMap<u32, Uplink<A>>,
+    /// Ports that mappings must not take, by protocol.
+    pub reserved: HashSet<(u8, u16)>,
     /// Local ports of the host's own sockets.
-    pub(crate) sockets: HashSet<(u8, u16)>,
+    pub sockets: HashSet<(u8, u16)>,
     /// Everything else goes to the uplink.
-    pub(crate) routes: HashMap<A, Route<A>>,
-    pub(crate) config: Config,
+    pub routes: HashMap<A, Route<A>>,
+    /// What user space has set.
+    pub config: Config,
 }
 
 impl<A: std::hash::Hash + Eq + Copy> World<A> {
     /// The usual host; mappings take `ports`.
-    pub(crate) fn new<F: Plan<Addr = A>>(ports: PortSpans) -> Self {
+    pub fn new<F: Plan<Addr = A>>(ports: PortSpans) -> Self {
         let mut world = Self {
             endpoints: HashMap::new(),
             senders: HashMap::new(),
@@ -108,7 +127,7 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
     }
 
     /// Publishes the ports `host_ports` of every host address as the ports from `port` on of an endpoint.
-    pub(crate) fn publish<F: Plan<Addr = A>>(
+    pub fn publish<F: Plan<Addr = A>>(
         &mut self,
         proto: u8,
         host_ports: std::ops::RangeInclusive<u16>,
@@ -123,11 +142,19 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
 }
 
 /// A route out of `oif` whose preferred source is the host's address.
-pub(crate) fn out<F: Plan>(oif: u32) -> Route<F::Addr> {
+pub fn out<F: Plan>(oif: u32) -> Route<F::Addr> {
     Route::Out { oif, via: NEXT_HOP, via_v6: false, src: F::at(Place::Host) }
 }
 
+/// The bridge that a host veth is a port of.
+pub const fn bridge_of(veth: u32) -> u32 {
+    match veth {
+        ifindex::VETH_A | ifindex::VETH_B => ifindex::BRIDGE_AB,
+        _ => ifindex::BRIDGE_C,
+    }
+}
+
 /// The MAC of the interface with this number, or of the endpoint behind it.
-pub(crate) const fn mac(number: u32) -> [u8; 6] {
+pub const fn mac(number: u32) -> [u8; 6] {
     [0x02, 0, 0, 0, 0, number as u8]
 }

@@ -1,0 +1,60 @@
+//! Tier 1: what becomes of a packet, as tables: what is set up, packets in, verdicts, packets out; for both families.
+//!
+//! The packets that are expected are built by etherparse from what is in the row: no code of ours says what is right.
+#![cfg(not(loom))]
+
+use netdp_common::family::{V4, V6};
+use netdp_model::plan::Plan;
+
+#[path = "fixtures/icmp.rs"]
+mod icmp;
+#[path = "fixtures/lifetime.rs"]
+mod lifetime;
+#[path = "fixtures/published.rs"]
+mod published;
+#[path = "fixtures/refused.rs"]
+mod refused;
+#[path = "fixtures/script.rs"]
+mod script;
+#[path = "fixtures/snat.rs"]
+mod snat;
+#[path = "fixtures/stack.rs"]
+mod stack;
+
+use crate::script::Script;
+
+/// Runs every row, and names those that failed.
+fn run<F: Plan>(tables: &[fn() -> Vec<Script<F>>]) {
+    let rows: Vec<Script<F>> = tables.iter().flat_map(|table| table()).collect();
+    assert!(!rows.is_empty());
+    let failures: Vec<String> = rows.into_iter().filter_map(|row| row.run().err()).collect();
+    assert!(failures.is_empty(), "{} rows failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+macro_rules! in_both_families {
+    ($($table:ident: $($rows:path),+;)*) => {$(
+        mod $table {
+            #[test]
+            fn v4() {
+                crate::run::<crate::V4>(&[$($rows),+]);
+            }
+
+            #[test]
+            fn v6() {
+                crate::run::<crate::V6>(&[$($rows),+]);
+            }
+        }
+    )*};
+}
+
+in_both_families! {
+    outward: crate::snat::there_and_back, crate::snat::checksums, crate::snat::addresses;
+    inward: crate::published::inward;
+    hairpins: crate::published::hairpins;
+    between_endpoints: crate::refused::neighbours;
+    not_ours: crate::stack::rows;
+    dropped: crate::refused::from_endpoints, crate::refused::from_outside, crate::refused::unusual_frames;
+    exhausted: crate::refused::exhausted;
+    over_time: crate::lifetime::rows;
+    icmp_errors: crate::icmp::translated, crate::icmp::refused;
+}
