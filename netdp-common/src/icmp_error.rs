@@ -4,7 +4,7 @@
 //! is the quoted tuple reversed says what becomes of it, whoever sent the error and on whichever side. Errors make
 //! no flow, refresh none and end none (RFC 5508 REQ-3, REQ-4).
 
-use crate::family::{Be16, Family};
+use crate::family::{Address, Be16, Family};
 use crate::flow::{FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Tuple};
 use crate::header::{icmp, tcp, udp};
 use crate::nat::{self, Context};
@@ -17,6 +17,9 @@ use crate::verdict::{DropReason, Event, Verdict};
 /// Bytes from the ICMP header to the packet that it quotes.
 const QUOTE: usize = 8;
 
+/// Bytes that are quoted at least after the quoted network header (RFC 792).
+const QUOTED_MIN: usize = 8;
+
 /// A quoted packet.
 #[derive(Clone, Copy)]
 struct Quoted<A> {
@@ -28,6 +31,8 @@ struct Quoted<A> {
     /// Its ports as they lie there, or in the low half its identifier.
     ports: u32,
     tuple: Tuple<A>,
+    /// Where the quote ends: what follows in the frame is padding.
+    end: usize,
 }
 
 /// Translates an ICMP error that came by an endpoint's host veth, or by an uplink.
@@ -36,7 +41,10 @@ pub fn translate<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
     let iif = if c.sender(c.ifindex()).is_some() { c.ifindex() } else { 0 };
     let Some(outer) = F::read_header(c, c.l3()) else { return Verdict::drop(DropReason::Malformed) };
     let l4 = c.l3() + outer.len as usize;
-    let Some(quoted) = read_quoted::<F, C>(c, l4 + QUOTE) else { return unmatched::<F, C>(c, &outer, iif) };
+    let end = c.l3() + outer.total_len as usize;
+    let Some(quoted) = read_quoted::<F, C>(c, l4 + QUOTE, end) else {
+        return unmatched::<F, C>(c, &outer, iif);
+    };
     let key = quoted.tuple.reversed();
     let Some(entry) = c.flows().get(&key) else { return unmatched::<F, C>(c, &outer, iif) };
     let Some(flow) = reclaim::read_alive(&entry, &key) else { return unmatched::<F, C>(c, &outer, iif) };
@@ -51,6 +59,9 @@ pub fn translate<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
         && reclaim::remove_if_expired(c, &entry, &key, c.now(), &config.timeouts) == Judged::Gone
     {
         return unmatched::<F, C>(c, &outer, iif);
+    }
+    if iif == 0 && !is_router::<F, C>(c, &outer.src) {
+        return Verdict::drop(DropReason::Spoofed);
     }
     if outer.ttl <= 1 {
         return Verdict::drop(DropReason::TtlExceeded);
@@ -71,6 +82,13 @@ pub fn translate<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
     nat::deliver(c, flow.oif, flow.via)
 }
 
+/// Whether somebody outside can have this address (RFC 1812 5.3.7).
+#[inline(always)]
+fn is_router<F: Family, C: Context<F>>(c: &C, addr: &F::Addr) -> bool {
+    let odd = *addr == F::Addr::UNSPECIFIED || addr.is_multicast() || addr.is_loopback();
+    !odd && !nat::is_private::<F, C>(c, addr)
+}
+
 /// From outside it may be about a packet of the host's own; an endpoint has nobody else to report to.
 #[inline(always)]
 fn unmatched<F: Family, C: Context<F>>(c: &C, outer: &Header<F::Addr>, iif: u32) -> Verdict {
@@ -84,12 +102,15 @@ fn unmatched<F: Family, C: Context<F>>(c: &C, outer: &Header<F::Addr>, iif: u32)
 }
 
 #[inline(always)]
-fn read_quoted<F: Family, C: Packet>(c: &C, l3: usize) -> Option<Quoted<F::Addr>> {
+fn read_quoted<F: Family, C: Packet>(c: &C, l3: usize, end: usize) -> Option<Quoted<F::Addr>> {
     let header = F::read_header(c, l3)?;
     if header.fragment == Fragment::Later {
         return None;
     }
     let l4 = l3 + header.len as usize;
+    if l4 + QUOTED_MIN > end {
+        return None;
+    }
     let mut tuple =
         Tuple { src: header.src, dst: header.dst, proto: header.proto, ..bytemuck::Zeroable::zeroed() };
     if header.proto == F::ICMP {
@@ -101,7 +122,7 @@ fn read_quoted<F: Family, C: Packet>(c: &C, l3: usize) -> Option<Quoted<F::Addr>
             // An error about an error is never sent (RFC 1122 3.2.2).
             _ => return None,
         }
-        return Some(Quoted { header, l3, l4, ports: u32::from(identifier.raw()), tuple });
+        return Some(Quoted { header, l3, l4, ports: u32::from(identifier.raw()), tuple, end });
     }
     if header.proto != tcp::PROTO && header.proto != udp::PROTO {
         return None;
@@ -109,7 +130,7 @@ fn read_quoted<F: Family, C: Packet>(c: &C, l3: usize) -> Option<Quoted<F::Addr>
     let ports: u32 = c.load(l4)?;
     let [sport, dport]: [Be16; 2] = bytemuck::cast(ports);
     (tuple.sport, tuple.dport) = (sport, dport);
-    Some(Quoted { header, l3, l4, ports, tuple })
+    Some(Quoted { header, l3, l4, ports, tuple, end })
 }
 
 /// Gives the quoted packet the addresses and ports it had on the other side, and the ICMP checksum what changed.
@@ -120,7 +141,6 @@ fn rewrite_quoted<F: Family, C: Packet>(
     quoted: &Quoted<F::Addr>,
     flow: &Flow<F::Addr>,
 ) -> Option<()> {
-    use crate::family::Address as _;
     let (src, dst) = (flow.dst, flow.src);
     let addresses = {
         let sum = difference(quoted.header.src.words(), src.words(), 0);
@@ -142,7 +162,8 @@ fn rewrite_quoted<F: Family, C: Packet>(
         _ => (quoted.l4 + icmp::CHECKSUM, ports),
     };
     let mut changed = ports;
-    if let Some(old) = c.load::<u16>(checksum_at)
+    if checksum_at + size_of::<u16>() <= quoted.end
+        && let Some(old) = c.load::<u16>(checksum_at)
         && !(quoted.header.proto == udp::PROTO && old == 0)
     {
         let new = match apply_difference(old, covered) {
@@ -182,7 +203,6 @@ fn rewrite_outer<F: Family, C: Packet>(
     src: F::Addr,
     dst: F::Addr,
 ) -> Option<()> {
-    use crate::family::Address as _;
     if F::ICMP_PSEUDO_HEADER {
         let sum = difference(outer.src.words(), src.words(), 0);
         let addresses = difference(outer.dst.words(), dst.words(), sum);

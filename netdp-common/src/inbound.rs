@@ -38,11 +38,12 @@ fn decide<F: Family, C: Context<F>>(
     work: &mut Work<F::Addr>,
 ) -> Result<Decision, DropReason> {
     let dst = parsed.tuple.dst;
-    if dst.is_multicast() || dst.is_loopback() || parsed.tuple.src.is_loopback() {
-        return Ok(Decision::Stack);
-    }
+    // Whoever says to have sent it: with route_localnet the stack forwards from loopback addresses, too.
     if nat::is_private::<F, C>(c, &dst) {
         return Err(DropReason::NotPublished);
+    }
+    if dst.is_multicast() || dst.is_loopback() || parsed.tuple.src.is_loopback() {
+        return Ok(Decision::Stack);
     }
     let is_first = match parsed.transport {
         Transport::Tcp => nat::is_syn(parsed),

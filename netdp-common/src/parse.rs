@@ -119,6 +119,9 @@ pub fn parse<F: Family, P: Packet>(packet: &P) -> Option<Parsed<F::Addr>> {
             parsed.ports = u32::from(identifier.raw());
             if parsed.transport == Transport::EchoRequest {
                 parsed.tuple.sport = identifier;
+            } else if identifier.get() == 0 {
+                // A request of identifier 0 has the same tuple. No mapping has that identifier: nobody asked for this.
+                parsed.transport = Transport::IcmpOther;
             } else {
                 parsed.tuple.dport = identifier;
             }
