@@ -11,6 +11,7 @@ mod check;
 mod command;
 mod demo;
 mod dist;
+mod fuzz;
 mod linker;
 mod setup;
 mod test;
@@ -32,6 +33,8 @@ enum Task {
     Check,
     /// Run every tier of tests; the kernel and network tiers need root.
     Test(test::Args),
+    /// Fuzz the NAT core.
+    Fuzz(fuzz::Args),
     /// Show the main job in network namespaces of its own, and clean up.
     Demo(demo::Args),
     /// Show what a packet costs in each program, and each program the verifier.
@@ -45,6 +48,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Setup => setup::run(setup::Needs::Everything)?,
         Task::Check => check::run_all()?,
         Task::Test(args) => return test::run(&args),
+        Task::Fuzz(args) => fuzz::run_fuzzer(&args)?,
         Task::Demo(args) => demo::run_demo(&args)?,
         Task::BenchPrograms(args) => bench_programs::run_bench(&args)?,
         Task::Dist => dist::run()?,

@@ -1,0 +1,106 @@
+//! Frames from containers and from the world, as an input tells, through the NAT core, watched: see
+//! [`netdp_model::watch`] for what must hold.
+//!
+//! An input is a byte for the host (family, number of ports, kind of network), then steps. A step is a byte that says
+//! what, and what that needs; what is missing at the end is zero. Most steps make packets that are nearly right, which
+//! noise hardly ever is; what a packet has become can be answered, and reported about.
+
+mod input;
+mod steps;
+
+use netdp_common::family::{V4, V6};
+use netdp_common::flow::{NETWORK_INTERNAL, NETWORK_NO_ICC, NETWORK_ROUTED, PortSpans};
+use netdp_common::header::{tcp, udp};
+use netdp_common::verdict::DropReason;
+use netdp_model::hook::Fate;
+use netdp_model::ifindex::BRIDGE_AB;
+use netdp_model::plan::{Place, Plan};
+use netdp_model::watch::Watched;
+use netdp_model::{World, ifindex};
+
+use crate::input::Input;
+
+/// Room for flows: few, so that the table is full soon.
+const FLOWS: usize = 16;
+
+/// Steps of an input at most.
+const STEPS: usize = 200;
+
+/// Runs an input; what became of its packets.
+///
+/// # Panics
+/// When something happens that must not.
+pub fn run(data: &[u8]) -> Vec<Fate> {
+    let mut input = Input::new(data);
+    let host = input.byte();
+    if host & 1 == 0 { walk::<V4>(host >> 1, input) } else { walk::<V6>(host >> 1, input) }
+}
+
+fn walk<F: Plan>(kind: u8, mut input: Input<'_>) -> Vec<Fate> {
+    let mut walk = steps::Walk::<F>::new(host::<F>(kind));
+    for _ in 0..STEPS {
+        if input.is_empty() {
+            break;
+        }
+        walk.step(&mut input);
+    }
+    walk.fates
+}
+
+/// Two bits for the number of ports, three for flags of the network of A and B.
+fn host<F: Plan>(kind: u8) -> Watched<F> {
+    let ports = u16::from(kind & 3) + 1;
+    let mut world = World::new::<F>(PortSpans::new(5000, 4999 + ports, (5002, 5002)));
+    let flags = [NETWORK_INTERNAL, NETWORK_NO_ICC, NETWORK_ROUTED];
+    let network = world.networks.get_mut(&BRIDGE_AB).expect("the network of A and B");
+    network.flags =
+        (0..).zip(flags).filter(|(bit, _)| kind >> (2 + bit) & 1 != 0).map(|(_, flag)| flag).sum();
+    world.publish::<F>(tcp::PROTO, 8080..=8080, Place::A, 80);
+    world.publish::<F>(tcp::PROTO, 8081..=8081, Place::A, 80);
+    world.publish::<F>(udp::PROTO, 8053..=8053, Place::A, 53);
+    world.publish::<F>(udp::PROTO, 9000..=9009, Place::B, 7000);
+    world.reserved.insert((udp::PROTO, 5001));
+    world.sockets.insert((tcp::PROTO, 5000));
+    Watched::new(world, FLOWS)
+}
+
+/// What has become of packets so far.
+#[derive(Default)]
+pub struct Reached(Vec<Fate>);
+
+impl Reached {
+    /// Notes the fates of an input's packets.
+    pub fn add(&mut self, fates: &[Fate]) {
+        self.0.extend(fates);
+    }
+
+    /// The ways that a packet can go, and the reasons to drop it, that have not been seen.
+    pub fn missing(&self) -> Vec<Fate> {
+        use DropReason::{
+            ClaimContended, EndpointGone, IcmpUnmatched, IcmpUnsupported, Internal, Isolated, Malformed,
+            NoFlow, NoRoute, NotPublished, PortsExhausted, RewriteFailed, Spoofed, TableFull, TtlExceeded,
+            UnsupportedProtocol, Untranslated, UplinkNotAttached,
+        };
+        // Not of this host: nobody contends, everything is there, every rewrite of a whole packet succeeds.
+        let impossible = [ClaimContended, EndpointGone, RewriteFailed];
+        let reasons = DropReason::ALL.iter().filter(|reason| !impossible.contains(reason));
+        let told = [PortsExhausted, TableFull, NoFlow, NoRoute, UplinkNotAttached, Internal, Isolated];
+        let untold = [
+            Untranslated,
+            NotPublished,
+            Spoofed,
+            TtlExceeded,
+            DropReason::Fragment,
+            Malformed,
+            UnsupportedProtocol,
+            IcmpUnsupported,
+            IcmpUnmatched,
+        ];
+        let known = |reason: &DropReason| told.contains(reason) || untold.contains(reason);
+        assert!(reasons.clone().all(known), "a new reason");
+        let drops = reasons.copied().map(Fate::Dropped).chain(told.map(Fate::Answered));
+        let veths = [ifindex::VETH_A, ifindex::VETH_B, ifindex::VETH_C].map(Fate::ToEndpoint);
+        let ways = [Fate::Stack, Fate::ToNextHop(ifindex::UPLINK)].into_iter().chain(veths);
+        ways.chain(drops).filter(|fate| !self.0.contains(fate)).collect()
+    }
+}
