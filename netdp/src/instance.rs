@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Global;
-use crate::datapath::{Datapath, Kind, select};
+use crate::datapath::ebpf::Unsupported;
+use crate::datapath::{self, Datapath, Kind, select};
 use crate::error::Error;
 use crate::net::{Net, NetNs};
 use crate::plan::names;
@@ -46,7 +47,6 @@ pub struct Instance {
 impl Instance {
     /// Locks an instance for a change, and creates it if there is none. What a killed command left is undone first.
     pub async fn change(global: &Global) -> Result<Self, Error> {
-        check_options(global)?;
         let dir = dir(global)?;
         let lock = Lock::exclusive(&dir)?;
         let opened = Self::open(global, &dir, lock);
@@ -64,7 +64,6 @@ impl Instance {
 
     /// Locks an instance for a change; none if there is none.
     pub async fn existing(global: &Global) -> Result<Option<Self>, Error> {
-        check_options(global)?;
         if !dir(global)?.exists() {
             return Ok(None);
         }
@@ -79,7 +78,6 @@ impl Instance {
 
     /// Locks an instance against changes; none if there is none.
     pub fn read(global: &Global) -> Result<Option<Self>, Error> {
-        check_options(global)?;
         let dir = dir(global)?;
         if State::load(&dir)?.is_none() {
             return Ok(None);
@@ -127,8 +125,9 @@ impl Instance {
     fn open(global: &Global, dir: &Path, lock: Lock) -> Result<Self, Error> {
         let host = NetNs::current()?;
         let found = State::load(dir)?;
-        if let Some(state) = &found {
-            check_fixed(global, state, &host)?;
+        match &found {
+            Some(state) => check_fixed(global, state, &host)?,
+            None => check_options(global)?,
         }
         Self::build(global, dir, lock, host, found)
     }
@@ -173,7 +172,8 @@ impl Instance {
         }
         let _others_wait = files::bpffs_ensure()?;
         let _progress = Progress::begin("loading the eBPF programs");
-        let mut opened = select::open(self.state.datapath, &self.name, self.state.flows_max)?;
+        let opened = select::open(self.state.datapath, &self.name, self.state.flows_max);
+        let mut opened = opened.map_err(refused_by_kernel)?;
         if opened.is_new {
             restore(&self.state, opened.datapath.as_mut())?;
             // Before the first endpoint has an address: its first packet finds the uplinks hooked.
@@ -269,6 +269,15 @@ impl Instance {
         // What can't be removed is found by the next command.
         let _ = self.undo.done();
         files::remove(&self.dir);
+    }
+}
+
+/// A kernel that doesn't take the programs is no failure of netdp: it is bad input to ask for them there.
+fn refused_by_kernel(error: datapath::Error) -> Error {
+    if error.cause.is::<Unsupported>() {
+        Refusal::NoEbpf { why: error.to_string() }.into()
+    } else {
+        error.into()
     }
 }
 

@@ -21,7 +21,7 @@ pub mod probe;
 pub mod published;
 pub mod stats;
 
-pub use object::OpenOptions;
+pub use object::{OpenOptions, Unsupported};
 pub use probe::{Probe, probe};
 
 /// Loads the programs into the kernel without pinning or attaching anything: all of it ends with what is returned.

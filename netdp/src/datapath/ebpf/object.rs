@@ -56,6 +56,17 @@ pub struct OpenOptions {
     pub flows_max: Option<u32>,
 }
 
+/// What the kernel said when it did not take the programs: the cause of [`super::Ebpf::open`]'s error in that case.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unsupported(String);
+
+fn unsupported(error: Error) -> Error {
+    let why = error.to_string();
+    let why = why.strip_prefix(&error.doing).map_or(why.as_str(), |why| why.trim_start_matches(": "));
+    Error { cause: Unsupported(why.to_owned()).into(), doing: error.doing }
+}
+
 /// Where an instance's pins are.
 pub(super) fn instance_dir(instance: &str) -> PathBuf {
     Path::new(ROOT).join(instance)
@@ -69,7 +80,7 @@ pub(super) fn open(instance: &str, options: &OpenOptions) -> Result<(PathBuf, bo
         return Ok((dir, false));
     }
     refuse_other_layouts(&instance_dir)?;
-    let mut object = load(options)?;
+    let mut object = load(options).map_err(unsupported)?;
     // Pinned under another name first: the rename is the moment when the datapath exists.
     let draft = instance_dir.join(format!("draft-{}", std::process::id()));
     let result = pin_all(&mut object, &draft).and_then(|()| {
