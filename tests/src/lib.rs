@@ -5,7 +5,9 @@
 //! as processes. A test panics on what should not be, since a panic says where.
 
 pub mod ask;
+pub mod build;
 pub mod capture;
+pub mod consistent;
 pub mod counters;
 mod cpu;
 pub mod footprint;

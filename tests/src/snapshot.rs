@@ -6,15 +6,13 @@ use std::path::Path;
 
 use aya::programs::{SchedClassifier, TcAttachType};
 
-use crate::footprint::{Footprint, files_below};
+use crate::footprint::{Footprint, files_below, listings};
 use crate::lab::Lab;
 use crate::maps;
 use crate::netns::{self, Netns};
-use crate::process::eventually;
 
 /// What is compared of a container's namespace.
-const INSIDE: [&str; 4] =
-    ["ip -o link", "ip -o addr", "ip route show table all", "ip -6 route show table all"];
+const INSIDE: [&str; 3] = ["ip -o link", "ip -o addr", "ip route show table all"];
 
 /// What packets and time change by themselves.
 const OF_PACKETS: [&str; 6] = ["COUNTS", "CLOCK", "FLOWS", "RING", "EXHAUSTED", "WORK"];
@@ -31,28 +29,19 @@ impl Snapshot {
     pub fn of(lab: &Lab, containers: &[Netns]) -> Self {
         let mut lines = programs(&lab.host);
         for container in containers {
-            for command in INSIDE {
-                let shown = container.sh(command);
-                lines.extend(shown.lines().map(|line| format!("{}: {command}: {line}", container.name())));
-            }
+            let shown = listings(container, &INSIDE);
+            lines.extend(shown.iter().map(|line| format!("{}: {line}", container.name())));
         }
         let named = netns::names().into_iter().filter(|name| name.starts_with(&lab.id));
         lines.extend(named.map(|name| format!("namespace {name}")));
         lines.extend(files(&lab.netdp.state()));
         lines.extend(pins(&lab.netdp.pins()));
-        lines.sort_unstable();
-        Self { host: Footprint::of(&lab.host), lines }
-    }
-
-    /// Takes stock when the kernel has done what it does by itself after a change: links come up, addresses become
-    /// valid, a namespace's links go some time after its name.
-    pub fn settled(lab: &Lab, containers: &[Netns]) -> Self {
-        eventually("links up, addresses valid", || {
-            let all = containers.iter().chain([&lab.host]);
-            let shown: String = all.map(|netns| netns.sh("ip -o link") + &netns.sh("ip -o addr")).collect();
-            !["NO-CARRIER", "state DOWN", "tentative"].iter().any(|unsettled| shown.contains(unsettled))
-        });
-        Self::of(lab, containers)
+        let lines = lines.iter().filter_map(|line| without_carrier(line)).collect();
+        let mut host = Footprint::of(&lab.host);
+        host.listings = host.listings.iter().filter_map(|line| without_carrier(line)).collect();
+        // Other instances come and go, and the first of the machine mounts it.
+        host.mounts.retain(|mount| !mount.starts_with("bpf "));
+        Self { host, lines }
     }
 
     /// What differs, line by line; empty if nothing does.
@@ -65,6 +54,22 @@ impl Snapshot {
         found.extend(only_in(after, self).into_iter().map(|line| format!("new: {line}")));
         found
     }
+}
+
+/// A line without what follows a link's carrier, which comes and goes up to a second after its cause; none if all of it
+/// does: the link-local addresses and their routes.
+fn without_carrier(line: &str) -> Option<String> {
+    const STATES: [&str; 8] =
+        ["UP", "DOWN", "UNKNOWN", "LOWERLAYERDOWN", "linkdown", "dead", "forwarding", "disabled"];
+    if line.contains("fe80:") || line.contains("ff00::") || line.contains("33:33:") {
+        return None;
+    }
+    let words = line.split_whitespace().map(|word| {
+        // `<NO-CARRIER,BROADCAST,MULTICAST,UP>`: what the administrator has set is in UP.
+        let flags = word.starts_with('<');
+        if flags { word.replace("NO-CARRIER,", "").replace(",LOWER_UP", "") } else { word.to_owned() }
+    });
+    Some(words.filter(|word| !STATES.contains(&word.as_str())).collect::<Vec<_>>().join(" "))
 }
 
 /// TC programs of every link, in their order.

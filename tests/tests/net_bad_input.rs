@@ -71,7 +71,7 @@ impl<'a> Crowded<'a> {
         ];
         let containers = vec![web.netns, full.netns, other.netns, free];
         let sockets = sockets(lab);
-        let before = Snapshot::settled(lab, &containers);
+        let before = Snapshot::of(lab, &containers);
         Self { lab, containers, names, before, _sleeper: sleeper, _sockets: sockets }
     }
 
