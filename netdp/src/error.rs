@@ -101,12 +101,12 @@ impl Error {
             | Self::Ipam(_)
             | Self::Mac(_)
             | Self::Ports(_)
-            | Self::Target(_) => BAD_INPUT,
+            | Self::Target(_)
+            | Self::Privilege { .. } => BAD_INPUT,
             Self::State(_)
             | Self::Net(_)
             | Self::Datapath(_)
             | Self::System { .. }
-            | Self::Privilege { .. }
             | Self::Incomplete { .. }
             | Self::NotUndone { .. } => FAILED,
         }

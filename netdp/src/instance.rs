@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Global;
-use crate::datapath::{Datapath, Kind, select};
+use crate::datapath::ebpf::Unsupported;
+use crate::datapath::{self, Datapath, Kind, select};
 use crate::error::Error;
 use crate::net::{Net, NetNs};
+use crate::output;
 use crate::plan::names;
 use crate::progress::Progress;
 use crate::refusal::Refusal;
@@ -19,6 +21,7 @@ use crate::undo::{Step, Undo};
 mod files;
 mod fixed;
 mod lock;
+mod removal;
 mod undoing;
 
 pub use files::{ROOT, bpffs_release, lock as lock_all_instances, remove_files};
@@ -36,62 +39,99 @@ pub struct Instance {
     pub net: Net,
     name: String,
     dir: PathBuf,
-    /// It had no state before this command.
-    fresh: bool,
+    /// The state before this command; none: it had none.
+    before: Option<State>,
     datapath: Option<Box<dyn Datapath>>,
     undo: Undo,
     _lock: Lock,
 }
 
 impl Instance {
-    /// Locks an instance for a change, and creates it if there is none. What a killed command left is undone first.
+    /// Locks an instance for a change, and creates it if there is none. What a killed command left half done is undone
+    /// or completed first.
     pub async fn change(global: &Global) -> Result<Self, Error> {
-        check_options(global)?;
-        let dir = dir(global)?;
-        let lock = Lock::exclusive(&dir)?;
-        let opened = Self::open(global, &dir, lock);
-        if opened.is_err() {
-            files::remove_if_unused(&dir);
-        }
-        let mut instance = opened?;
         // A change takes milliseconds: it is completed, not torn apart.
         for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
             let _handled = signal(kind).map_err(Error::system("listening for signals"))?;
         }
-        instance.recover().await?;
-        Ok(instance)
+        let dir = dir(global)?;
+        loop {
+            let lock = Lock::exclusive(&dir)?;
+            let opened = Self::open(global, &dir, lock);
+            if opened.is_err() {
+                files::remove_if_unused(&dir);
+            }
+            let mut instance = opened?;
+            instance.recover().await?;
+            if !instance.state.ending {
+                return Ok(instance);
+            }
+            let failures = instance.remove_everything().await;
+            if !failures.is_empty() {
+                let doing = "completing a netdp down that was interrupted".into();
+                return Err(Error::Incomplete { doing, failures });
+            }
+        }
     }
 
     /// Locks an instance for a change; none if there is none.
     pub async fn existing(global: &Global) -> Result<Option<Self>, Error> {
-        check_options(global)?;
         if !dir(global)?.exists() {
             return Ok(None);
         }
         let instance = Self::change(global).await?;
-        if !instance.fresh {
+        if !instance.is_fresh() {
             return Ok(Some(instance));
         }
         // Of a first command that was killed.
-        instance.forget();
+        instance.forget()?;
         Ok(None)
     }
 
-    /// Locks an instance against changes; none if there is none.
-    pub fn read(global: &Global) -> Result<Option<Self>, Error> {
-        check_options(global)?;
+    /// Locks an instance against changes; none if there is none. What a killed command left is undone or completed.
+    pub async fn read(global: &Global) -> Result<Option<Self>, Error> {
+        if Self::unfinished(global)?.is_some() {
+            drop(Self::existing(global).await?);
+        }
+        Self::look(global)
+    }
+
+    /// As [`Self::read`], but touches nothing, whatever a killed command left.
+    pub fn look(global: &Global) -> Result<Option<Self>, Error> {
         let dir = dir(global)?;
         if State::load(&dir)?.is_none() {
             return Ok(None);
         }
         let lock = Lock::shared(&dir)?;
         let instance = Self::open(global, &dir, lock)?;
-        if instance.fresh {
+        if instance.is_fresh() {
             // Somebody removed it while this command waited, which has made a directory again.
             files::remove_if_unused(&dir);
             return Ok(None);
         }
         Ok(Some(instance))
+    }
+
+    /// What a command that was killed has left, in words.
+    pub fn unfinished(global: &Global) -> Result<Option<&'static str>, Error> {
+        let dir = dir(global)?;
+        if !dir.exists() {
+            return Ok(None);
+        }
+        // Whoever is at work holds the lock.
+        let _lock = Lock::shared(&dir)?;
+        let state = State::load(&dir)?;
+        Ok(match &state {
+            Some(state) if state.ending => Some("a netdp down was interrupted: run it again"),
+            _ if Undo::is_there(&dir) => Some("a command was interrupted: the next one undoes what it left"),
+            Some(state) if !state.removing.is_empty() => {
+                Some("a removal was interrupted: the next command completes it, for instance netdp gc")
+            }
+            Some(_) => None,
+            None => Some(
+                "an instance's first command was interrupted: the next one cleans up, for instance netdp gc",
+            ),
+        })
     }
 
     /// Locks an instance for its removal, also one whose host is gone; none if there is none.
@@ -121,14 +161,15 @@ impl Instance {
 
     /// Whether the instance had no state before this command.
     pub fn is_fresh(&self) -> bool {
-        self.fresh
+        self.before.is_none()
     }
 
     fn open(global: &Global, dir: &Path, lock: Lock) -> Result<Self, Error> {
         let host = NetNs::current()?;
         let found = State::load(dir)?;
-        if let Some(state) = &found {
-            check_fixed(global, state, &host)?;
+        match &found {
+            Some(state) => check_fixed(global, state, &host)?,
+            None => check_options(global)?,
         }
         Self::build(global, dir, lock, host, found)
     }
@@ -140,12 +181,12 @@ impl Instance {
         host: NetNs,
         found: Option<State>,
     ) -> Result<Self, Error> {
-        let fresh = found.is_none();
+        let before = found.clone();
         let state = found.unwrap_or_else(|| State::new(host.id(), Kind::Ebpf, global.flows_max));
         let undo = Undo::new(dir, state.revision);
         let net = Net::open(&host)?;
         let name = global.instance.clone();
-        Ok(Self { state, host, net, name, dir: dir.to_owned(), fresh, datapath: None, undo, _lock: lock })
+        Ok(Self { state, host, net, name, dir: dir.to_owned(), before, datapath: None, undo, _lock: lock })
     }
 
     /// The instance's name.
@@ -168,12 +209,13 @@ impl Instance {
     }
 
     fn open_datapath(&mut self) -> Result<Box<dyn Datapath>, Error> {
-        if self.fresh {
+        if self.is_fresh() {
             self.undo.push(Step::RemoveDatapath)?;
         }
         let _others_wait = files::bpffs_ensure()?;
         let _progress = Progress::begin("loading the eBPF programs");
-        let mut opened = select::open(self.state.datapath, &self.name, self.state.flows_max)?;
+        let opened = select::open(self.state.datapath, &self.name, self.state.flows_max);
+        let mut opened = opened.map_err(refused_by_kernel)?;
         if opened.is_new {
             restore(&self.state, opened.datapath.as_mut())?;
             // Before the first endpoint has an address: its first packet finds the uplinks hooked.
@@ -194,6 +236,11 @@ impl Instance {
     pub fn will(&mut self, undo: Step) -> Result<(), Error> {
         tracing::debug!(?undo, "about to change something that this undoes");
         Ok(self.undo.push(undo)?)
+    }
+
+    /// Takes the last announcement back: there is nothing to undo.
+    pub fn will_not(&mut self) -> Result<(), Error> {
+        Ok(self.undo.pop()?)
     }
 
     /// An endpoint by name.
@@ -226,7 +273,7 @@ impl Instance {
     /// Ends a command: keeps what it did, or undoes it in reverse.
     pub async fn finish<T>(mut self, result: Result<T, Error>) -> Result<T, Error> {
         let result = match result {
-            Ok(value) => self.keep().map(|()| value),
+            Ok(value) => self.keep().await.map(|()| value),
             Err(error) => Err(error),
         };
         let Err(cause) = result else {
@@ -239,19 +286,28 @@ impl Instance {
             // The list stays: the next command tries again.
             return Err(Error::NotUndone { cause: Box::new(cause), failures });
         }
-        if self.fresh {
-            self.forget();
+        if self.is_fresh() {
+            self.forget()?;
         } else {
             self.undo.done()?;
         }
         Err(cause)
     }
 
-    fn keep(&mut self) -> Result<(), Error> {
+    async fn keep(&mut self) -> Result<(), Error> {
         if let Some(datapath) = &mut self.datapath {
             datapath.refresh_host()?;
         }
-        self.save()
+        self.save()?;
+        if self.state.removing.is_empty() {
+            return Ok(());
+        }
+        self.complete().await?;
+        // Once more, without what has been removed. What fails here is done by the next command.
+        match self.datapath.as_mut().map(|datapath| datapath.refresh_host()) {
+            Some(Err(error)) => output::warning(error),
+            _ => Ok(()),
+        }
     }
 
     /// Writes the state.
@@ -259,16 +315,19 @@ impl Instance {
         Ok(self.state.save(&self.dir)?)
     }
 
-    /// Takes the datapath out, for its removal.
-    pub fn take_datapath(&mut self) -> Option<Box<dyn Datapath>> {
-        self.datapath.take()
-    }
-
     /// Removes the instance's files; the lock goes with them.
-    pub fn forget(self) {
-        // What can't be removed is found by the next command.
-        let _ = self.undo.done();
-        files::remove(&self.dir);
+    pub fn forget(self) -> Result<(), Error> {
+        // The lock is held until the end.
+        files::remove(&self.dir)
+    }
+}
+
+/// A kernel that doesn't take the programs is no failure of netdp: it is bad input to ask for them there.
+fn refused_by_kernel(error: datapath::Error) -> Error {
+    if error.cause.is::<Unsupported>() {
+        Refusal::NoEbpf { why: error.to_string() }.into()
+    } else {
+        error.into()
     }
 }
 

@@ -10,6 +10,7 @@ pub mod commands;
 pub mod datapath;
 pub mod entry;
 pub mod error;
+pub mod failpoint;
 pub mod hostfiles;
 pub mod instance;
 pub mod net;

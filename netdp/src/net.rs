@@ -13,6 +13,8 @@ use futures_util::{Stream, TryStreamExt};
 use tokio::runtime::Handle as Runtime;
 use tokio::time::timeout;
 
+use crate::failpoint;
+
 mod address;
 pub mod bpffs;
 mod bridge;
@@ -35,9 +37,12 @@ pub use error::{Error, Result};
 pub use fdb::FdbEntry;
 pub use link::{Link, is_link_name};
 pub use mac::{Mac, MacError};
-pub use netns::{NetNs, NetNsId};
+pub use netns::{NetNs, NetNsId, is_namespace};
 pub use route::Route;
 pub use veth::VethSpec;
+
+/// Loopback's name in every namespace.
+pub const LOOPBACK: &str = "lo";
 
 /// How long the kernel may take to answer a request: thousands of times what it does take. The library drops an
 /// answer that it can't decode, and would wait for ever.
@@ -65,8 +70,18 @@ impl Net {
     }
 }
 
-/// Waits for the answer to an rtnetlink request; `doing` says what was being done to what, if it fails.
+/// Waits for the answer to an rtnetlink request that changes something; `doing` says what was being done to what, if
+/// it fails.
 async fn answer<T>(
+    request: impl Future<Output = Result<T, rtnetlink::Error>>,
+    doing: impl FnOnce() -> String,
+) -> Result<T> {
+    let doing = doing();
+    failpoint::pass(&doing).map_err(Error::system(|| doing.clone()))?;
+    within(request, || doing).await
+}
+
+async fn within<T>(
     request: impl Future<Output = Result<T, rtnetlink::Error>>,
     doing: impl FnOnce() -> String,
 ) -> Result<T> {
@@ -76,10 +91,10 @@ async fn answer<T>(
     }
 }
 
-/// As [`answer`], for requests that are answered with any number of messages.
+/// Waits for all answers to a question.
 async fn answers<T>(
     messages: impl Stream<Item = Result<T, rtnetlink::Error>>,
     doing: impl FnOnce() -> String,
 ) -> Result<Vec<T>> {
-    answer(messages.try_collect(), doing).await
+    within(messages.try_collect(), doing).await
 }

@@ -13,6 +13,12 @@ pub fn line(text: impl Display) -> Result<(), Error> {
     write(&format!("{text}\n"))
 }
 
+/// Says on standard error what went wrong without failing the command.
+pub fn warning(text: impl Display) -> Result<(), Error> {
+    let text = text.to_string().replace('\n', "; ");
+    writeln!(io::stderr(), "warning: {text}").map_err(Error::system("writing to standard error"))
+}
+
 /// Prints one JSON document.
 pub fn json<T: Serialize + ?Sized>(document: &T) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(document)

@@ -55,6 +55,14 @@ pub enum Refusal {
         /// Which host it served.
         serves: NetNsId,
     },
+    /// This kernel doesn't take the programs.
+    #[error(
+        "--datapath ebpf: this kernel does not take the programs ({why}): netdp doctor shows what it lacks, --datapath iptables does without"
+    )]
+    NoEbpf {
+        /// What it said.
+        why: String,
+    },
     /// No eBPF datapath to watch.
     #[error(
         "instance {instance} has no eBPF datapath to watch: its first command, like netdp attach, makes one"
@@ -164,7 +172,9 @@ pub enum Refusal {
         name: String,
     },
     /// A TARGET that can't be opened.
-    #[error("TARGET {target}: {why}")]
+    #[error(
+        "TARGET {target}: {why}: give the name of a namespace in /run/netns, a path to one, or pid:N of a process that runs"
+    )]
     BadTarget {
         /// As given.
         target: String,
@@ -172,7 +182,7 @@ pub enum Refusal {
         why: String,
     },
     /// `--create` with a path or process.
-    #[error("--create makes namespaces with a name: {0} is none")]
+    #[error("--create makes namespaces with a name, and {0} is none: give a name, or leave --create out")]
     CreateNeedsName(String),
     /// The host itself.
     #[error("TARGET {0} is the host's own network namespace: give a container's")]

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::datapath::{EndpointEntry, Kind, NetworkEntry, PublishEntry};
+use crate::failpoint;
 use crate::net::{Mac, NetNsId};
 use crate::plan::published::Published;
 use crate::target::Target;
@@ -18,6 +19,9 @@ use crate::target::Target;
 const VERSION: u32 = 1;
 /// The document's name in the instance's directory.
 const FILE: &str = "state.json";
+
+/// What a document's next version ends with until it is complete.
+pub const NEXT: &str = "next";
 
 /// Why the state can't be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +71,38 @@ pub struct State {
     pub networks: BTreeMap<String, Network>,
     /// Endpoints by name.
     pub endpoints: BTreeMap<String, Endpoint>,
+    /// What the last command has still to remove. It can't be brought back, so it goes when the rest is settled; the
+    /// next command goes on where one that was killed stopped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removing: Vec<Removal>,
+    /// `netdp down` has begun: the next command goes on with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ending: bool,
+}
+
+/// Something that is removed for good. Each succeeds when there is nothing to remove.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Removal {
+    /// A link of the host, unless it has another name by now.
+    Link {
+        /// Its ifindex.
+        index: u32,
+        /// Its name.
+        name: String,
+    },
+    /// What the datapath knows of an endpoint that was gone.
+    Endpoint(EndpointEntry),
+    /// What the datapath knows of a network, by its bridge's ifindex.
+    Network(u32),
+    /// A directory of ours.
+    Files(PathBuf),
+    /// A namespace's name, unless it names another by now.
+    Namespace {
+        /// The name.
+        name: String,
+        /// Which namespace it was.
+        id: NetNsId,
+    },
 }
 
 /// A network.
@@ -134,6 +170,8 @@ impl State {
             flows_max,
             networks: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            removing: Vec::new(),
+            ending: false,
         }
     }
 
@@ -158,9 +196,19 @@ impl State {
         serde_json::from_str(&text).map(Some).map_err(damaged)
     }
 
+    /// Removes a version that a killed command did not complete.
+    pub fn remove_incomplete(dir: &Path) -> Result<(), Error> {
+        remove_next(&dir.join(FILE))
+    }
+
     /// Writes the state to an instance's directory, in one step, as the next revision.
     pub fn save(&mut self, dir: &Path) -> Result<(), Error> {
         self.revision += 1;
+        self.save_again(dir)
+    }
+
+    /// Writes the state as the revision that it was: what has happened since is undone.
+    pub fn save_again(&self, dir: &Path) -> Result<(), Error> {
         replace_file(&dir.join(FILE), self)
     }
 
@@ -226,15 +274,32 @@ impl Endpoint {
 
 /// Writes a document beside `path` and renames it there.
 pub fn replace_file<T: Serialize>(path: &Path, document: &T) -> Result<(), Error> {
-    let next = path.with_extension("next");
+    let next = path.with_extension(NEXT);
     let write = || {
         let text = serde_json::to_vec_pretty(document)?;
+        failpoint::pass("write a document")?;
         let mut file = File::create(&next)?;
         file.write_all(&text)?;
         file.sync_all()?;
+        failpoint::pass("replace a document")?;
         fs::rename(&next, path)
     };
-    write().map_err(|source| Error::File { doing: "writing", path: path.to_owned(), source })
+    write().map_err(|source| {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&next);
+        Error::File { doing: "writing", path: path.to_owned(), source }
+    })
+}
+
+/// Removes what [`replace_file`] left of a document when it was killed.
+pub fn remove_next(path: &Path) -> Result<(), Error> {
+    let next = path.with_extension(NEXT);
+    match fs::remove_file(&next) {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(Error::File { doing: "removing", path: next, source })
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::datapath::{EndpointEntry, NetworkEntry, PublishEntry};
-use crate::state::{self, replace_file};
+use crate::failpoint;
+use crate::net::{Mac, NetNsId};
+use crate::state::{self, NEXT, remove_next, replace_file};
 
 /// The list's name in the instance's directory.
 const FILE: &str = "undo.json";
@@ -25,12 +27,16 @@ pub enum Step {
     DeleteNamespace(String),
     /// Remove a directory of ours.
     RemoveFiles(PathBuf),
-    /// Delete a link of the host, by name.
-    DeleteLink(String),
+    /// Take loopback down again in the namespace of this file, if it is this one.
+    LoopbackDown(PathBuf, NetNsId),
+    /// Delete a link of the host: the one of that name that has this address, which no other has.
+    DeleteLink(String, Mac),
     /// Make links that are created from now on not forward IPv6.
     SwitchOffDefaultForwarding,
     /// Remove a permanent neighbour from a bridge.
     RemoveNeighbour(u32, IpAddr),
+    /// Put a permanent neighbour back on a bridge.
+    RestoreNeighbour(u32, IpAddr, Mac),
     /// Take a network out of the datapath, by its bridge's ifindex.
     ForgetNetwork(u32),
     /// Put a network back into the datapath.
@@ -69,6 +75,7 @@ impl Undo {
     /// What a killed command left to undo; none if there was none, or it had completed its change.
     pub fn left_behind(dir: &Path, revision: u64) -> Result<Option<Self>, state::Error> {
         let file = dir.join(FILE);
+        remove_next(&file)?;
         let text = match fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -90,6 +97,18 @@ impl Undo {
         replace_file(&self.file, &self.list)
     }
 
+    /// Takes back the last announcement: it was found out that there is nothing to do.
+    pub fn pop(&mut self) -> Result<(), state::Error> {
+        self.list.steps.pop();
+        replace_file(&self.file, &self.list)
+    }
+
+    /// Whether a command is at work in that directory, or was killed there.
+    pub fn is_there(dir: &Path) -> bool {
+        let file = dir.join(FILE);
+        file.exists() || file.with_extension(NEXT).exists()
+    }
+
     /// The steps in the order in which they must be undone.
     pub fn backwards(&self) -> Vec<Step> {
         self.list.steps.iter().rev().cloned().collect()
@@ -97,7 +116,7 @@ impl Undo {
 
     /// Nothing is left to undo.
     pub fn done(self) -> Result<(), state::Error> {
-        match fs::remove_file(&self.file) {
+        match failpoint::pass("remove the undo list").and_then(|()| fs::remove_file(&self.file)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(state::Error::File { doing: "removing", path: self.file, source: error })
             }
@@ -111,7 +130,7 @@ mod tests {
     use super::*;
 
     fn link(name: &str) -> Step {
-        Step::DeleteLink(name.into())
+        Step::DeleteLink(name.into(), Mac([2, 0, 0, 0, 0, 1]))
     }
 
     #[test]

@@ -38,11 +38,7 @@ pub struct Footprint {
 impl Footprint {
     /// Takes stock.
     pub fn of(host: &Netns) -> Self {
-        let mut listings: Vec<String> = Vec::new();
-        for command in LISTINGS {
-            let lines = host.sh(command);
-            listings.extend(lines.lines().map(|line| format!("{command}: {}", without_times(line))));
-        }
+        let listings = listings(host, &LISTINGS).iter().map(|line| without_times(line)).collect();
         Self { listings, mounts: mounts(), sysctls: sysctl::read_all(host) }
     }
 
@@ -58,6 +54,24 @@ impl Footprint {
         found.extend(lines_gone("mounted", &after.mounts, &self.mounts));
         found
     }
+}
+
+/// What commands list, each line with its command in front.
+pub fn listings(netns: &Netns, commands: &[&str]) -> Vec<String> {
+    // One shell for all: to fork this process costs more than the commands.
+    let script: String = commands.iter().map(|command| format!("echo '# {command}'; {command}; ")).collect();
+    let output = netns.command("sh").args(["-e", "-c", &script]).output().expect("running sh");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script} in {}: {stderr}", netns.name());
+    let mut command = String::new();
+    let mut lines = Vec::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        match line.strip_prefix("# ") {
+            Some(next) => next.clone_into(&mut command),
+            None => lines.push(format!("{command}: {line}")),
+        }
+    }
+    lines
 }
 
 fn lines_gone(what: &str, before: &[String], after: &[String]) -> Vec<String> {

@@ -5,12 +5,15 @@
 //! as processes. A test panics on what should not be, since a panic says where.
 
 pub mod ask;
+pub mod build;
 pub mod capture;
+pub mod consistent;
 pub mod counters;
 mod cpu;
 pub mod footprint;
 pub mod kernel;
 pub mod lab;
+pub mod maps;
 pub mod masquerade;
 pub mod netdp;
 pub mod netns;
@@ -19,6 +22,7 @@ pub mod process;
 pub mod race;
 pub mod router;
 pub mod server;
+pub mod snapshot;
 pub mod socket;
 mod sweep;
 pub mod sysctl;

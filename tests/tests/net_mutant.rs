@@ -1,12 +1,10 @@
 //! The race checks can see the race: a netdp that looks up and then inserts fails them.
 
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use netdp_tests::ask::Transport;
+use netdp_tests::build::with_feature;
 use netdp_tests::lab::Lab;
-use netdp_tests::netdp::Netdp;
 use netdp_tests::race::{Arena, FEW_FLOWS, FEW_PORTS};
 use netdp_tests::variant::Variant;
 
@@ -14,28 +12,11 @@ const MUTANT: &str = "mutant-check-then-insert";
 /// A race is a matter of luck: one try shows it more often than not, all together practically always.
 const TRIES: usize = 40;
 
-/// Builds netdp with the broken claim, once, beside the other builds.
-fn mutant() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(build).clone()
-}
-
-fn build() -> PathBuf {
-    let release = Netdp::default_binary();
-    let target = release.ancestors().nth(2).expect("a target directory").join("mutant");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "netdp", "--features", MUTANT]);
-    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let status = cargo.env("CARGO_TARGET_DIR", &target).status().expect("running cargo");
-    assert!(status.success(), "building netdp with {MUTANT}");
-    target.join("debug/netdp")
-}
-
 /// Repeats a check of net_race until it fails, as it must.
 #[expect(clippy::print_stderr, reason = "how the mutant was found out is worth a line in the test's output")]
 fn found_out(check: impl Fn(&Arena<'_>) -> (bool, String)) {
     static ALONE: Mutex<()> = Mutex::new(());
-    let binary = mutant();
+    let binary = with_feature(MUTANT);
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = Lab::with_binary(Variant::EBPF, binary);
     let arena = Arena::new(&lab, FEW_PORTS);

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
+use super::run::files_dir;
 use super::{detach, network, publish};
 use crate::cli::{self, Attachment, Global};
 use crate::entry::Caller;
@@ -16,11 +17,11 @@ use crate::plan::ports::Plan;
 use crate::plan::published::Published;
 use crate::plan::{mac, names, subnet};
 use crate::refusal::Refusal;
-use crate::state::{Endpoint, Network};
+use crate::state::{Endpoint, Network, Removal};
 use crate::target::Target;
 use crate::undo::Step;
 
-mod connect;
+pub(crate) mod connect;
 
 use connect::{connect, loopback};
 
@@ -125,9 +126,10 @@ pub async fn attach(
 ) -> Result<Endpoint, Error> {
     let planned = plan(instance, name, &target, &place, attachment).await?;
     if planned.replaces {
-        for failure in detach::remove(instance, name).await? {
-            tracing::warn!(failure, "removing what is left of the endpoint that is replaced");
-        }
+        detach::remove(instance, name).await?;
+        // They are the new one's by now.
+        let files = Removal::Files(files_dir(instance, name));
+        instance.state.removing.retain(|removal| *removal != files);
     }
     let network = match planned.bridge {
         Bridge::There => planned.network,
@@ -136,10 +138,7 @@ pub async fn attach(
     };
     let (ns, created) = match place {
         Place::There(ns) => (ns, false),
-        Place::New(name) => {
-            instance.will(Step::DeleteNamespace(name.clone()))?;
-            (NetNs::create_named(&name)?, true)
-        }
+        Place::New(name) => (create_namespace(instance, &name)?, true),
     };
     let endpoint = Endpoint {
         target,
@@ -157,8 +156,19 @@ pub async fn attach(
     let endpoint = connect(instance, &ns, &network, endpoint).await?;
     instance.state.endpoints.insert(name.into(), endpoint);
     publish::carry_out(instance, name, &planned.ports)?;
-    loopback(&ns).await?;
+    let target = instance.endpoint(name)?.target.clone();
+    loopback(instance, &ns, &target).await?;
     Ok(instance.endpoint(name)?.clone())
+}
+
+fn create_namespace(instance: &mut Instance, name: &str) -> Result<NetNs, Error> {
+    instance.will(Step::DeleteNamespace(name.into()))?;
+    let created = NetNs::create_named(name);
+    if matches!(created, Err(crate::net::Error::NamespaceExists { .. })) {
+        // Somebody else's, made just now.
+        instance.will_not()?;
+    }
+    Ok(created?)
 }
 
 async fn plan(

@@ -3,9 +3,9 @@
 use super::run::files_dir;
 use crate::cli::Global;
 use crate::error::Error;
-use crate::instance::{Instance, delete_namespace, remove_files};
+use crate::instance::Instance;
 use crate::output;
-use crate::state::{Endpoint, Network};
+use crate::state::{Endpoint, Removal};
 use crate::target::Target;
 use crate::undo::Step;
 
@@ -13,69 +13,63 @@ use crate::undo::Step;
 pub async fn run(global: &Global, name: &str) -> Result<(), Error> {
     let mut instance = Instance::change(global).await?;
     let removed = remove(&mut instance, name).await;
-    let failures = instance.finish(removed).await?;
-    if !failures.is_empty() {
-        return Err(Error::Incomplete { doing: format!("detaching {name}"), failures });
-    }
+    instance.finish(removed).await?;
     if global.json { Ok(()) } else { output::line(format!("{name}: detached")) }
 }
 
-/// Removes an endpoint; returns what went wrong after the point where it could still be undone.
-pub async fn remove(instance: &mut Instance, name: &str) -> Result<Vec<String>, Error> {
+/// Takes an endpoint out of the datapath and the state. Its veth goes when the command has succeeded.
+pub async fn remove(instance: &mut Instance, name: &str) -> Result<(), Error> {
     let endpoint = instance.endpoint(name)?.clone();
     let network = instance.state.networks.get(&endpoint.network).cloned();
+    let alive = instance.is_alive(&endpoint).await?;
+    let mut removing = Vec::new();
+    removing.push(Removal::Link { index: endpoint.host_ifindex, name: endpoint.host_ifname.clone() });
     if let Some(network) = &network {
-        leave_datapath(instance, &endpoint, network)?;
-    }
-    let link = instance.net.link_by_index(endpoint.host_ifindex).await?;
-    if let Some(link) = link.filter(|link| link.name == endpoint.host_ifname) {
-        instance.net.delete_link(link.index).await?;
-    }
-    instance.state.endpoints.remove(name);
-    let mut failures = Vec::new();
-    for (network, addr) in
-        network.iter().flat_map(|network| endpoint.addresses.iter().map(move |addr| (network, addr)))
-    {
-        if let Err(error) = instance.net.remove_neighbour(network.ifindex, addr.addr()).await {
-            failures.push(error.to_string());
+        unpublish_all(instance, &endpoint)?;
+        let entry = endpoint.entry(network);
+        if alive {
+            instance.will(Step::RestoreEndpoint(entry.clone()))?;
+            instance.datapath()?.remove_endpoint(&entry)?;
+        } else {
+            // Nobody could put it back.
+            removing.push(Removal::Endpoint(entry));
+        }
+        for addr in &endpoint.addresses {
+            instance.will(Step::RestoreNeighbour(network.ifindex, addr.addr(), endpoint.mac))?;
+            instance.net.remove_neighbour(network.ifindex, addr.addr()).await?;
         }
     }
-    if let Err(error) = remove_files(&files_dir(instance, name)) {
-        failures.push(error.to_string());
-    }
-    if let Err(error) = drop_namespace(instance, &endpoint) {
-        failures.push(error.to_string());
-    }
-    Ok(failures)
+    removing.push(Removal::Files(files_dir(instance, name)));
+    instance.state.endpoints.remove(name);
+    removing.extend(drop_namespace(instance, &endpoint));
+    instance.state.removing.extend(removing);
+    Ok(())
 }
 
-fn leave_datapath(instance: &mut Instance, endpoint: &Endpoint, network: &Network) -> Result<(), Error> {
+fn unpublish_all(instance: &mut Instance, endpoint: &Endpoint) -> Result<(), Error> {
     instance.datapath()?;
-    let entry = endpoint.entry(network);
     let published: Vec<_> =
         endpoint.published.iter().flat_map(|published| endpoint.publish_entries(published)).collect();
     for published in published {
         instance.will(Step::Republish(published))?;
         instance.datapath()?.unpublish(&published)?;
     }
-    instance.will(Step::RestoreEndpoint(entry.clone()))?;
-    Ok(instance.datapath()?.remove_endpoint(&entry)?)
+    Ok(())
 }
 
 /// A name that `--create` made goes with the last endpoint in that namespace, unless somebody put another there.
-fn drop_namespace(instance: &mut Instance, endpoint: &Endpoint) -> Result<(), Error> {
+fn drop_namespace(instance: &mut Instance, endpoint: &Endpoint) -> Option<Removal> {
     let Target::Named(name) = &endpoint.target else {
-        return Ok(());
+        return None;
     };
-    if !endpoint.created || !endpoint.target.is_at(endpoint.netns) {
-        return Ok(());
+    if !endpoint.created {
+        return None;
     }
-    let others = instance.state.endpoints.values_mut().find(|other| other.netns == endpoint.netns);
-    match others {
+    match instance.state.endpoints.values_mut().find(|other| other.netns == endpoint.netns) {
         Some(other) => {
             other.created |= other.target == endpoint.target;
-            Ok(())
+            None
         }
-        None => delete_namespace(name),
+        None => Some(Removal::Namespace { name: name.clone(), id: endpoint.netns }),
     }
 }

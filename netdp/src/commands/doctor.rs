@@ -71,7 +71,8 @@ async fn report(global: &Global) -> Result<Report, Error> {
     let probes = ebpf::probe();
     let loads = probes.iter().find(|probe| probe.name == "programs").is_some_and(|probe| probe.ok);
     checks.extend(probes.into_iter().map(|probe| Check::new(probe.name, probe.ok, shortened(&probe.detail))));
-    let instance = match Instance::read(global) {
+    let unfinished = Instance::unfinished(global);
+    let instance = match Instance::look(global) {
         Ok(instance) => instance,
         // Of another host, of another version: that is a finding.
         Err(error)
@@ -85,6 +86,9 @@ async fn report(global: &Global) -> Result<Report, Error> {
         }
         Err(error) => return Err(error),
     };
+    if let Ok(Some(left)) = unfinished {
+        checks.push(Check::new("commands", false, left));
+    }
     checks.push(host::bypassed());
     checks.push(foreign_programs().await?);
     if let Some(mut instance) = instance {

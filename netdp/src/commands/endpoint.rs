@@ -49,7 +49,7 @@ pub struct Listed {
 
 /// Every endpoint of an instance.
 pub async fn all(global: &Global) -> Result<Vec<Listed>, Error> {
-    let Some(mut instance) = Instance::read(global)? else {
+    let Some(mut instance) = Instance::read(global).await? else {
         return Ok(Vec::new());
     };
     let flows = match instance.datapath_if_there()? {

@@ -19,8 +19,8 @@ const STATES: [&str; 7] = ["syn", "established", "closing", "closed", "new", "an
 /// `flows [ls]` and `flows flush`.
 pub async fn run(global: &Global, command: Option<Flows>, filter: FlowFilter) -> Result<(), Error> {
     match command {
-        None => ls(global, &filter),
-        Some(Flows::Ls(filter)) => ls(global, &filter),
+        None => ls(global, &filter).await,
+        Some(Flows::Ls(filter)) => ls(global, &filter).await,
         Some(Flows::Flush(filter)) => flush(global, &filter).await,
     }
 }
@@ -42,9 +42,9 @@ struct Listed {
     expires_s: u64,
 }
 
-fn ls(global: &Global, filter: &FlowFilter) -> Result<(), Error> {
+async fn ls(global: &Global, filter: &FlowFilter) -> Result<(), Error> {
     let filter = Filter::parse(filter)?;
-    let listed = match Instance::read(global)? {
+    let listed = match Instance::read(global).await? {
         Some(mut instance) => {
             let flows = filter.select(&mut instance)?;
             flows.iter().map(|flow| Listed::new(&instance, flow)).collect()

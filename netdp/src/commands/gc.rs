@@ -12,8 +12,6 @@ use crate::output;
 #[derive(Default, Serialize)]
 struct Removed {
     removed: Vec<String>,
-    #[serde(skip)]
-    failures: Vec<String>,
 }
 
 /// Removes endpoints whose namespace or veth is gone.
@@ -26,14 +24,9 @@ pub async fn run(global: &Global) -> Result<(), Error> {
         None => Removed::default(),
     };
     if global.json {
-        output::json(&removed)?;
-    } else {
-        removed.removed.iter().try_for_each(|name| output::line(format!("{name}: removed")))?;
+        return output::json(&removed);
     }
-    if removed.failures.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Incomplete { doing: "removing endpoints that are gone".into(), failures: removed.failures })
+    removed.removed.iter().try_for_each(|name| output::line(format!("{name}: removed")))
 }
 
 async fn sweep(instance: &mut Instance) -> Result<Removed, Error> {
@@ -45,7 +38,7 @@ async fn sweep(instance: &mut Instance) -> Result<Removed, Error> {
     }
     let mut removed = Removed::default();
     for name in gone {
-        removed.failures.extend(detach::remove(instance, &name).await?);
+        detach::remove(instance, &name).await?;
         removed.removed.push(name);
     }
     // Opening it restores what somebody removed by hand.

@@ -18,7 +18,7 @@ const INTERVAL: Duration = Duration::from_millis(20);
 
 /// Prints a line for each dropped packet until it is interrupted.
 pub async fn run(global: &Global) -> Result<(), Error> {
-    let there = Instance::read(global)?.is_some_and(|instance| instance.state.datapath == Kind::Ebpf);
+    let there = Instance::read(global).await?.is_some_and(|instance| instance.state.datapath == Kind::Ebpf);
     if !there || !Ebpf::exists(&global.instance) {
         return Err(Refusal::NothingToWatch { instance: global.instance.clone() }.into());
     }

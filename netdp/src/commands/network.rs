@@ -14,7 +14,7 @@ use crate::output;
 use crate::plan::subnet::Used;
 use crate::plan::{ipam, names, subnet};
 use crate::refusal::Refusal;
-use crate::state::Network;
+use crate::state::{Network, Removal};
 use crate::undo::Step;
 
 /// MTU where the host has no default route to take one from: Ethernet's.
@@ -32,8 +32,8 @@ const SNAT_PORTS: (u16, u16) = (1024, 65_535);
 pub async fn run(global: &Global, command: cli::Network) -> Result<(), Error> {
     match command {
         cli::Network::Create(args) => create(global, &args).await,
-        cli::Network::Ls => ls(global),
-        cli::Network::Inspect { name } => inspect(global, &name),
+        cli::Network::Ls => ls(global).await,
+        cli::Network::Inspect { name } => inspect(global, &name).await,
         cli::Network::Rm { name } => rm(global, &name).await,
     }
 }
@@ -72,8 +72,8 @@ impl<'a> Listed<'a> {
 
 const HEAD: [&str; 6] = ["NETWORK", "BRIDGE", "SUBNETS", "GATEWAYS", "MTU", "ENDPOINTS"];
 
-fn ls(global: &Global) -> Result<(), Error> {
-    let instance = Instance::read(global)?;
+async fn ls(global: &Global) -> Result<(), Error> {
+    let instance = Instance::read(global).await?;
     let listed = instance.as_ref().map(Listed::all).unwrap_or_default();
     if global.json {
         return output::json(&listed);
@@ -81,8 +81,8 @@ fn ls(global: &Global) -> Result<(), Error> {
     output::table(HEAD, listed.iter().map(Listed::row).collect())
 }
 
-fn inspect(global: &Global, name: &str) -> Result<(), Error> {
-    let instance = Instance::read(global)?;
+async fn inspect(global: &Global, name: &str) -> Result<(), Error> {
+    let instance = Instance::read(global).await?;
     let listed = instance.as_ref().map(Listed::all).unwrap_or_default();
     let Some(listed) = listed.iter().find(|listed| listed.name == name) else {
         let known = listed.iter().map(|listed| listed.name.to_owned()).collect();
@@ -184,7 +184,7 @@ pub async fn plan_default(instance: &Instance) -> Result<Network, Error> {
 /// Creates what was planned.
 pub async fn make(instance: &mut Instance, name: &str, mut network: Network) -> Result<Network, Error> {
     instance.datapath()?;
-    instance.will(Step::DeleteLink(network.bridge.clone()))?;
+    instance.will(Step::DeleteLink(network.bridge.clone(), network.mac))?;
     network.ifindex = create_bridge(instance, &network).await?.index;
     let bridge = network.ifindex;
     for (gateway, subnet) in network.gateways.iter().zip(&network.subnets) {
@@ -238,13 +238,12 @@ async fn remove(instance: &mut Instance, name: &str) -> Result<(), Error> {
     if !endpoints.is_empty() {
         return Err(Refusal::NetworkInUse { network: name.into(), endpoints: endpoints.join(", ") }.into());
     }
-    let there = has_bridge(instance, &network).await?;
+    // In this order: an interface that is no network's bridge would be taken for an uplink.
     instance.datapath()?;
-    instance.will(Step::RestoreNetwork(network.entry()))?;
-    instance.datapath()?.remove_network(network.ifindex)?;
-    if there {
-        instance.net.delete_link(network.ifindex).await?;
+    if has_bridge(instance, &network).await? {
+        instance.state.removing.push(Removal::Link { index: network.ifindex, name: network.bridge });
     }
+    instance.state.removing.push(Removal::Network(network.ifindex));
     instance.state.networks.remove(name);
     Ok(())
 }

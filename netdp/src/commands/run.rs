@@ -13,6 +13,7 @@ use super::detach;
 use crate::cli::{self, Attachment, Global};
 use crate::entry::Caller;
 use crate::error::Error;
+use crate::failpoint;
 use crate::hostfiles;
 use crate::instance::Instance;
 use crate::net::{Net, NetNs};
@@ -81,7 +82,7 @@ async fn unattached(global: &Global, attachment: &Attachment) -> Result<Option<N
         return Ok(None);
     }
     if let Some(name) = mode.strip_prefix(SHARED) {
-        let instance = Instance::read(global)?;
+        let instance = Instance::read(global).await?;
         let no_endpoint = || Refusal::NoEndpoint { name: name.into(), known: Vec::new() };
         let instance = instance.ok_or_else(no_endpoint)?;
         let endpoint = instance.endpoint(name)?;
@@ -111,7 +112,9 @@ async fn begin(
         NetNs::open(&PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&ns.fd()))))?;
     let dir = files_dir(instance, name);
     instance.will(Step::RemoveFiles(dir.clone()))?;
-    fs::create_dir_all(&dir).map_err(Error::system(format!("creating {}", dir.display())))?;
+    failpoint::pass("create a directory")
+        .and_then(|()| fs::create_dir_all(&dir))
+        .map_err(Error::system(format!("creating {}", dir.display())))?;
     let (hosts, resolv) = (dir.join("hosts"), dir.join("resolv.conf"));
     write(&hosts, "")?;
     let upstream =
@@ -135,13 +138,8 @@ async fn end(global: &Global, name: &str, endpoint: &Endpoint) -> Result<(), Err
     };
     let own =
         instance.state.endpoints.get(name).is_some_and(|found| found.host_ifname == endpoint.host_ifname);
-    let removed = if own { detach::remove(&mut instance, name).await } else { Ok(Vec::new()) };
-    let failures = instance.finish(removed).await?;
-    if failures.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Incomplete { doing: format!("removing {name}"), failures })
-    }
+    let removed = if own { detach::remove(&mut instance, name).await } else { Ok(()) };
+    instance.finish(removed).await
 }
 
 /// Where the files of an endpoint are that its command sees in `/etc`.
@@ -150,7 +148,9 @@ pub fn files_dir(instance: &Instance, name: &str) -> PathBuf {
 }
 
 fn write(path: &PathBuf, text: &str) -> Result<(), Error> {
-    fs::write(path, text).map_err(Error::system(format!("writing {}", path.display())))
+    failpoint::pass("write a file")
+        .and_then(|()| fs::write(path, text))
+        .map_err(Error::system(format!("writing {}", path.display())))
 }
 
 fn code(status: ExitStatus) -> u8 {

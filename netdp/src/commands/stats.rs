@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Prints them once, or every second.
 pub async fn run(global: &Global, watch: bool) -> Result<(), Error> {
     loop {
-        let (kind, stats) = read(global)?;
+        let (kind, stats) = read(global).await?;
         if global.json {
             output::json(&document(kind, &stats))?;
         } else {
@@ -32,8 +32,8 @@ pub async fn run(global: &Global, watch: bool) -> Result<(), Error> {
     }
 }
 
-fn read(global: &Global) -> Result<(Option<Kind>, Stats), Error> {
-    let Some(mut instance) = Instance::read(global)? else {
+async fn read(global: &Global) -> Result<(Option<Kind>, Stats), Error> {
+    let Some(mut instance) = Instance::read(global).await? else {
         return Ok((None, Stats::default()));
     };
     let kind = instance.state.datapath;

@@ -21,7 +21,7 @@ pub mod probe;
 pub mod published;
 pub mod stats;
 
-pub use object::OpenOptions;
+pub use object::{OpenOptions, Unsupported};
 pub use probe::{Probe, probe};
 
 /// Loads the programs into the kernel without pinning or attaching anything: all of it ends with what is returned.
@@ -71,6 +71,7 @@ impl Ebpf {
     }
 
     fn map(&self, name: &str) -> Result<aya::maps::Map, Error> {
+        step(name)?;
         let path = self.pin(name);
         let data =
             MapData::from_pin(&path).map_err(|e| doing(format!("opening the pinned map {name}"), e))?;
@@ -221,6 +222,11 @@ fn doing(what: impl Into<String>, cause: impl std::error::Error + Send + Sync + 
     Error { doing: what.into(), cause: Box::new(cause) }
 }
 
+/// Passes a fail point of the tests.
+fn step(what: &str) -> Result<(), Error> {
+    crate::failpoint::pass(what).map_err(|e| doing(what, e))
+}
+
 /// Removing what is not there is done.
 fn absent_is_ok(result: Result<(), aya::maps::MapError>, what: impl FnOnce() -> String) -> Result<(), Error> {
     match result {
@@ -246,11 +252,17 @@ fn v4_net(net: &ipnet::IpNet) -> Option<ipnet::Ipv4Net> {
     }
 }
 
-/// Removes a pin; true if there was one.
-fn unpin(path: &Path) -> Result<bool, Error> {
-    match std::fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(doing(format!("removing the pin {}", path.display()), e)),
+/// Removes a link's pin, and with it the link; there may be none.
+///
+/// The link is opened first: the kernel releases a link at once when a descriptor was the last that held it, and some
+/// time later when a pin was (`bpf_link_put`); meanwhile the same program can't be attached there again.
+fn release(pin: &Path) -> Result<(), Error> {
+    use aya::programs::links::{LinkError, PinnedLink};
+    step("unpin")?;
+    let what = || format!("removing the pin {}", pin.display());
+    match PinnedLink::from_pin(pin) {
+        Ok(link) => link.unpin().map(drop).map_err(|e| doing(what(), e)),
+        Err(LinkError::SyscallError(e)) if e.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(doing(what(), e)),
     }
 }

@@ -8,6 +8,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::open_dir;
 use crate::error::Error;
+use crate::failpoint;
 use crate::net::bpffs;
 
 /// Where instances keep their state.
@@ -21,8 +22,12 @@ const PINS: &str = "/sys/fs/bpf/netdp";
 /// unmounts it or removes the directory that all pin below.
 pub(super) fn bpffs_ensure() -> Result<Flock<File>, Error> {
     let lock = lock()?;
-    if bpffs::ensure_bpffs()? {
-        File::create(MOUNTED).map_err(Error::system(format!("creating {MOUNTED}")))?;
+    if !bpffs::is_mounted()? {
+        // First: a mount that nobody remembers would stay for ever.
+        failpoint::pass("remember the mount")
+            .and_then(|()| File::create(MOUNTED))
+            .map_err(Error::system(format!("creating {MOUNTED}")))?;
+        bpffs::ensure_bpffs()?;
     }
     Ok(lock)
 }
@@ -32,8 +37,10 @@ pub fn bpffs_release() -> Result<(), Error> {
     let _lock = lock()?;
     // Only goes if it is empty.
     let _ = fs::remove_dir(PINS);
-    if Path::new(MOUNTED).exists() && bpffs::release_bpffs()? {
-        fs::remove_file(MOUNTED).map_err(Error::system(format!("removing {MOUNTED}")))?;
+    if Path::new(MOUNTED).exists() && (!bpffs::is_mounted()? || bpffs::release_bpffs()?) {
+        failpoint::pass("forget the mount")
+            .and_then(|()| fs::remove_file(MOUNTED))
+            .map_err(Error::system(format!("removing {MOUNTED}")))?;
     }
     // Only goes if this was the last instance.
     let _ = fs::remove_dir(ROOT);
@@ -42,7 +49,7 @@ pub fn bpffs_release() -> Result<(), Error> {
 
 /// Removes a directory with files; it may be gone.
 pub fn remove_files(dir: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(dir) {
+    match failpoint::pass("remove files").and_then(|()| fs::remove_dir_all(dir)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::system(format!("removing {}", dir.display()))(error))
         }
@@ -51,10 +58,11 @@ pub fn remove_files(dir: &Path) -> Result<(), Error> {
 }
 
 /// Removes an instance's directory, and the one of all if it was the last.
-pub(super) fn remove(dir: &Path) {
-    // The next command finds what could not be removed.
-    let _ = fs::remove_dir_all(dir);
+pub(super) fn remove(dir: &Path) -> Result<(), Error> {
+    remove_files(dir)?;
+    // Only goes if this was the last instance.
     let _ = fs::remove_dir(ROOT);
+    Ok(())
 }
 
 /// Removes an instance's directory if there is nothing but a lock in it.
@@ -62,7 +70,8 @@ pub(super) fn remove_if_unused(dir: &Path) {
     let used = |path: &Path| path.file_name().is_some_and(|name| name != "lock");
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     if !entries.map(|entry| entry.path()).any(|path| used(&path)) {
-        remove(dir);
+        // What can't be removed is found by the next command.
+        let _ = remove(dir);
     }
 }
 

@@ -1,23 +1,33 @@
 //! Undoes steps: of a command that fails, and of one that was killed.
 
+use std::path::Path;
+
+use nix::errno::Errno;
+
 use super::{Instance, bpffs_release, files, remove_files};
 use crate::datapath::select;
 use crate::error::Error;
-use crate::net::{NetNs, sysctl};
+use crate::net::{LOOPBACK, Net, NetNs, NetNsId, sysctl};
+use crate::state::State;
 use crate::undo::{Step, Undo};
 
 impl Instance {
-    /// Undoes what a killed command left half done.
+    /// Undoes what a killed command left half done, or completes its removals.
     pub async fn recover(&mut self) -> Result<(), Error> {
+        self.recover_undoing().await?;
+        self.complete_interrupted().await
+    }
+
+    async fn recover_undoing(&mut self) -> Result<(), Error> {
+        State::remove_incomplete(&self.dir)?;
         let Some(left) = Undo::left_behind(&self.dir, self.state.revision)? else {
             return Ok(());
         };
         let own = std::mem::replace(&mut self.undo, left);
         let failures = self.undo_all().await;
         let left = std::mem::replace(&mut self.undo, own);
-        left.done()?;
         if failures.is_empty() {
-            return Ok(());
+            return Ok(left.done()?);
         }
         Err(Error::Incomplete { doing: "undoing what an interrupted command left".into(), failures })
     }
@@ -29,6 +39,10 @@ impl Instance {
             if let Err(error) = self.undo_one(step).await {
                 failures.push(error.to_string());
             }
+        }
+        // Of links and addresses that are gone again.
+        if let Some(Err(error)) = self.datapath.as_mut().map(|datapath| datapath.refresh_host()) {
+            failures.push(error.to_string());
         }
         failures
     }
@@ -45,12 +59,26 @@ impl Instance {
             }
             Step::SwitchOffDefaultForwarding => return switch_off_default_forwarding(),
             Step::RemoveFiles(dir) => return remove_files(&dir),
-            Step::DeleteLink(name) => {
-                let link = self.net.link(&name).await?;
+            Step::RestoreNeighbour(bridge, addr, mac) => {
+                return match self.net.replace_neighbour(bridge, addr, mac).await {
+                    // The bridge is gone, by somebody else's hand.
+                    Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(()),
+                    other => Ok(other?),
+                };
+            }
+            Step::LoopbackDown(file, id) => return loopback_down(&file, id).await,
+            Step::DeleteLink(name, mac) => {
+                let link = self.net.link(&name).await?.filter(|link| link.mac == Some(mac));
                 return match link {
                     Some(link) => Ok(self.net.delete_link(link.index).await?),
                     None => Ok(()),
                 };
+            }
+            Step::RestoreEndpoint(endpoint) => {
+                let restored = self.datapath()?.add_endpoint(&endpoint);
+                // What nobody can bring back is as it was without its veth.
+                let gone = self.net.link_by_index(endpoint.host_ifindex).await?.is_none();
+                return if gone { Ok(()) } else { Ok(restored?) };
             }
             _ => {}
         }
@@ -59,7 +87,6 @@ impl Instance {
             Step::ForgetNetwork(bridge) => datapath.remove_network(bridge)?,
             Step::RestoreNetwork(network) => datapath.add_network(&network)?,
             Step::ForgetEndpoint(endpoint) => datapath.remove_endpoint(&endpoint)?,
-            Step::RestoreEndpoint(endpoint) => datapath.add_endpoint(&endpoint)?,
             Step::Unpublish(entry) => datapath.unpublish(&entry)?,
             Step::Republish(entry) => datapath.publish(&entry)?,
             _ => {}
@@ -75,6 +102,19 @@ fn switch_off_default_forwarding() -> Result<(), Error> {
         return Ok(());
     }
     Ok(sysctl::set_default_forwarding_v6(false)?)
+}
+
+/// A file that can't be opened, or names another namespace by now, means that the namespace is gone or out of reach.
+async fn loopback_down(file: &Path, id: NetNsId) -> Result<(), Error> {
+    let Ok(ns) = NetNs::open(file) else { return Ok(()) };
+    if ns.id() != id {
+        return Ok(());
+    }
+    let net = Net::open(&ns)?;
+    match net.link(LOOPBACK).await? {
+        Some(lo) => Ok(net.set_down(lo.index).await?),
+        None => Ok(()),
+    }
 }
 
 /// Deletes a namespace's name; it may be gone.

@@ -7,6 +7,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::error::{Error, Result};
+use crate::failpoint;
 
 /// Where every tool expects it.
 pub const DIR: &str = "/sys/fs/bpf";
@@ -27,6 +28,8 @@ pub fn ensure_bpffs() -> Result<bool> {
     if is_mounted()? {
         return Ok(false);
     }
+    failpoint::pass("mount bpffs")
+        .map_err(Error::system(|| format!("mounting the BPF file system at {DIR}")))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("bpf"), DIR, Some("bpf"), flags, Some("mode=0700"))
         .map_err(Error::system(|| format!("mounting the BPF file system at {DIR}")))?;
@@ -42,6 +45,7 @@ pub fn release_bpffs() -> Result<bool> {
     if has_pins()? {
         return Ok(false);
     }
+    failpoint::pass("unmount bpffs").map_err(Error::system(|| format!("unmounting {DIR}")))?;
     match umount2(DIR, MntFlags::UMOUNT_NOFOLLOW) {
         Ok(()) => Ok(true),
         Err(Errno::EBUSY) => Ok(false),

@@ -84,6 +84,22 @@ impl Net {
         .await
     }
 
+    /// Takes a link down.
+    pub async fn set_down(&self, index: u32) -> Result<()> {
+        self.change_link(LinkUnspec::new_with_index(index).down().build(), || {
+            format!("taking down the link {index}")
+        })
+        .await
+    }
+
+    /// Makes a link a port of a bridge.
+    pub async fn set_master(&self, index: u32, bridge: u32) -> Result<()> {
+        self.change_link(LinkUnspec::new_with_index(index).controller(bridge).build(), || {
+            format!("making the link {index} a port of the bridge {bridge}")
+        })
+        .await
+    }
+
     /// Gives a link a description of at most 255 bytes.
     pub async fn set_alias(&self, index: u32, alias: &str) -> Result<()> {
         let message = LinkUnspec::new_with_index(index).alias(alias).build();

@@ -10,6 +10,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::error::{Error, Result, gone_is_fine};
 use super::netns::{NetNs, OF_THIS_THREAD};
+use crate::failpoint;
 
 /// Where the names are.
 pub(super) const DIR: &str = "/run/netns";
@@ -25,6 +26,7 @@ pub(super) fn path(name: &str) -> Result<PathBuf> {
 pub(super) fn create(name: &str) -> Result<NetNs> {
     let path = path(name)?;
     share_dir()?;
+    step("create a namespace's file")?;
     OpenOptions::new().write(true).create_new(true).mode(0o000).open(&path).map_err(|error| {
         if error.raw_os_error() == Some(Errno::EEXIST as i32) {
             Error::NamespaceExists { name: name.to_owned() }
@@ -33,6 +35,7 @@ pub(super) fn create(name: &str) -> Result<NetNs> {
         }
     })?;
     let created = NetNs::create_then(|ns| {
+        step("mount a namespace")?;
         mount(Some(OF_THIS_THREAD), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .map_err(Error::system(|| format!("bind-mounting a network namespace on {}", path.display())))?;
         Ok(ns)
@@ -46,14 +49,20 @@ pub(super) fn create(name: &str) -> Result<NetNs> {
 
 pub(super) fn delete(name: &str) -> Result<()> {
     let path = path(name)?;
+    step("unmount a namespace")?;
     let unmounted = umount2(&path, MntFlags::MNT_DETACH)
         .map_err(Error::system(|| format!("unmounting {}", path.display())));
     // EINVAL: a file that is no mount point, left behind by somebody who died between the two steps of creation.
     gone_is_fine(unmounted, &[Errno::EINVAL, Errno::ENOENT])?;
+    step("remove a namespace's file")?;
     fs::remove_file(&path).map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT) => Error::NoNamespace { name: name.to_owned() },
         _ => Error::system(|| format!("removing {}", path.display()))(error),
     })
+}
+
+fn step(what: &str) -> Result<()> {
+    failpoint::pass(what).map_err(Error::system(|| what.to_owned()))
 }
 
 /// Makes [`DIR`] a shared mount point, so that a name created or deleted here is so in every mount namespace that

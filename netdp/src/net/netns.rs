@@ -10,6 +10,7 @@ use std::thread;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statfs::{NSFS_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
@@ -128,6 +129,11 @@ impl NetNs {
 
 fn opening(path: &Path) -> impl FnOnce(io::Error) -> Error {
     Error::system(move || format!("opening the network namespace {}", path.display()))
+}
+
+/// Whether there is a namespace at a path.
+pub fn is_namespace(path: &Path) -> bool {
+    statfs(path).is_ok_and(|stat| stat.filesystem_type() == NSFS_MAGIC)
 }
 
 /// Runs `f` on a thread of its own, which then ends: it may move itself to any namespace.

@@ -1,7 +1,8 @@
-//! Which of the host's own sockets has a port, from `/proc/net` of the calling thread's network namespace.
+//! Which of the host's own sockets has a port, from `/proc/net` and `sock_diag` of the calling thread's network
+//! namespace.
 //!
-//! Not visible there, hence not found: TCP sockets that are bound but don't listen, and whether a socket on `[::]`
-//! takes IPv4 as well. Not asked for: TCP connections (an outgoing one may have any ephemeral port).
+//! Not visible there, hence not found: whether a socket on `[::]` takes IPv4 as well, and, before Linux 6.8, TCP sockets
+//! that are bound and don't listen. Not asked for: TCP connections (an outgoing one may have any ephemeral port).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::error::{Error, Result};
 
+mod inactive;
 mod owner;
 mod table;
 
@@ -44,7 +46,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The socket that would have got packets to `addr` and `port`: a listening TCP, bound UDP (connected or not) or
+/// The socket that would have got packets to `addr` and `port`: a listening or bound TCP, bound UDP (connected or not) or
 /// SCTP one. `proto` is the IP protocol number; another than these three has no sockets here.
 ///
 /// No `addr` means every address of both families; `0.0.0.0` and `[::]` mean every one of their own family. A socket
@@ -59,7 +61,7 @@ pub fn holder(proto: u8, addr: Option<IpAddr>, port: u16) -> Result<Option<Holde
     Ok(Some(Holder { process: process.flatten(), pid, addr: SocketAddr::new(entry.addr, entry.port) }))
 }
 
-/// Every port that a listening TCP, bound UDP or SCTP socket has on any address. Sorted.
+/// Every port that a listening or bound TCP, bound UDP or SCTP socket has on any address. Sorted.
 pub fn listening_ports(proto: u8) -> Result<Vec<u16>> {
     let ports: BTreeSet<u16> = entries(proto)?.iter().map(|entry| entry.port).collect();
     Ok(ports.into_iter().collect())
@@ -79,7 +81,7 @@ fn overlap(socket: IpAddr, wanted: IpAddr, v6_only: bool) -> bool {
     socket == wanted.to_canonical() || same_family && wanted.is_unspecified()
 }
 
-/// The listening or bound sockets of a protocol.
+/// The listening or bound sockets of a protocol, the unconnected TCP ones first.
 fn entries(proto: u8) -> Result<Vec<Entry>> {
     // IPv6 may be switched off, and SCTP not loaded.
     let tables: &[(&str, Table, bool)] = match proto {
@@ -88,7 +90,7 @@ fn entries(proto: u8) -> Result<Vec<Entry>> {
         SCTP => &[("sctp/eps", Table::Sctp, false)],
         _ => &[],
     };
-    let mut entries = Vec::new();
+    let mut entries = if proto == TCP { inactive::entries()? } else { Vec::new() };
     for &(name, table, required) in tables {
         let path = format!("/proc/thread-self/net/{name}");
         match fs::read_to_string(&path) {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, Result};
+use crate::failpoint;
 
 /// Whether links that are created from now on forward IPv6.
 const DEFAULT_FORWARDING_V6: [&str; 5] = ["net", "ipv6", "conf", "default", "forwarding"];
@@ -58,7 +59,8 @@ pub fn get(path: &[&str]) -> Result<String> {
 /// Writes a sysctl.
 pub fn set(path: &[&str], value: &str) -> Result<()> {
     let file = file(path)?;
-    fs::write(&file, value).map_err(Error::system(|| format!("writing {value:?} to {}", file.display())))
+    let written = failpoint::pass("sysctl").and_then(|()| fs::write(&file, value));
+    written.map_err(Error::system(|| format!("writing {value:?} to {}", file.display())))
 }
 
 fn file(path: &[&str]) -> Result<PathBuf> {

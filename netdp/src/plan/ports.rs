@@ -45,7 +45,7 @@ pub enum Error {
     #[error("{0}: no endpoint publishes that port, so there is nothing to replace: leave --replace out")]
     NothingToReplace(String),
     /// Two specs of one command.
-    #[error("{first} and {second} overlap: publish a host port once")]
+    #[error("{second}: it overlaps {first} of the same command: publish a host port once")]
     Twice {
         /// One.
         first: String,
@@ -144,7 +144,7 @@ pub fn plan(
             None => choose(spec, published, &plan.add, host)?,
         };
         if let Some(other) = plan.add.iter().find(|other| other.meets(&wanted)) {
-            return Err(Error::Twice { first: other.to_string(), second: wanted.to_string() });
+            return Err(Error::Twice { first: other.to_string(), second: spec.to_string() });
         }
         if let Some(replaced) = check_endpoints(spec, &wanted, published, replace)? {
             plan.replaced.push(replaced);

@@ -2,12 +2,11 @@
 
 use crate::error::Error;
 use crate::instance::Instance;
+use crate::net::LOOPBACK;
 use crate::net::{Mac, Net, NetNs, PortFlags, VethSpec};
 use crate::state::{Endpoint, Network};
+use crate::target::Target;
 use crate::undo::Step;
-
-/// Loopback's name in every namespace.
-const LOOPBACK: &str = "lo";
 
 /// Connects a namespace with its network; returns the endpoint with its ifindexes. What it publishes comes later.
 ///
@@ -19,10 +18,11 @@ pub(super) async fn connect(
     mut endpoint: Endpoint,
 ) -> Result<Endpoint, Error> {
     instance.datapath()?;
-    instance.will(Step::DeleteLink(endpoint.host_ifname.clone()))?;
+    let host_mac = Mac::random_local();
+    instance.will(Step::DeleteLink(endpoint.host_ifname.clone(), host_mac))?;
     let spec = VethSpec {
         host_name: &endpoint.host_ifname,
-        host_mac: Mac::random_local(),
+        host_mac,
         bridge: network.ifindex,
         peer_ns: ns,
         peer_name: &endpoint.ifname,
@@ -41,7 +41,11 @@ pub(super) async fn connect(
 }
 
 /// Redirected frames teach the bridge nothing, so it is told where the endpoint is; flooding goes off last.
-async fn fix_bridge(instance: &mut Instance, network: &Network, endpoint: &Endpoint) -> Result<(), Error> {
+pub(crate) async fn fix_bridge(
+    instance: &mut Instance,
+    network: &Network,
+    endpoint: &Endpoint,
+) -> Result<(), Error> {
     instance.net.replace_fdb(endpoint.host_ifindex, endpoint.mac).await?;
     for addr in &endpoint.addresses {
         instance.will(Step::RemoveNeighbour(network.ifindex, addr.addr()))?;
@@ -64,10 +68,11 @@ async fn fix_namespace(ns: &NetNs, network: &Network, endpoint: &Endpoint) -> Re
     Ok(())
 }
 
-/// Brings loopback up. Last, because it is the one thing that is not undone: it may have been up before.
-pub(super) async fn loopback(ns: &NetNs) -> Result<(), Error> {
+/// Brings loopback up.
+pub(super) async fn loopback(instance: &mut Instance, ns: &NetNs, target: &Target) -> Result<(), Error> {
     let net = Net::open(ns)?;
     if let Some(lo) = net.link(LOOPBACK).await?.filter(|lo| !lo.up) {
+        instance.will(Step::LoopbackDown(target.file(), ns.id()))?;
         net.set_up(lo.index).await?;
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! TCP ports that a host socket has bound without listening: `/proc/net/tcp` doesn't show those, but binding fails.
+//! TCP ports that a host socket has bound without listening, on kernels before 6.8, which show them nowhere: binding
+//! fails there, unless both sockets share (SO_REUSEADDR).
 //!
 //! It also fails where netdp itself holds a port (the programs `bind4` and `bind6`): what is published by this
 //! instance is not tried.

@@ -8,7 +8,7 @@ use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 
 use super::super::{EndpointEntry, Error};
-use super::{Ebpf, doing, unpin};
+use super::{Ebpf, doing, release, step};
 
 /// The hooks of an uplink.
 const UPLINK_HOOKS: [(&str, TcAttachType); 2] =
@@ -17,16 +17,19 @@ const UPLINK_HOOKS: [(&str, TcAttachType); 2] =
 /// The hook of an endpoint's host veth.
 const ENDPOINT_HOOK: (&str, TcAttachType) = ("from_container", TcAttachType::Ingress);
 
-/// Hooks an endpoint's host veth.
+/// Hooks an endpoint's host veth, unless it is hooked: no packet goes by meanwhile.
 pub(super) fn attach_endpoint(ebpf: &Ebpf, endpoint: &EndpointEntry) -> Result<(), Error> {
     // Before it was known as an endpoint's, the veth may have been taken for an uplink.
     detach_uplink(ebpf, endpoint.host_ifindex)?;
+    if is_attached(ebpf, endpoint.host_ifindex, &endpoint.host_ifname, ENDPOINT_HOOK)? {
+        return Ok(());
+    }
     attach(ebpf, endpoint.host_ifindex, &endpoint.host_ifname, ENDPOINT_HOOK)
 }
 
 /// Unhooks an endpoint's host veth, which may be gone.
 pub(super) fn detach_endpoint(ebpf: &Ebpf, ifindex: u32) -> Result<(), Error> {
-    unpin(&link_pin(ebpf, ifindex, ENDPOINT_HOOK.0)).map(drop)
+    release(&link_pin(ebpf, ifindex, ENDPOINT_HOOK.0))
 }
 
 /// Hooks an uplink unless it is hooked.
@@ -42,7 +45,7 @@ pub(super) fn attach_uplink(ebpf: &Ebpf, ifindex: u32, name: &str) -> Result<(),
 /// Unhooks an uplink, which may be gone.
 pub(super) fn detach_uplink(ebpf: &Ebpf, ifindex: u32) -> Result<(), Error> {
     for (program, _) in UPLINK_HOOKS {
-        unpin(&link_pin(ebpf, ifindex, program))?;
+        release(&link_pin(ebpf, ifindex, program))?;
     }
     Ok(())
 }
@@ -69,12 +72,14 @@ fn attach(ebpf: &Ebpf, ifindex: u32, name: &str, hook: (&str, TcAttachType)) -> 
     let what = || format!("attaching {program_name} to {name}");
     let pin = link_pin(ebpf, ifindex, program_name);
     // What is left of an earlier interface with this ifindex holds nothing any more.
-    unpin(&pin)?;
+    release(&pin)?;
     let mut program = open_program(ebpf, program_name)?;
+    step("attach a program")?;
     let order = TcAttachOptions::TcxOrder(LinkOrder::first());
     let id = program.attach_with_options(name, side, order).map_err(|e| doing(what(), e))?;
     let link = program.take_link(id).map_err(|e| doing(what(), e))?;
     let link: FdLink = link.try_into().map_err(|e| doing(what(), e))?;
+    step("pin a link")?;
     link.pin(&pin).map(drop).map_err(|e| doing(what(), e))
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use netdp_common::flow::{self, Uplink};
 
 use super::super::Error;
-use super::{Addr, Ebpf, absent_is_ok, doing, hooks, published, v4_addr};
+use super::{Addr, Ebpf, absent_is_ok, doing, hooks, published, step, v4_addr};
 use crate::net::{Link, Net, NetNs};
 
 /// Hooks new uplinks, forgets those that are gone, and tells the programs the host's addresses and reserved ports.
@@ -18,6 +18,7 @@ pub(super) fn refresh(ebpf: &Ebpf) -> Result<(), Error> {
     let mut table = ebpf.hash::<u32, Uplink<Addr>>("UPLINKS_V4")?;
     for link in &uplinks {
         hooks::attach_uplink(ebpf, link.index, &link.name)?;
+        step("add an uplink")?;
         let addr = addresses.iter().find(|(index, _)| *index == link.index).map(|(_, addr)| *addr);
         let value = Uplink { addr: addr.as_ref().and_then(v4_addr).unwrap_or_default(), flags: 0 };
         table

@@ -8,7 +8,7 @@ use aya::{Ebpf as Object, EbpfLoader, include_bytes_aligned};
 use netdp_common::flow::{Config, Timeouts};
 
 use super::super::Error;
-use super::doing;
+use super::{doing, release, step};
 
 /// The layout of maps and keys. A build with another one does not touch what is pinned.
 const LAYOUT: &str = "v1";
@@ -56,6 +56,17 @@ pub struct OpenOptions {
     pub flows_max: Option<u32>,
 }
 
+/// What the kernel said when it did not take the programs: the cause of [`super::Ebpf::open`]'s error in that case.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unsupported(String);
+
+fn unsupported(error: Error) -> Error {
+    let why = error.to_string();
+    let why = why.strip_prefix(&error.doing).map_or(why.as_str(), |why| why.trim_start_matches(": "));
+    Error { cause: Unsupported(why.to_owned()).into(), doing: error.doing }
+}
+
 /// Where an instance's pins are.
 pub(super) fn instance_dir(instance: &str) -> PathBuf {
     Path::new(ROOT).join(instance)
@@ -69,10 +80,11 @@ pub(super) fn open(instance: &str, options: &OpenOptions) -> Result<(PathBuf, bo
         return Ok((dir, false));
     }
     refuse_other_layouts(&instance_dir)?;
-    let mut object = load(options)?;
+    let mut object = load(options).map_err(unsupported)?;
     // Pinned under another name first: the rename is the moment when the datapath exists.
     let draft = instance_dir.join(format!("draft-{}", std::process::id()));
     let result = pin_all(&mut object, &draft).and_then(|()| {
+        step("rename the draft")?;
         fs::rename(&draft, &dir).map_err(|e| doing(format!("renaming {} to {LAYOUT}", draft.display()), e))
     });
     if let Err(error) = result {
@@ -161,15 +173,18 @@ fn link_continuations(object: &mut Object) -> Result<(), Error> {
 fn pin_all(object: &mut Object, dir: &Path) -> Result<(), Error> {
     for sub in ["maps", "programs", "links"] {
         let path = dir.join(sub);
+        step("create a directory of pins")?;
         fs::create_dir_all(&path).map_err(|e| doing(format!("creating {}", path.display()), e))?;
     }
     for (name, map) in object.maps() {
         // The compiler's own sections (.rodata, .bss) live as long as the programs that use them.
         if !name.starts_with('.') {
+            step("pin a map")?;
             map.pin(dir.join("maps").join(name)).map_err(|e| doing(format!("pinning the map {name}"), e))?;
         }
     }
     for (name, program) in object.programs_mut() {
+        step("pin a program")?;
         program
             .pin(dir.join("programs").join(name))
             .map_err(|e| doing(format!("pinning the program {name}"), e))?;
@@ -188,6 +203,7 @@ fn hook_sockets(object: &mut Object, links: &Path) -> Result<(), Error> {
         let what = || format!("attaching {name} to {}", root.display());
         let program: &mut CgroupSockAddr = program(object, name)?;
         // No flags: a link always leaves room for others' programs, and link_create knows no such flag.
+        step("attach a socket hook")?;
         let link = program.attach(&cgroup, CgroupAttachMode::Single).map_err(|e| doing(what(), e))?;
         let link = program.take_link(link).map_err(|e| doing(what(), e))?;
         let link: aya::programs::links::FdLink = link.try_into().map_err(|e| doing(what(), e))?;
@@ -199,7 +215,9 @@ fn hook_sockets(object: &mut Object, links: &Path) -> Result<(), Error> {
 /// Removes an instance's pins, and with them programs, maps and links.
 pub(super) fn remove(dir: &Path) -> Result<(), Error> {
     // The links first: no packet meets a program whose maps are half gone.
-    remove_tree(&dir.join("links"))?;
+    for link in fs::read_dir(dir.join("links")).into_iter().flatten().flatten() {
+        release(&link.path())?;
+    }
     remove_tree(dir)?;
     if let Some(instance) = dir.parent() {
         remove_if_empty(instance)?;
@@ -208,6 +226,7 @@ pub(super) fn remove(dir: &Path) -> Result<(), Error> {
 }
 
 fn remove_tree(dir: &Path) -> Result<(), Error> {
+    step("remove pins")?;
     match fs::remove_dir_all(dir) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),

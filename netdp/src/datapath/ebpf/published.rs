@@ -8,7 +8,7 @@ use netdp_common::flow::{
 };
 
 use super::super::{Error, Proto, PublishEntry};
-use super::{Addr, Ebpf, absent_is_ok, doing, flows, v4_addr};
+use super::{Addr, Ebpf, absent_is_ok, doing, flows, step, v4_addr};
 
 type Trie = LpmTrie<MapData, PublishedKey<Addr>, Published<Addr>>;
 
@@ -20,6 +20,7 @@ pub(super) fn publish(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
     let mut moved = false;
     reserve(ebpf, entry)?;
     for key in keys(entry) {
+        step("publish a prefix")?;
         moved |= trie.get(&key, 0).is_ok_and(|old| old != value && old.host_port == value.host_port);
         trie.insert(&key, value, 0).map_err(|e| doing(format!("publishing {}", describe(entry)), e))?;
     }
@@ -33,6 +34,7 @@ pub(super) fn publish(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
 pub(super) fn unpublish(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
     let mut trie: Trie = ebpf.trie("PUBLISHED_V4")?;
     for key in keys(entry) {
+        step("unpublish a prefix")?;
         absent_is_ok(trie.remove(&key), || format!("unpublishing {}", describe(entry)))?;
     }
     rebuild_reserved(ebpf)?;

@@ -1,0 +1,141 @@
+//! Whether what an instance says it has is all that there is of it: on the host, in its files, pins and maps.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::footprint::files_below;
+use crate::lab::{Lab, UPLINK};
+use crate::maps;
+use crate::variant::Datapath;
+
+/// What an instance lists.
+struct Listed {
+    networks: Vec<Value>,
+    endpoints: Vec<Value>,
+}
+
+/// Every contradiction between the listings and the host; empty if there is none. Of published ports only single ones
+/// are understood.
+pub fn contradictions(lab: &Lab) -> Vec<String> {
+    let list = |line: &str| lab.netdp.json(line).as_array().cloned().unwrap_or_default();
+    let listed = Listed { networks: list("network ls"), endpoints: list("ls") };
+    let mut found = duplicates(&listed);
+    found.extend(links(lab, &listed));
+    found.extend(neighbours(lab, &listed));
+    found.extend(files(lab));
+    if lab.variant.datapath == Datapath::Ebpf {
+        found.extend(pinned(lab, &listed));
+    }
+    found
+}
+
+/// What differs between two sets, each with a name.
+fn differences<T: Ord + std::fmt::Debug>(
+    what: &str,
+    listed: &BTreeSet<T>,
+    there: &BTreeSet<T>,
+) -> Vec<String> {
+    let missing = listed.difference(there).map(|one| format!("{what}: {one:?} is listed, and not there"));
+    let left = there.difference(listed).map(|one| format!("{what}: {one:?} is there, and not listed"));
+    missing.chain(left).collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn duplicates(listed: &Listed) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for endpoint in &listed.endpoints {
+        let addresses =
+            endpoint["addresses"].as_array().into_iter().flatten().map(|addr| format!("address {addr}"));
+        let ports = endpoint["published"].as_array().into_iter().flatten();
+        let ports = ports
+            .map(|port| format!("port {}/{} at {}", port["host_port"], port["proto"], port["host_addr"]));
+        let mac = format!("MAC {}", endpoint["mac"]);
+        for one in addresses.chain(ports).chain([mac]) {
+            if !seen.insert(one.clone()) {
+                found.push(format!("two endpoints have the {one}"));
+            }
+        }
+    }
+    found
+}
+
+fn links(lab: &Lab, listed: &Listed) -> Vec<String> {
+    let mut names: BTreeSet<String> = ["lo", UPLINK].map(str::to_owned).into();
+    names.extend(listed.networks.iter().map(|network| text(&network["bridge"])));
+    names.extend(listed.endpoints.iter().map(|endpoint| text(&endpoint["host_ifname"])));
+    let shown = lab.host.sh("ip -o link");
+    // `3: up0@if2: <...`
+    let there =
+        shown.lines().filter_map(|line| line.split([':', '@']).nth(1)).map(|name| name.trim().to_owned());
+    let mut found = differences("link", &names, &there.collect());
+    for endpoint in &listed.endpoints {
+        let (name, mac) = (text(&endpoint["host_ifname"]), text(&endpoint["mac"]));
+        let fdb = lab.host.sh(&format!("bridge fdb show dev {name}"));
+        if !fdb.lines().any(|line| line.starts_with(&mac) && line.contains("static")) {
+            found.push(format!("{name}: no static entry of {mac}"));
+        }
+        let port = lab.host.sh(&format!("ip -d -o link show {name}"));
+        if !port.contains("learning off flood off") {
+            found.push(format!("{name}: the bridge learns or floods: {port}"));
+        }
+    }
+    found
+}
+
+fn neighbours(lab: &Lab, listed: &Listed) -> Vec<String> {
+    let of_endpoint = |endpoint: &Value| {
+        let addresses = endpoint["addresses"].as_array().cloned().unwrap_or_default();
+        let mac = text(&endpoint["mac"]);
+        let bare = move |addr: Value| format!("{} {mac}", text(&addr).split('/').next().unwrap_or_default());
+        addresses.into_iter().map(bare).collect::<Vec<_>>()
+    };
+    let expected: BTreeSet<String> = listed.endpoints.iter().flat_map(of_endpoint).collect();
+    let shown = lab.host.sh("ip neigh show nud permanent");
+    let there = shown.lines().filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        // `10.50.0.2 dev nd-blue lladdr 02:... PERMANENT`
+        let mac = words.iter().position(|word| *word == "lladdr").and_then(|at| words.get(at + 1))?;
+        Some(format!("{} {mac}", words.first()?))
+    });
+    differences("neighbour", &expected, &there.collect())
+}
+
+/// A state and a lock, nothing half done.
+fn files(lab: &Lab) -> Vec<String> {
+    let expected = ["lock", "state.json"].map(|name| lab.netdp.state().join(name));
+    let there = files_below(&lab.netdp.state()).into_iter();
+    differences("file", &expected.into(), &there.collect())
+}
+
+fn pinned(lab: &Lab, listed: &Listed) -> Vec<String> {
+    let pins = files_below(&lab.netdp.pins());
+    let links = pins.iter().filter(|pin| pin.parent().is_some_and(|parent| parent.ends_with("links")));
+    let name =
+        |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let there = links.map(|pin| name(pin)).filter(|name| name.ends_with("-from_container")).collect();
+    let expected =
+        listed.endpoints.iter().map(|endpoint| format!("{}-from_container", endpoint["host_ifindex"]));
+    let mut found = differences("pin", &expected.collect(), &there);
+    let published =
+        listed.endpoints.iter().map(|endpoint| endpoint["published"].as_array().map_or(0, Vec::len)).sum();
+    let endpoints = listed.endpoints.len();
+    for (map, count) in [
+        ("NETWORKS_V4", listed.networks.len()),
+        ("SENDERS_V4", endpoints),
+        ("ENDPOINTS_V4", endpoints),
+        ("PUBLISHED_V4", published),
+    ] {
+        let pin = pins.iter().find(|pin| pin.ends_with(map));
+        let entries = pin.map_or(0, |pin| maps::dump(pin).len());
+        if entries != count {
+            found.push(format!("map {map}: {entries} entries, and {count} listed"));
+        }
+    }
+    found
+}

@@ -1,0 +1,236 @@
+//! All or nothing (G13): every step of every command that changes something is made to fail, and then to be the last
+//! one before a `kill -9`. A step is whatever netdp calls a fail point; the test asks which ones a command passes.
+
+use std::fs;
+
+use netdp_tests::build::with_feature;
+use netdp_tests::consistent::contradictions;
+use netdp_tests::lab::Lab;
+use netdp_tests::netdp::Outcome;
+use netdp_tests::netns::Netns;
+use netdp_tests::process::eventually;
+use netdp_tests::snapshot::{Snapshot, without_duplicate_detection};
+use netdp_tests::variant::Variant;
+use serde_json::Value;
+
+/// How [`Outcome`] shows a command that a signal ended (`timeout` ends by the same).
+const KILLED: i32 = -1;
+
+/// A command, the state that it is tried in, and the way back there when it was carried out.
+struct Case {
+    /// `{a}`, `{b}` and `{new}` are names of namespaces; the last one is not there.
+    line: &'static str,
+    /// How the lab gets to where the command begins.
+    prepare: fn(&Lab),
+    /// How it gets back there after the command.
+    back: fn(&Lab),
+    /// What the command does can't be taken back: it goes on when a step fails.
+    rolls_forward: bool,
+}
+
+impl Case {
+    const fn new(line: &'static str, prepare: fn(&Lab), back: fn(&Lab)) -> Self {
+        Self { line, prepare, back, rolls_forward: false }
+    }
+}
+
+macro_rules! cases {
+    ($($name:ident: $case:expr;)+) => {$(
+        #[test]
+        #[ignore = "needs root"]
+        fn $name() {
+            Trial::new(Variant::EBPF, $case).run();
+        }
+    )+};
+}
+
+cases! {
+    first_attach: Case::new("attach {a} --name a -p 8088:80", nothing, |lab| drop(lab.netdp.ok("down")));
+    second_attach: Case::new("attach {b} --name b", attached, |lab| drop(lab.netdp.ok("detach b")));
+    attach_creating: Case::new("attach {new} --name n --create -p 8090:80 -p 8091:81/udp", attached, |lab| drop(lab.netdp.ok("detach n")));
+    publish: Case::new("publish a 8090:80 8091:81/udp", attached, |lab| drop(lab.netdp.ok("unpublish a 8090:80 8091:81/udp")));
+    replace: Case::new("publish b 8088:81 --replace", both, |lab| drop(lab.netdp.ok("publish a 8088:80 --replace")));
+    unpublish: Case::new("unpublish a --all", attached, |lab| drop(lab.netdp.ok("publish a 8088:80")));
+    detach: Case::new("detach b", both, attach_b);
+    detach_created: Case::new("detach n", created, create_n);
+    network_create: Case::new("network create blue --subnet 10.50.0.0/24", attached, |lab| drop(lab.netdp.ok("network rm blue")));
+    network_rm: Case::new("network rm blue", networked, create_blue);
+    run: Case { rolls_forward: true, ..Case::new("run --name r -p 8090:80 -- true", attached, nothing) };
+    gc: Case::new("gc", gone, lose_g);
+    down: Case { rolls_forward: true, ..Case::new("down", both, both) };
+}
+
+fn nothing(_: &Lab) {}
+
+fn attached(lab: &Lab) {
+    lab.netdp.ok(&format!("attach {}-a --name a -p 8088:80", lab.id));
+}
+
+fn attach_b(lab: &Lab) {
+    lab.netdp.ok(&format!("attach {}-b --name b", lab.id));
+}
+
+fn both(lab: &Lab) {
+    attached(lab);
+    attach_b(lab);
+}
+
+fn create_n(lab: &Lab) {
+    lab.netdp.ok(&format!("attach {}-new --name n --create", lab.id));
+}
+
+fn created(lab: &Lab) {
+    attached(lab);
+    create_n(lab);
+}
+
+fn create_blue(lab: &Lab) {
+    lab.netdp.ok("network create blue --subnet 10.50.0.0/24");
+}
+
+fn networked(lab: &Lab) {
+    attached(lab);
+    create_blue(lab);
+}
+
+/// An endpoint whose namespace goes.
+fn lose_g(lab: &Lab) {
+    let g = lab.container("g", "-p 8089:80").host_ifname;
+    lab.remove_netns("g");
+    eventually("veth of the dead one gone", || !lab.host.sh("ip -o link").contains(&g));
+}
+
+fn gone(lab: &Lab) {
+    attached(lab);
+    lose_g(lab);
+}
+
+/// How a step ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum How {
+    Error,
+    Kill,
+}
+
+/// One command being tried.
+struct Trial {
+    case: Case,
+    lab: Lab,
+    containers: Vec<Netns>,
+    before: Snapshot,
+    /// What the instance lists when the command was carried out.
+    done: [Value; 2],
+}
+
+impl Trial {
+    fn new(variant: Variant, case: Case) -> Self {
+        let lab = Lab::with_binary(variant, with_feature("failpoints"));
+        without_duplicate_detection(&lab.host);
+        let containers = vec![lab.netns("a"), lab.netns("b")];
+        containers.iter().for_each(without_duplicate_detection);
+        (case.prepare)(&lab);
+        let before = Snapshot::of(&lab, &containers);
+        Self { case, lab, containers, before, done: [Value::Null, Value::Null] }
+    }
+
+    fn run(mut self) {
+        let steps = self.trace();
+        assert!(!steps.is_empty(), "{}: no fail point", self.case.line);
+        for (number, step) in chosen(&steps) {
+            for how in [How::Error, How::Kill] {
+                let wrong = self.try_step(number, how);
+                let line = self.case.line;
+                assert!(
+                    wrong.is_empty(),
+                    "{line}: {how:?} at {number} of {} ({step}):\n{}",
+                    steps.len(),
+                    wrong.join("\n")
+                );
+            }
+        }
+    }
+
+    /// Carries the command out once; returns the names of the fail points that it passes.
+    fn trace(&mut self) -> Vec<String> {
+        let trace = std::env::temp_dir().join(format!("{}-trace", self.lab.id));
+        let outcome = self.call(&[("NETDP_FAIL_TRACE", &trace.display().to_string())]);
+        let text = fs::read_to_string(&trace).unwrap_or_default();
+        // Only there if a fail point was passed.
+        let _ = fs::remove_file(&trace);
+        assert_eq!(outcome.code, 0, "{}: {outcome:?}", self.case.line);
+        self.done = listed(&self.lab);
+        self.go_back();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn call(&self, variables: &[(&str, &str)]) -> Outcome {
+        let [a, b, new] = ["a", "b", "new"].map(|role| format!("{}-{role}", self.lab.id));
+        let line = self.case.line.replace("{a}", &a).replace("{b}", &b).replace("{new}", &new);
+        let mut command = self.lab.netdp.command(&line);
+        Outcome::of(&command.envs(variables.iter().copied()).output().expect("running netdp"))
+    }
+
+    fn go_back(&mut self) {
+        (self.case.back)(&self.lab);
+        self.before = Snapshot::of(&self.lab, &self.containers);
+    }
+
+    /// What is wrong after the step has failed.
+    fn try_step(&mut self, number: usize, how: How) -> Vec<String> {
+        let mode = if how == How::Kill { "kill" } else { "error" };
+        let outcome = self.call(&[("NETDP_FAIL_AT", &number.to_string()), ("NETDP_FAIL_HOW", mode)]);
+        let expected: &[i32] = if how == How::Kill { &[KILLED] } else { &[0, 1] };
+        if !expected.contains(&outcome.code) {
+            return vec![format!("{outcome:?}")];
+        }
+        if how == How::Error && outcome.code == 1 && !self.case.rolls_forward {
+            return self.unlike_before();
+        }
+        // Any next command repairs: this one does it and nothing else.
+        let next =
+            self.lab.netdp.run(if self.case.line == "down" && how == How::Error { "down" } else { "gc" });
+        if next.code != 0 {
+            return vec![format!("after {outcome:?}: {next:?}")];
+        }
+        let unlike_before = self.unlike_before();
+        if unlike_before.is_empty() {
+            return Vec::new();
+        }
+        let mut wrong = Vec::new();
+        if listed(&self.lab) != self.done {
+            wrong.push(format!("neither as before nor as after: {unlike_before:#?}"));
+        } else if self.lab.netdp.state().exists() {
+            wrong.extend(contradictions(&self.lab));
+        }
+        if wrong.is_empty() {
+            self.go_back();
+        }
+        wrong
+    }
+
+    fn unlike_before(&self) -> Vec<String> {
+        self.before.differences(&Snapshot::of(&self.lab, &self.containers))
+    }
+}
+
+/// The steps to try, numbered as netdp does. Of a loop (one step many times in a row) only the first two and the last.
+fn chosen(steps: &[String]) -> Vec<(usize, &String)> {
+    let same =
+        |n: usize, m: Option<usize>| m.and_then(|m| steps.get(m)).is_some_and(|other| *other == steps[n]);
+    let numbered = steps.iter().enumerate();
+    let inner = |n: usize| same(n, n.checked_sub(2)) && same(n, n.checked_sub(1)) && same(n, Some(n + 1));
+    numbered.filter(|(n, _)| !inner(*n)).map(|(n, step)| (n + 1, step)).collect()
+}
+
+/// Networks and endpoints, without what is another one each time.
+fn listed(lab: &Lab) -> [Value; 2] {
+    ["network ls", "ls"].map(|line| {
+        let mut list = lab.netdp.json(line);
+        for one in list.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+            for random in ["ifindex", "host_ifindex", "host_ifname", "mac", "flows", "bytes", "netns"] {
+                one.remove(random);
+            }
+        }
+        list
+    })
+}
