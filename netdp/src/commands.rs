@@ -12,6 +12,7 @@ pub mod down;
 pub mod endpoint;
 pub mod flows;
 pub mod gc;
+pub mod heal;
 pub mod inspect;
 pub mod ls;
 pub mod man;

@@ -119,17 +119,15 @@ pub enum Refusal {
         /// The bridge's name.
         bridge: String,
     },
-    /// A network's bridge was removed by hand while endpoints were on it.
+    /// A network's bridge was removed by hand, and another interface has its name.
     #[error(
-        "network {network}: its bridge {bridge} is gone, removed by somebody else, and its endpoints {endpoints} with it: detach them and attach them again"
+        "network {network}: its bridge is gone, and another interface is called {bridge}: rename or delete that one, then the bridge comes back"
     )]
-    BridgeGone {
+    BridgeReplaced {
         /// The network.
         network: String,
         /// The bridge's name.
         bridge: String,
-        /// Endpoints that are still there.
-        endpoints: String,
     },
     /// An MTU that no bridge can have.
     #[error("--mtu {mtu}: an MTU is from {least} to {most} bytes for these subnets: choose one of them")]

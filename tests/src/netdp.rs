@@ -21,6 +21,8 @@ pub struct Netdp {
     pub host: String,
     /// The datapath's name.
     pub datapath: &'static str,
+    /// Variables of its environment.
+    pub variables: Vec<(&'static str, String)>,
 }
 
 /// What a command did.
@@ -55,6 +57,7 @@ impl Netdp {
             .args(["-k", "2", TIMEOUT_S])
             .arg(&self.binary)
             .args(self.options())
+            .envs(self.variables.clone())
             .args(line.split_whitespace());
         command
     }

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use super::run::files_dir;
-use super::{detach, network, publish};
+use super::{detach, heal, network, publish};
 use crate::cli::{self, Attachment, Global};
 use crate::entry::Caller;
 use crate::error::Error;
@@ -101,7 +101,7 @@ enum Bridge {
     There,
     /// The network is the default one, and not there yet.
     New,
-    /// Somebody deleted it, and nobody is on it any more.
+    /// Somebody deleted it.
     Lost,
 }
 
@@ -134,7 +134,7 @@ pub async fn attach(
     let network = match planned.bridge {
         Bridge::There => planned.network,
         Bridge::New => network::make(instance, &attachment.network, planned.network).await?,
-        Bridge::Lost => network::make_again(instance, &attachment.network, planned.network).await?,
+        Bridge::Lost => heal::network(instance, &attachment.network).await?,
     };
     let (ns, created) = match place {
         Place::There(ns) => (ns, false),
@@ -186,7 +186,7 @@ async fn plan(
     if let Place::There(ns) = place {
         check_namespace(instance, name, target, ns, attachment).await?;
     }
-    let bridge = if is_new { Bridge::New } else { check_bridge(instance, name, wanted, &network).await? };
+    let bridge = if is_new { Bridge::New } else { check_bridge(instance, wanted, &network).await? };
     let others = instance.state.endpoints.iter().filter(|(other, _)| *other != name);
     let pool = Pool { network: wanted, subnets: &network.subnets, taken: taken(others.clone(), &network) };
     let addresses = pool.choose(&attachment.ip)?;
@@ -255,25 +255,12 @@ fn check_v6(instance: &Instance, target: &str, ns: &NetNs, network: &str) -> Res
     }
 }
 
-/// A bridge that somebody deleted can only come back when nobody is on it any more.
-async fn check_bridge(
-    instance: &Instance,
-    name: &str,
-    wanted: &str,
-    network: &Network,
-) -> Result<Bridge, Error> {
+/// A bridge that somebody deleted comes back, unless somebody else has its name by now.
+async fn check_bridge(instance: &Instance, wanted: &str, network: &Network) -> Result<Bridge, Error> {
     if network::has_bridge(instance, network).await? {
         return Ok(Bridge::There);
     }
-    let (mut others, bridge) = (instance.state.endpoints_of(wanted), network.bridge.clone());
-    others.retain(|other| *other != name);
-    if !others.is_empty() {
-        let endpoints = others.join(", ");
-        return Err(Refusal::BridgeGone { network: wanted.into(), bridge, endpoints }.into());
-    }
-    if instance.net.link(&bridge).await?.is_some() {
-        return Err(Refusal::BridgeExists { network: wanted.into(), bridge }.into());
-    }
+    heal::check(instance, wanted, network).await?;
     Ok(Bridge::Lost)
 }
 

@@ -111,13 +111,16 @@ async fn foreign_programs() -> Result<Check, Error> {
     Ok(Check::new("foreign tc", true, detail))
 }
 
+fn missing_pins(instance: &Instance) -> String {
+    let missing = ebpf::Ebpf::missing(instance.name()).unwrap_or_else(|error| vec![error.to_string()]);
+    format!("gone: {}: netdp gc makes them anew, without the flows that there were", output::joined(missing))
+}
+
 /// Whether what the state says is there.
 async fn instance_checks(instance: &mut Instance, checks: &mut Vec<Check>) -> Result<(), Error> {
     checks.push(match instance.datapath_if_there() {
         Ok(Some(_)) => Check::new("pins", true, "the instance's programs and maps are there"),
-        Ok(None) => {
-            Check::new("pins", false, "the instance's programs and maps are gone: netdp gc puts them back")
-        }
+        Ok(None) => Check::new("pins", false, missing_pins(instance)),
         Err(error) => Check::new("pins", false, error.to_string()),
     });
     for (name, network) in &instance.state.networks {
@@ -125,7 +128,10 @@ async fn instance_checks(instance: &mut Instance, checks: &mut Vec<Check>) -> Re
         let forwarding = host::forwarding(&network.bridge);
         let detail = match (there, forwarding) {
             (false, _) => {
-                format!("its bridge {} is gone: detach its endpoints and attach them again", network.bridge)
+                format!(
+                    "its bridge {} is gone: netdp gc, or the next attach to it, makes it again",
+                    network.bridge
+                )
             }
             (true, false) => format!(
                 "forwarding is off on {}: turn it on with sysctl net.ipv4.conf.{}.forwarding=1",

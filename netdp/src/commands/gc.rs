@@ -1,20 +1,21 @@
-//! `netdp gc`: removes what belongs to endpoints that are gone.
+//! `netdp gc`: removes what belongs to endpoints that are gone, and puts back what somebody removed under the others.
 
 use serde::Serialize;
 
-use super::detach;
+use super::{detach, heal};
 use crate::cli::Global;
 use crate::error::Error;
 use crate::instance::Instance;
 use crate::output;
 
-/// What was removed, in JSON.
+/// What was removed and put back, in JSON.
 #[derive(Default, Serialize)]
 struct Removed {
     removed: Vec<String>,
+    healed: Vec<String>,
 }
 
-/// Removes endpoints whose namespace or veth is gone.
+/// Removes endpoints whose namespace or veth is gone, puts back bridges, programs and hooks.
 pub async fn run(global: &Global) -> Result<(), Error> {
     let removed = match Instance::existing(global).await? {
         Some(mut instance) => {
@@ -26,7 +27,8 @@ pub async fn run(global: &Global) -> Result<(), Error> {
     if global.json {
         return output::json(&removed);
     }
-    removed.removed.iter().try_for_each(|name| output::line(format!("{name}: removed")))
+    removed.removed.iter().try_for_each(|name| output::line(format!("{name}: removed")))?;
+    removed.healed.iter().try_for_each(|what| output::line(format!("{what}: put back")))
 }
 
 async fn sweep(instance: &mut Instance) -> Result<Removed, Error> {
@@ -41,7 +43,8 @@ async fn sweep(instance: &mut Instance) -> Result<Removed, Error> {
         detach::remove(instance, &name).await?;
         removed.removed.push(name);
     }
-    // Opening it restores what somebody removed by hand.
-    instance.datapath()?;
+    if !instance.is_fresh() {
+        removed.healed = heal::all(instance).await?;
+    }
     Ok(removed)
 }

@@ -12,6 +12,7 @@ use netdp_common::flow;
 
 use super::{Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, Kind, NetworkEntry, PublishEntry, Stats};
 
+mod damage;
 pub mod flows;
 pub mod hooks;
 pub mod host;
@@ -56,9 +57,19 @@ impl Ebpf {
         Ok(Self { dir, created })
     }
 
-    /// Whether an instance's datapath is there.
+    /// Whether an instance's datapath is there, all of it.
     pub fn exists(instance: &str) -> bool {
-        object::instance_dir(instance).exists()
+        Self::missing(instance).is_ok_and(|missing| missing.is_empty())
+    }
+
+    /// What of an instance's datapath is not there, in words. A datapath of which something is missing is made anew by
+    /// [`Ebpf::open`], without the flows that it had.
+    ///
+    /// # Errors
+    /// When a pinned program can't be opened.
+    pub fn missing(instance: &str) -> Result<Vec<String>, Error> {
+        let dir = object::layout_dir(instance);
+        if dir.exists() { damage::missing_pins(&dir) } else { Ok(vec!["everything".to_owned()]) }
     }
 
     /// Whether [`Ebpf::open`] has just created the datapath, so that a failing command must remove it again.

@@ -27,6 +27,11 @@ pub(super) fn attach_endpoint(ebpf: &Ebpf, endpoint: &EndpointEntry) -> Result<(
     attach(ebpf, endpoint.host_ifindex, &endpoint.host_ifname, ENDPOINT_HOOK)
 }
 
+/// Whether an interface is hooked as an endpoint's.
+pub(super) fn is_endpoint(ebpf: &Ebpf, ifindex: u32) -> bool {
+    link_pin(ebpf, ifindex, ENDPOINT_HOOK.0).exists()
+}
+
 /// Unhooks an endpoint's host veth, which may be gone.
 pub(super) fn detach_endpoint(ebpf: &Ebpf, ifindex: u32) -> Result<(), Error> {
     release(&link_pin(ebpf, ifindex, ENDPOINT_HOOK.0))

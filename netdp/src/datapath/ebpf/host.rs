@@ -13,8 +13,9 @@ use crate::net::{Link, Net, NetNs};
 pub(super) fn refresh(ebpf: &Ebpf) -> Result<(), Error> {
     let (links, addresses) = read_host()?;
     let bridges = ebpf.hash::<u32, flow::Network<Addr>>("NETWORKS_V4")?;
-    let uplinks: Vec<&Link> =
-        links.iter().filter(|link| is_uplink(link) && bridges.get(&link.index, 0).is_err()).collect();
+    let uplinks = links.iter().filter(|link| is_uplink(link) && bridges.get(&link.index, 0).is_err());
+    // An endpoint's veth whose bridge somebody deleted is no uplink.
+    let uplinks: Vec<&Link> = uplinks.filter(|link| !hooks::is_endpoint(ebpf, link.index)).collect();
     let mut table = ebpf.hash::<u32, Uplink<Addr>>("UPLINKS_V4")?;
     for link in &uplinks {
         hooks::attach_uplink(ebpf, link.index, &link.name)?;

@@ -8,7 +8,7 @@ use aya::{Ebpf as Object, EbpfLoader, include_bytes_aligned};
 use netdp_common::flow::{Config, Timeouts};
 
 use super::super::Error;
-use super::{doing, release, step};
+use super::{damage, doing, release, step};
 
 /// The layout of maps and keys. A build with another one does not touch what is pinned.
 const LAYOUT: &str = "v1";
@@ -36,7 +36,7 @@ const CONTINUATIONS: [&str; 6] =
     ["from_container", "open_from_container", "from_world", "open_from_world", "icmp_error", "refuse"];
 
 /// The hooks of the host's own sockets; each is attached to the root of the cgroup2 tree.
-const SOCKET_HOOKS: [&str; 10] = [
+pub(super) const SOCKET_HOOKS: [&str; 10] = [
     "connect4",
     "connect6",
     "sendmsg4",
@@ -68,8 +68,13 @@ fn unsupported(error: Error) -> Error {
 }
 
 /// Where an instance's pins are.
-pub(super) fn instance_dir(instance: &str) -> PathBuf {
+fn instance_dir(instance: &str) -> PathBuf {
     Path::new(ROOT).join(instance)
+}
+
+/// Where this layout's pins of an instance are.
+pub(super) fn layout_dir(instance: &str) -> PathBuf {
+    instance_dir(instance).join(LAYOUT)
 }
 
 /// Opens or creates; returns the directory of the pins and whether it was created.
@@ -77,7 +82,11 @@ pub(super) fn open(instance: &str, options: &OpenOptions) -> Result<(PathBuf, bo
     let instance_dir = instance_dir(instance);
     let dir = instance_dir.join(LAYOUT);
     if dir.exists() {
-        return Ok((dir, false));
+        if damage::missing_pins(&dir)?.is_empty() {
+            return Ok((dir, false));
+        }
+        // Half a datapath is none: what is left of it goes first.
+        remove(&dir)?;
     }
     refuse_other_layouts(&instance_dir)?;
     let mut object = load(options).map_err(unsupported)?;
