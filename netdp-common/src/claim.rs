@@ -25,24 +25,43 @@ const EMERGENCY_SLOTS: u32 = 256;
 ///
 /// # Errors
 /// [`DropReason::PortsExhausted`] when every port was seen taken, [`DropReason::TableFull`].
-#[inline(never)]
+#[inline(always)]
 pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(), DropReason> {
-    prepare(work);
-    let random = unpredictable(host, work, 0);
-    work.search = Search::new(&work.request.spans, random);
     let now = host.now();
-    let meta = Meta::new(generation(random), 0, now);
-    (work.forward.meta, work.forward.tag) = (meta.0, meta.tag());
-    (work.reverse.meta, work.reverse.tag) = (meta.0, meta.tag());
-    let mut remote = reclaim::remote_of(&work.answer);
-    if !work.request.keep_port && host.exhausted(&remote, work.request.spans.id()) {
+    if !begin(host, work, now) {
         host.count(Event::SnatExhausted, 1);
         return Err(DropReason::PortsExhausted);
     }
     let tries = work.search.tries();
     let mut probe = Probe { host, work, now, result: Claimed::Nothing };
     host.repeat(tries, &mut probe);
-    match probe.result {
+    let result = probe.result;
+    settle(host, work, now, result)
+}
+
+/// Before the first port is tried. False: it is known that there is none. (Out of line, as [`settle`]: the stack of
+/// neither is there while ports are tried.)
+#[inline(never)]
+fn begin<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, now: u32) -> bool {
+    prepare(work);
+    let random = unpredictable(host, work, 0);
+    work.search = Search::new(&work.request.spans, random);
+    let meta = Meta::new(generation(random), 0, now);
+    (work.forward.meta, work.forward.tag) = (meta.0, meta.tag());
+    (work.reverse.meta, work.reverse.tag) = (meta.0, meta.tag());
+    work.remote = reclaim::remote_of(&work.answer);
+    work.request.keep_port || !host.exhausted(&work.remote, work.request.spans.id())
+}
+
+/// After the last one.
+#[inline(never)]
+fn settle<A: Address, H: Host<A>>(
+    host: &H,
+    work: &mut Work<A>,
+    now: u32,
+    result: Claimed,
+) -> Result<(), DropReason> {
+    match result {
         Claimed::Port => enter_initiator(host, work),
         // Somebody's expired flow made room: start over.
         Claimed::Full if reclaim::make_room(host, &work.answer, now, EMERGENCY_SLOTS) => Ok(()),
@@ -50,7 +69,7 @@ pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(),
         // A port is being given back, or this very flow is being opened: start over.
         Claimed::Soon => Ok(()),
         Claimed::Nothing => {
-            remember_exhausted(host, &mut remote, work.request.spans.id());
+            remember_exhausted(host, &mut work.remote, work.request.spans.id());
             host.count(Event::SnatExhausted, 1);
             Err(DropReason::PortsExhausted)
         }
@@ -100,8 +119,8 @@ fn enter_initiator<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Resu
     }
 }
 
-/// Both entries but for their port and meta word. Out of line: its tuples stay off the stack of what comes after.
-#[inline(never)]
+/// Both entries but for their port and meta word.
+#[inline(always)]
 fn prepare<A: Address>(work: &mut Work<A>) {
     let Request { first, translated, kind, .. } = work.request;
     work.answer = translated.reversed();

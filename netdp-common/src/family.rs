@@ -3,6 +3,8 @@
 //! Everything else in this crate is written once, generic over [`Family`].
 
 use core::fmt::Debug;
+use core::hash::{Hash, Hasher};
+use core::net::IpAddr;
 
 use bytemuck::{Pod, Zeroable};
 
@@ -93,8 +95,23 @@ impl From<Ipv4Addr> for core::net::Ipv4Addr {
 
 /// An IPv6 address in network byte order.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, Eq, Pod, Zeroable)]
 pub struct Ipv6Addr(pub [u32; 4]);
+
+/// Word by word: comparing arrays keeps both in memory, and a BPF program's stack is short.
+impl PartialEq for Ipv6Addr {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) == 0
+    }
+}
+
+impl Hash for Ipv6Addr {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 impl Address for Ipv6Addr {
     const UNSPECIFIED: Self = Self([0; 4]);
@@ -155,6 +172,18 @@ impl From<Ipv6Addr> for core::net::Ipv6Addr {
     }
 }
 
+impl From<Ipv4Addr> for IpAddr {
+    fn from(addr: Ipv4Addr) -> Self {
+        Self::V4(addr.into())
+    }
+}
+
+impl From<Ipv6Addr> for IpAddr {
+    fn from(addr: Ipv6Addr) -> Self {
+        Self::V6(addr.into())
+    }
+}
+
 /// What a protocol number is to an address family.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum IcmpKind {
@@ -200,6 +229,14 @@ pub trait Family: Copy + 'static {
         dst: Self::Addr,
         ttl: u8,
         ports: Option<u32>,
+    ) -> Option<()>;
+    /// Writes addresses into the header of a packet that an ICMP error quotes, at `at`, its checksum too if it has one.
+    fn write_quoted_header<P: crate::packet::Packet>(
+        packet: &mut P,
+        at: usize,
+        old: &crate::parse::Header<Self::Addr>,
+        src: Self::Addr,
+        dst: Self::Addr,
     ) -> Option<()>;
     /// Writes a new header without options at `at`; `payload` is the length of what follows, in bytes.
     fn write_new_header<P: crate::packet::Packet>(

@@ -48,14 +48,20 @@ pub mod ipv6 {
     use super::{Ipv6Hdr, offset_of};
     /// Payload length, next header and hop limit.
     pub const LENGTH_WORD: usize = 4;
-    /// Hop limit.
-    pub const HOP_LIMIT: usize = offset_of!(Ipv6Hdr, hop_limit);
     /// Source, then destination address.
     pub const ADDRESSES: usize = offset_of!(Ipv6Hdr, src_addr);
     /// Length without extension headers.
     pub const LEN: usize = Ipv6Hdr::LEN;
+    /// Next header: hop-by-hop options.
+    pub const HOP_BY_HOP: u8 = 0;
+    /// Next header: routing.
+    pub const ROUTING: u8 = 43;
     /// Next header: fragment.
     pub const FRAGMENT: u8 = 44;
+    /// Next header: destination options.
+    pub const DESTINATION: u8 = 60;
+    /// In a fragment header's offset field, host byte order: more fragments.
+    pub const MORE_FRAGMENTS: u16 = 1;
 }
 
 /// TCP (RFC 9293).

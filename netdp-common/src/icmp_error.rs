@@ -4,14 +4,16 @@
 //! is the quoted tuple reversed says what becomes of it, whoever sent the error and on whichever side. Errors make
 //! no flow, refresh none and end none (RFC 5508 REQ-3, REQ-4).
 
-use crate::family::{Address, Be16, Family};
+use bytemuck::Zeroable as _;
+
+use crate::family::{Address, Be16, Family, IcmpKind};
 use crate::flow::{FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Tuple};
 use crate::header::{icmp, tcp, udp};
-use crate::nat::{self, Context};
+use crate::nat::{self, Context, Known};
 use crate::packet::{L4Fix, Packet, apply_difference, difference};
 use crate::parse::{Fragment, Header};
 use crate::reclaim::{self, Judged};
-use crate::tables::Flows;
+use crate::tables::{Flows, Scratch};
 use crate::verdict::{DropReason, Event, Verdict};
 
 /// Bytes from the ICMP header to the packet that it quotes.
@@ -21,13 +23,9 @@ const QUOTE: usize = 8;
 const QUOTED_MIN: usize = 8;
 
 /// A quoted packet.
-#[derive(Clone, Copy)]
-struct Quoted<A> {
+#[derive(Clone, Copy, Debug)]
+pub struct Quoted<A> {
     header: Header<A>,
-    /// Where its network header starts.
-    l3: usize,
-    /// Where its transport header starts.
-    l4: usize,
     /// Its ports as they lie there, or in the low half its identifier.
     ports: u32,
     tuple: Tuple<A>,
@@ -35,19 +33,29 @@ struct Quoted<A> {
     end: usize,
 }
 
+impl<A: Address> Quoted<A> {
+    /// A place for a packet that is to be read.
+    pub fn unread() -> Self {
+        Self { header: Header::unread(), ports: 0, tuple: Tuple::zeroed(), end: 0 }
+    }
+}
+
 /// Translates an ICMP error that came by an endpoint's host veth, or by an uplink.
 #[inline(always)]
-pub fn translate<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
+pub fn translate<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>) -> Verdict {
+    let Scratch { known: Known { flow, .. }, quoted, .. } = scratch;
     let iif = if c.sender(c.ifindex()).is_some() { c.ifindex() } else { 0 };
     let Some(outer) = F::read_header(c, c.l3()) else { return Verdict::drop(DropReason::Malformed) };
-    let l4 = c.l3() + outer.len as usize;
+    let l4 = outer.transport(c.l3());
     let end = c.l3() + outer.total_len as usize;
-    let Some(quoted) = read_quoted::<F, C>(c, l4 + QUOTE, end) else {
+    if read_quoted::<F, C>(c, l4 + QUOTE, end, quoted).is_none() {
         return unmatched::<F, C>(c, &outer, iif);
-    };
+    }
     let key = quoted.tuple.reversed();
     let Some(entry) = c.flows().get(&key) else { return unmatched::<F, C>(c, &outer, iif) };
-    let Some(flow) = reclaim::read_alive(&entry, &key) else { return unmatched::<F, C>(c, &outer, iif) };
+    if !reclaim::read_alive(&entry, &key, flow) {
+        return unmatched::<F, C>(c, &outer, iif);
+    }
     // From outside, any router on the way may report; an endpoint reports for itself only.
     if flow.iif != iif || (iif != 0 && outer.src != key.src) {
         return Verdict::drop(DropReason::Spoofed);
@@ -66,7 +74,7 @@ pub fn translate<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
     if outer.ttl <= 1 {
         return Verdict::drop(DropReason::TtlExceeded);
     }
-    if rewrite_quoted::<F, C>(c, l4, &quoted, &flow).is_none() {
+    if rewrite_quoted::<F, C>(c, l4, quoted, flow).is_none() {
         return Verdict::drop(DropReason::RewriteFailed);
     }
     let src = if outer.src == key.src { flow.src } else { outer.src };
@@ -102,35 +110,43 @@ fn unmatched<F: Family, C: Context<F>>(c: &C, outer: &Header<F::Addr>, iif: u32)
 }
 
 #[inline(always)]
-fn read_quoted<F: Family, C: Packet>(c: &C, l3: usize, end: usize) -> Option<Quoted<F::Addr>> {
+fn read_quoted<F: Family, C: Packet>(
+    c: &C,
+    l3: usize,
+    end: usize,
+    quoted: &mut Quoted<F::Addr>,
+) -> Option<()> {
     let header = F::read_header(c, l3)?;
     if header.fragment == Fragment::Later {
         return None;
     }
-    let l4 = l3 + header.len as usize;
+    let l4 = header.transport(l3);
     if l4 + QUOTED_MIN > end {
         return None;
     }
-    let mut tuple =
-        Tuple { src: header.src, dst: header.dst, proto: header.proto, ..bytemuck::Zeroable::zeroed() };
+    quoted.header = header;
+    quoted.end = end;
+    let tuple = &mut quoted.tuple;
+    (tuple.src, tuple.dst, tuple.proto) = (header.src, header.dst, header.proto);
+    (tuple.sport, tuple.dport, tuple.pad) = (Be16::default(), Be16::default(), [0; 3]);
     if header.proto == F::ICMP {
         let first: u32 = c.load(l4)?;
         let identifier: Be16 = c.load(l4 + icmp::IDENTIFIER)?;
         match F::icmp_kind(first.to_ne_bytes()[0]) {
-            crate::family::IcmpKind::EchoRequest => tuple.sport = identifier,
-            crate::family::IcmpKind::EchoReply => tuple.dport = identifier,
+            IcmpKind::EchoRequest => tuple.sport = identifier,
+            IcmpKind::EchoReply => tuple.dport = identifier,
             // An error about an error is never sent (RFC 1122 3.2.2).
-            _ => return None,
+            IcmpKind::Error | IcmpKind::Other => return None,
         }
-        return Some(Quoted { header, l3, l4, ports: u32::from(identifier.raw()), tuple, end });
+        quoted.ports = u32::from(identifier.raw());
+        return Some(());
     }
     if header.proto != tcp::PROTO && header.proto != udp::PROTO {
         return None;
     }
-    let ports: u32 = c.load(l4)?;
-    let [sport, dport]: [Be16; 2] = bytemuck::cast(ports);
-    (tuple.sport, tuple.dport) = (sport, dport);
-    Some(Quoted { header, l3, l4, ports, tuple, end })
+    quoted.ports = c.load(l4)?;
+    [tuple.sport, tuple.dport] = bytemuck::cast(quoted.ports);
+    Some(())
 }
 
 /// Gives the quoted packet the addresses and ports it had on the other side, and the ICMP checksum what changed.
@@ -141,6 +157,8 @@ fn rewrite_quoted<F: Family, C: Packet>(
     quoted: &Quoted<F::Addr>,
     flow: &Flow<F::Addr>,
 ) -> Option<()> {
+    let quoted_l3 = l4 + QUOTE;
+    let quoted_l4 = quoted.header.transport(quoted_l3);
     let (src, dst) = (flow.dst, flow.src);
     let addresses = {
         let sum = difference(quoted.header.src.words(), src.words(), 0);
@@ -156,10 +174,10 @@ fn rewrite_quoted<F: Family, C: Packet>(
     let ports = difference(&[quoted.ports], &[new_ports], 0);
     // The quoted transport checksum, where it was quoted: it covers ports and, but for ICMP, addresses.
     let (checksum_at, covered) = match quoted.header.proto {
-        tcp::PROTO => (quoted.l4 + tcp::CHECKSUM, sum_of(ports, addresses)),
-        udp::PROTO => (quoted.l4 + udp::CHECKSUM, sum_of(ports, addresses)),
-        _ if F::ICMP_PSEUDO_HEADER => (quoted.l4 + icmp::CHECKSUM, sum_of(ports, addresses)),
-        _ => (quoted.l4 + icmp::CHECKSUM, ports),
+        tcp::PROTO => (quoted_l4 + tcp::CHECKSUM, sum_of(ports, addresses)),
+        udp::PROTO => (quoted_l4 + udp::CHECKSUM, sum_of(ports, addresses)),
+        _ if F::ICMP_PSEUDO_HEADER => (quoted_l4 + icmp::CHECKSUM, sum_of(ports, addresses)),
+        _ => (quoted_l4 + icmp::CHECKSUM, ports),
     };
     let mut changed = ports;
     if checksum_at + size_of::<u16>() <= quoted.end
@@ -174,11 +192,11 @@ fn rewrite_quoted<F: Family, C: Packet>(
         changed = difference(&[u32::from(old)], &[u32::from(new)], changed);
     }
     if is_echo {
-        c.store(quoted.l4 + icmp::IDENTIFIER, &(new_ports as u16))?;
+        c.store(quoted_l4 + icmp::IDENTIFIER, &(new_ports as u16))?;
     } else {
-        c.store(quoted.l4, &new_ports)?;
+        c.store(quoted_l4, &new_ports)?;
     }
-    F::write_header(c, quoted.l3, &quoted.header, src, dst, quoted.header.ttl, None)?;
+    F::write_quoted_header(c, quoted_l3, &quoted.header, src, dst)?;
     if !F::HAS_HEADER_CHECKSUM {
         changed = sum_of(changed, addresses);
     }

@@ -2,28 +2,28 @@
 
 use crate::family::{Address, Family};
 use crate::flow::{Endpoint, FLOW_NEXT_HOP_V6, Kind, NETWORK_INTERNAL, Published, Tuple};
-use crate::nat::{self, Context};
+use crate::nat::{self, Context, Known};
 use crate::outbound::{Decision, keep_source, published, start, to_endpoint};
 use crate::parse::{Fragment, Parsed, Transport, parse_again};
-use crate::tables::{Host, Route, Way, Work};
+use crate::tables::{Host, Route, Scratch, Way, Work};
 use crate::verdict::{DropReason, Verdict};
 
 /// Decides about a packet from outside that the flow table does not know.
 #[inline(always)]
-pub fn open<F: Family, C: Context<F>>(c: &mut C, work: &mut Work<F::Addr>) -> Verdict {
-    let mut parsed = Parsed::unread();
-    if !parse_again::<F, C>(c, &mut parsed) {
+pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>) -> Verdict {
+    let Scratch { known: Known { parsed, .. }, work, .. } = scratch;
+    if !parse_again::<F, C>(c, parsed) {
         return malformed::<F, C>(c);
     }
-    match decide::<F, C>(c, &parsed, work) {
-        Ok(Decision::Open) => start(c, &parsed, work),
+    match decide::<F, C>(c, parsed, work) {
+        Ok(Decision::Open) => start(c, parsed, work),
         Ok(Decision::Stack | Decision::Neighbour { .. }) => Verdict::STACK,
         Err(reason) => Verdict::drop(reason),
     }
 }
 
 /// What is not for an endpoint is the host's own affair. (A router looks no further than the network header.)
-#[inline(always)]
+#[inline(never)]
 fn malformed<F: Family, C: Context<F>>(c: &C) -> Verdict {
     match F::read_header(c, c.l3()) {
         Some(header) if nat::is_private::<F, C>(c, &header.dst) => Verdict::drop(DropReason::NotPublished),
@@ -43,6 +43,10 @@ fn decide<F: Family, C: Context<F>>(
         return Err(DropReason::NotPublished);
     }
     if dst.is_multicast() || dst.is_loopback() || parsed.tuple.src.is_loopback() {
+        return Ok(Decision::Stack);
+    }
+    // Means nothing on another link: neither endpoint nor routing table could answer it.
+    if parsed.tuple.src.is_link_local() || dst.is_link_local() {
         return Ok(Decision::Stack);
     }
     let is_first = match parsed.transport {

@@ -45,6 +45,9 @@ impl Meta {
     /// The flow is being removed: whoever finds it so, finds nothing.
     pub const DYING: u8 = 0x80;
 
+    /// Of no living entry.
+    pub const GONE: Self = Self(u64::MAX);
+
     /// A new entry's.
     #[inline(always)]
     pub const fn new(generation: u32, bits: u8, seen: u32) -> Self {

@@ -1,5 +1,7 @@
 //! The three places where a packet meets the NAT, top to bottom.
 
+use bytemuck::Zeroable as _;
+
 use crate::family::{Address, Family};
 use crate::flow::{FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow};
 use crate::header::{ethernet, tcp};
@@ -17,27 +19,49 @@ pub trait Context<F: Family>: Packet + Host<F::Addr> {}
 
 impl<F: Family, C: Packet + Host<F::Addr>> Context<F> for C {}
 
+/// What is known of a packet: read by [`from_container`] and [`from_world`], which have it on the stack or, where that
+/// is too short for it, in the scratch space of [`crate::tables::Scratch`].
+#[derive(Clone, Copy, Debug)]
+pub struct Known<A> {
+    /// Its headers.
+    pub parsed: Parsed<A>,
+    /// Its flow.
+    pub flow: Flow<A>,
+}
+
+impl<A: Address> Known<A> {
+    /// Nothing yet.
+    #[inline(always)]
+    pub fn nothing() -> Self {
+        Self { parsed: Parsed::unread(), flow: Flow::zeroed() }
+    }
+}
+
 /// A frame that an endpoint sends, on its host veth.
 ///
 /// The flow is looked up first and for every frame: the answer to a hairpin is addressed to its neighbour's MAC.
 /// [`Verdict::NO_FLOW_YET`]: ask [`crate::outbound::open`].
 #[inline(always)]
-pub fn from_container<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
-    let Some(parsed) = parse::<F, C>(c) else { return Verdict::drop(DropReason::Malformed) };
-    if !parsed.has_flow() {
-        return no_flow(&parsed);
+pub fn from_container<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) -> Verdict {
+    if !parse::<F, C>(c, &mut known.parsed) {
+        return Verdict::drop(DropReason::Malformed);
     }
-    established::<F, C>(c, &parsed, c.ifindex())
+    if !known.parsed.has_flow() {
+        return no_flow(&known.parsed);
+    }
+    established::<F, C>(c, known, c.ifindex())
 }
 
 /// A frame that comes in by an uplink. [`Verdict::NO_FLOW_YET`]: ask [`crate::inbound::open`].
 #[inline(always)]
-pub fn from_world<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
-    let Some(parsed) = parse::<F, C>(c) else { return Verdict::NO_FLOW_YET };
-    if !parsed.has_flow() {
-        return no_flow(&parsed);
+pub fn from_world<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) -> Verdict {
+    if !parse::<F, C>(c, &mut known.parsed) {
+        return Verdict::NO_FLOW_YET;
     }
-    established::<F, C>(c, &parsed, 0)
+    if !known.parsed.has_flow() {
+        return no_flow(&known.parsed);
+    }
+    established::<F, C>(c, known, 0)
 }
 
 /// A frame that leaves by an uplink: the last gate. Nothing with an endpoint's address as source may pass.
@@ -48,16 +72,6 @@ pub fn to_world<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
         return Verdict::drop(DropReason::Untranslated);
     }
     Verdict::STACK
-}
-
-/// A frame from an endpoint in a family that its network does not serve: only what never leaves the link.
-#[inline(always)]
-pub fn unserved<F: Family, C: Packet>(c: &C) -> Verdict {
-    match F::read_header(c, c.l3()) {
-        None => Verdict::drop(DropReason::Malformed),
-        Some(header) if header.src == F::Addr::UNSPECIFIED || header.src.is_link_local() => Verdict::STACK,
-        Some(_) => Verdict::drop(DropReason::Spoofed),
-    }
 }
 
 /// Where to ask about a packet that has no place in the flow table.
@@ -82,9 +96,12 @@ pub(crate) fn is_private<F: Family, C: Context<F>>(c: &C, addr: &F::Addr) -> boo
 /// A packet of a known flow; [`Verdict::NO_FLOW_YET`] if there is no such flow. `iif`: where its packets must
 /// come from.
 #[inline(always)]
-fn established<F: Family, C: Context<F>>(c: &mut C, parsed: &Parsed<F::Addr>, iif: u32) -> Verdict {
+fn established<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>, iif: u32) -> Verdict {
+    let Known { parsed, flow } = known;
     let Some(entry) = c.flows().get(&parsed.tuple) else { return Verdict::NO_FLOW_YET };
-    let Some(mut flow) = reclaim::read_alive(&entry, &parsed.tuple) else { return Verdict::NO_FLOW_YET };
+    if !reclaim::read_alive(&entry, &parsed.tuple, flow) {
+        return Verdict::NO_FLOW_YET;
+    }
     if flow.iif != iif {
         return Verdict::drop(DropReason::Spoofed);
     }
@@ -101,13 +118,13 @@ fn established<F: Family, C: Context<F>>(c: &mut C, parsed: &Parsed<F::Addr>, ii
         {
             return Verdict::NO_FLOW_YET;
         }
-        match refresh::<F, C>(c, &entry, &mut flow, parsed, bits) {
+        match refresh::<F, C>(c, &entry, flow, parsed, bits) {
             Refreshed::Alive => {}
             Refreshed::Gone => return Verdict::NO_FLOW_YET,
             Refreshed::Refused(reason) => return Verdict::drop(reason),
         }
     }
-    send::<F, C>(c, parsed, &flow)
+    send::<F, C>(c, parsed, flow)
 }
 
 /// Translates a packet and sends it on its flow's way.

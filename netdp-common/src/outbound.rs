@@ -7,9 +7,9 @@ use crate::flow::{
     Network, PortSpans, Published, PublishedKey, Tuple,
 };
 use crate::header::ethernet;
-use crate::nat::{self, Context};
+use crate::nat::{self, Context, Known};
 use crate::parse::{Fragment, Parsed, Transport, parse_again};
-use crate::tables::{Host, Request, Route, Way, Work};
+use crate::tables::{Host, Request, Route, Scratch, Way, Work};
 use crate::verdict::{DropReason, Verdict};
 
 /// Ports that a connection through a published port may get when its own looks like another's to the endpoint.
@@ -17,13 +17,13 @@ pub(crate) const ANY_PORT: PortSpans = PortSpans::new(1024, 65_535, (1, 1));
 
 /// Decides about a packet from an endpoint that the flow table does not know.
 #[inline(always)]
-pub fn open<F: Family, C: Context<F>>(c: &mut C, work: &mut Work<F::Addr>) -> Verdict {
-    let mut parsed = Parsed::unread();
-    if !parse_again::<F, C>(c, &mut parsed) {
+pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>) -> Verdict {
+    let Scratch { known: Known { parsed, .. }, work, .. } = scratch;
+    if !parse_again::<F, C>(c, parsed) {
         return Verdict::drop(DropReason::Malformed);
     }
-    match decide::<F, C>(c, &parsed, work) {
-        Ok(Decision::Open) => start(c, &parsed, work),
+    match decide::<F, C>(c, parsed, work) {
+        Ok(Decision::Open) => start(c, parsed, work),
         Ok(Decision::Stack) => Verdict::STACK,
         Ok(Decision::Neighbour { oif, macs }) => nat::deliver(c, oif, macs),
         Err(reason) => Verdict::drop(reason),
@@ -51,9 +51,9 @@ fn decide<F: Family, C: Context<F>>(
     parsed: &Parsed<F::Addr>,
     work: &mut Work<F::Addr>,
 ) -> Result<Decision, DropReason> {
+    let Tuple { src, dst, .. } = parsed.tuple;
     // A veth that is being taken down: the bridge drops it with the port.
     let Some(sender) = c.sender(c.ifindex()) else { return Ok(Decision::Stack) };
-    let Tuple { src, dst, .. } = parsed.tuple;
     let [to, from]: [[u16; 3]; 2] = c.load(ethernet::MACS).ok_or(DropReason::Malformed)?;
     if !is_mac(from, sender.mac) {
         return Err(DropReason::Spoofed);

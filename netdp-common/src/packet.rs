@@ -22,6 +22,11 @@ pub trait Packet {
     fn load<T: Pod>(&self, at: usize) -> Option<T>;
     /// Writes a value that no checksum covers, or whose checksum is put right otherwise.
     fn store<T: Pod>(&mut self, at: usize, value: &T) -> Option<()>;
+    /// Writes a value whose change no checksum within the packet takes back, as IPv6's header: what a network card has
+    /// summed up over the whole packet (`CHECKSUM_COMPLETE`) has to follow it.
+    fn store_unsummed<T: Pod>(&mut self, at: usize, value: &T) -> Option<()> {
+        self.store(at, value)
+    }
     /// Cuts the packet off after `len` bytes from its start; none if it can't be.
     fn truncate(&mut self, len: usize) -> Option<()>;
     /// Tells the next hop for [`crate::verdict::Action::ToNextHop`]: its address in network byte order, IPv4 in

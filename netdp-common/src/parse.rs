@@ -20,12 +20,39 @@ pub struct Header<A> {
     pub ttl: u8,
     /// Header checksum as it lies in the packet; 0 where there is none.
     pub checksum: u16,
-    /// Length of the header with options, bytes.
+    /// Length of the header with options or extension headers, bytes; below [`MAX_HEADER`].
     pub len: u16,
     /// Length of the packet from this header on, bytes, as the header tells.
     pub total_len: u32,
     /// Fragment of a larger packet.
     pub fragment: Fragment,
+}
+
+/// More than any network header with options or the extension headers that netdp looks behind; a power of two.
+pub const MAX_HEADER: usize = 1024;
+
+impl<A: Address> Header<A> {
+    /// Where the transport header starts if this one starts at `l3`.
+    #[inline(always)]
+    pub const fn transport(&self, l3: usize) -> usize {
+        // The mask changes nothing: the verifier wants to see how far into the packet this reads.
+        l3 + (self.len as usize & (MAX_HEADER - 1))
+    }
+
+    /// A place for a header that is to be read.
+    #[inline(always)]
+    pub fn unread() -> Self {
+        Self {
+            src: A::UNSPECIFIED,
+            dst: A::UNSPECIFIED,
+            proto: 0,
+            ttl: 0,
+            checksum: 0,
+            len: 0,
+            total_len: 0,
+            fragment: Fragment::Whole,
+        }
+    }
 }
 
 /// Which part of a packet this is.
@@ -69,32 +96,45 @@ pub struct Parsed<A> {
     pub transport: Transport,
     /// The flags of a TCP segment, else 0.
     pub tcp_flags: u8,
-    /// Where the transport header starts.
-    pub l4: usize,
     /// The two ports, or the identifier in the low half, as they lie in the packet.
     pub ports: u32,
 }
 
-/// Parses a packet whose EtherType is the family's; none if it is cut off or contradicts itself.
+/// Parses a packet whose EtherType is the family's. False: it is cut off or contradicts itself, and `parsed` says
+/// nothing.
+///
+/// (Written in place: what is returned by value is on the stack twice, and an IPv6 packet's headers fill a fifth of it.)
 #[inline(always)]
-pub fn parse<F: Family, P: Packet>(packet: &P) -> Option<Parsed<F::Addr>> {
+pub fn parse<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Addr>) -> bool {
+    read::<F, P>(packet, parsed).is_some()
+}
+
+/// [`parse`] out of line: where a flow is being opened, the stack is short and the time is not.
+#[inline(never)]
+pub fn parse_again<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Addr>) -> bool {
+    parse::<F, P>(packet, parsed)
+}
+
+#[inline(always)]
+fn read<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Addr>) -> Option<()> {
     let l3 = packet.l3();
     let header = F::read_header(packet, l3)?;
     // Longer than the frame: the end is missing (RFC 1812 5.2.2).
     if l3 + header.total_len as usize > packet.len() {
         return None;
     }
-    let l4 = l3 + header.len as usize;
-    let mut parsed = Parsed {
-        tuple: Tuple { src: header.src, dst: header.dst, proto: header.proto, ..Tuple::zeroed() },
-        header,
-        transport: Transport::Other,
-        tcp_flags: 0,
-        l4,
-        ports: 0,
-    };
+    let l4 = header.transport(l3);
+    parsed.header = header;
+    parsed.tuple.src = header.src;
+    parsed.tuple.dst = header.dst;
+    parsed.tuple.proto = header.proto;
+    parsed.tuple.pad = [0; 3];
+    parsed.tcp_flags = 0;
+    parsed.ports = 0;
+    parsed.transport = Transport::Other;
+    set_ports(parsed, [Be16::default(); 2]);
     if header.fragment == Fragment::Later {
-        return Some(parsed);
+        return Some(());
     }
     if header.proto == tcp::PROTO {
         let [ports, _sequence, _acknowledgement, flags]: [u32; 4] = packet.load(l4 + tcp::PORTS)?;
@@ -107,62 +147,53 @@ pub fn parse<F: Family, P: Packet>(packet: &P) -> Option<Parsed<F::Addr>> {
         parsed.ports = ports;
         parsed.transport = Transport::Udp;
     } else if header.proto == F::ICMP {
-        let first: u32 = packet.load(l4 + icmp::FIRST_WORD)?;
-        parsed.transport = match F::icmp_kind(first.to_ne_bytes()[0]) {
-            IcmpKind::EchoRequest => Transport::EchoRequest,
-            IcmpKind::EchoReply => Transport::EchoReply,
-            IcmpKind::Error => Transport::IcmpError,
-            IcmpKind::Other => Transport::IcmpOther,
-        };
-        if parsed.transport == Transport::EchoRequest || parsed.transport == Transport::EchoReply {
-            let identifier: Be16 = packet.load(l4 + icmp::IDENTIFIER)?;
-            parsed.ports = u32::from(identifier.raw());
-            if parsed.transport == Transport::EchoRequest {
-                parsed.tuple.sport = identifier;
-            } else if identifier.get() == 0 {
-                // A request of identifier 0 has the same tuple. No mapping has that identifier: nobody asked for this.
-                parsed.transport = Transport::IcmpOther;
-            } else {
-                parsed.tuple.dport = identifier;
-            }
-        }
-        return Some(parsed);
+        return read_icmp::<F, P>(packet, l4, parsed);
     }
-    let [source, destination]: [Be16; 2] = bytemuck::cast(parsed.ports);
-    parsed.tuple.sport = source;
-    parsed.tuple.dport = destination;
-    Some(parsed)
+    set_ports(parsed, bytemuck::cast(parsed.ports));
+    Some(())
 }
 
-/// [`parse`] out of line: where a flow is being opened, the stack is short and the time is not. False: malformed.
-///
-/// (Returning an `Option` here makes the linker write type information that the kernel refuses.)
-#[inline(never)]
-pub fn parse_again<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Addr>) -> bool {
-    match parse::<F, P>(packet) {
-        Some(found) => {
-            *parsed = found;
-            true
+#[inline(always)]
+fn read_icmp<F: Family, P: Packet>(packet: &P, l4: usize, parsed: &mut Parsed<F::Addr>) -> Option<()> {
+    let first: u32 = packet.load(l4 + icmp::FIRST_WORD)?;
+    parsed.transport = match F::icmp_kind(first.to_ne_bytes()[0]) {
+        IcmpKind::EchoRequest => Transport::EchoRequest,
+        IcmpKind::EchoReply => Transport::EchoReply,
+        IcmpKind::Error => Transport::IcmpError,
+        IcmpKind::Other => Transport::IcmpOther,
+    };
+    if parsed.transport == Transport::EchoRequest || parsed.transport == Transport::EchoReply {
+        let identifier: Be16 = packet.load(l4 + icmp::IDENTIFIER)?;
+        parsed.ports = u32::from(identifier.raw());
+        if parsed.transport == Transport::EchoRequest {
+            parsed.tuple.sport = identifier;
+        } else if identifier.get() == 0 {
+            // A request of identifier 0 has the same tuple. No mapping has that identifier: nobody asked for this.
+            parsed.transport = Transport::IcmpOther;
+        } else {
+            parsed.tuple.dport = identifier;
         }
-        None => false,
     }
+    Some(())
+}
+
+#[inline(always)]
+fn set_ports<A>(parsed: &mut Parsed<A>, [source, destination]: [Be16; 2]) {
+    parsed.tuple.sport = source;
+    parsed.tuple.dport = destination;
 }
 
 impl<A: Address> Parsed<A> {
-    /// A place for [`parse_again`] to write to.
+    /// A place for [`parse`] to write to.
     #[inline(always)]
     pub fn unread() -> Self {
-        let header = Header {
-            src: A::UNSPECIFIED,
-            dst: A::UNSPECIFIED,
-            proto: 0,
-            ttl: 0,
-            checksum: 0,
-            len: 0,
-            total_len: 0,
-            fragment: Fragment::Whole,
-        };
-        Self { tuple: Tuple::zeroed(), header, transport: Transport::Other, tcp_flags: 0, l4: 0, ports: 0 }
+        Self {
+            tuple: Tuple::zeroed(),
+            header: Header::unread(),
+            transport: Transport::Other,
+            tcp_flags: 0,
+            ports: 0,
+        }
     }
 
     /// Whether the flow table can hold this packet's flow.
@@ -251,6 +282,17 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn write_quoted_header<P: Packet>(
+        packet: &mut P,
+        at: usize,
+        old: &Header<Ipv4Addr>,
+        src: Ipv4Addr,
+        dst: Ipv4Addr,
+    ) -> Option<()> {
+        Self::write_header(packet, at, old, src, dst, old.ttl, None)
+    }
+
+    #[inline(always)]
     fn write_new_header<P: Packet>(
         packet: &mut P,
         at: usize,
@@ -295,23 +337,26 @@ impl Family for V6 {
 
     #[inline(always)]
     fn read_header<P: Packet>(packet: &P, at: usize) -> Option<Header<Ipv6Addr>> {
-        let first: u32 = packet.load(at)?;
-        let second: u32 = packet.load(at + ipv6::LENGTH_WORD)?;
-        let src: [u32; 4] = packet.load(at + ipv6::ADDRESSES)?;
-        let dst: [u32; 4] = packet.load(at + ipv6::ADDRESSES + 16)?;
-        let [length_high, length_low, proto, ttl] = second.to_ne_bytes();
+        // In one piece, and each word by itself: an array would be copied from place to place.
+        let [first, second, a, b, c, d, e, f, g, h]: [u32; ipv6::LEN / 4] = packet.load(at)?;
+        let [length_high, length_low, next, ttl] = second.to_ne_bytes();
         if first.to_ne_bytes()[0] >> 4 != 6 {
             return None;
         }
+        let behind = if is_extension(next) {
+            skip_extensions(packet, at, next)
+        } else {
+            Behind::new(next, ipv6::LEN, Fragment::Whole)
+        };
         Some(Header {
-            src: Ipv6Addr(src),
-            dst: Ipv6Addr(dst),
-            proto,
+            src: Ipv6Addr([a, b, c, d]),
+            dst: Ipv6Addr([e, f, g, h]),
+            proto: behind.proto(),
             ttl,
             checksum: 0,
-            len: ipv6::LEN as u16,
+            len: behind.len(),
             total_len: u32::from(u16::from_be_bytes([length_high, length_low])) + ipv6::LEN as u32,
-            fragment: if proto == ipv6::FRAGMENT { Fragment::Later } else { Fragment::Whole },
+            fragment: behind.fragment(),
         })
     }
 
@@ -325,12 +370,25 @@ impl Family for V6 {
         ttl: u8,
         ports: Option<u32>,
     ) -> Option<()> {
-        packet.store(at + ipv6::HOP_LIMIT, &ttl)?;
-        packet.store(at + ipv6::ADDRESSES, &[src.0, dst.0])?;
+        let [length_high, length_low, next, _]: [u8; 4] = packet.load(at + ipv6::LENGTH_WORD)?;
+        let ([a, b, c, d], [e, f, g, h]) = (src.0, dst.0);
+        let word = u32::from_ne_bytes([length_high, length_low, next, ttl]);
+        packet.store_unsummed(at + ipv6::LENGTH_WORD, &[word, a, b, c, d, e, f, g, h])?;
         match ports {
             Some(ports) => packet.store(at + ipv6::LEN, &ports),
             None => Some(()),
         }
+    }
+
+    #[inline(always)]
+    fn write_quoted_header<P: Packet>(
+        packet: &mut P,
+        at: usize,
+        _old: &Header<Ipv6Addr>,
+        src: Ipv6Addr,
+        dst: Ipv6Addr,
+    ) -> Option<()> {
+        packet.store(at + ipv6::ADDRESSES, &[src.0, dst.0])
     }
 
     #[inline(always)]
@@ -355,5 +413,79 @@ impl Family for V6 {
     fn prefix_digest(addr: &Ipv6Addr) -> u16 {
         let mixed = (addr.0[0] ^ addr.0[1].rotate_left(7)).wrapping_mul(0x9e37_79b1);
         (mixed >> 16) as u16
+    }
+}
+
+/// Extension headers that netdp looks behind: nobody sends more than three.
+const MAX_EXTENSIONS: u32 = 4;
+
+/// Whether there may be a transport header behind this one. Not behind ESP, and what AH protects can't be changed.
+#[inline(always)]
+const fn is_extension(next: u8) -> bool {
+    matches!(next, ipv6::HOP_BY_HOP | ipv6::ROUTING | ipv6::FRAGMENT | ipv6::DESTINATION)
+}
+
+/// Looks behind the extension headers of the packet at `at`, whose first one is `next` (RFC 8200 section 4).
+///
+/// What is behind too many or too long ones, one that is cut off, or a routing header with a way still to go (the
+/// destination is not the last one then), is not looked at: the protocol is the extension header's. A router would not
+/// look at any of them.
+#[inline(never)]
+fn skip_extensions<P: Packet>(packet: &P, at: usize, mut next: u8) -> Behind {
+    let mut len = ipv6::LEN;
+    let mut fragment = Fragment::Whole;
+    for _ in 0..MAX_EXTENSIONS {
+        if !is_extension(next) || fragment == Fragment::Later {
+            break;
+        }
+        let Some([following, length, high, low]) = packet.load::<[u8; 4]>(at + len) else { break };
+        let length = if next == ipv6::FRAGMENT {
+            let word = u16::from_be_bytes([high, low]);
+            fragment = match (word >> 3, word & ipv6::MORE_FRAGMENTS) {
+                // All of it in one fragment (RFC 6946).
+                (0, 0) => fragment,
+                (0, _) => Fragment::First,
+                _ => Fragment::Later,
+            };
+            8
+        } else {
+            (length as usize + 1) * 8
+        };
+        if len + length >= MAX_HEADER || (next == ipv6::ROUTING && low != 0) {
+            break;
+        }
+        len += length;
+        next = following;
+    }
+    Behind::new(next, len, fragment)
+}
+
+/// What is behind extension headers, in one word: see [`crate::verdict::Verdict`] for why.
+#[derive(Clone, Copy)]
+struct Behind(u32);
+
+impl Behind {
+    #[inline(always)]
+    const fn new(proto: u8, len: usize, fragment: Fragment) -> Self {
+        Self((fragment as u32) << 24 | (len as u32) << 8 | proto as u32)
+    }
+
+    #[inline(always)]
+    const fn proto(self) -> u8 {
+        self.0 as u8
+    }
+
+    #[inline(always)]
+    const fn len(self) -> u16 {
+        (self.0 >> 8) as u16
+    }
+
+    #[inline(always)]
+    const fn fragment(self) -> Fragment {
+        match self.0 >> 24 {
+            0 => Fragment::Whole,
+            1 => Fragment::First,
+            _ => Fragment::Later,
+        }
     }
 }

@@ -6,6 +6,8 @@
 //! so either the packet or the remover wins, never both. Then the initiator's entry is deleted before the
 //! responder's: a flow that can be found forward can always be found backward.
 
+use bytemuck::Zeroable as _;
+
 use crate::family::{Address, Be16};
 use crate::flow::{FLOW_INITIATOR, Flow, Timeouts, Tuple};
 use crate::lifetime;
@@ -25,19 +27,32 @@ const TAKEN: u64 = 1 << 63;
 /// Owner of a slot whose key is being written.
 const FILLING: u64 = 1;
 
-/// Reads an element that a look-up of `key` found. None if it has been removed, or is being removed, or reused.
+/// Reads an element that a look-up of `key` found. False if it has been removed, or is being removed, or reused.
+///
+/// (Written in place, as by [`crate::parse::parse`].)
 #[inline(always)]
-pub fn read_alive<A: Address, E: Entry<A>>(entry: &E, key: &Tuple<A>) -> Option<Flow<A>> {
+pub fn read_alive<A: Address, E: Entry<A>>(entry: &E, key: &Tuple<A>, flow: &mut Flow<A>) -> bool {
+    let meta = take_alive(entry, |found| {
+        *flow = *found;
+        // Compared at once: there are too many words to keep them.
+        is_own(flow, key)
+    });
+    flow.meta = meta.0;
+    meta != Meta::GONE
+}
+
+/// Takes something out of an element; its meta word then, or [`Meta::GONE`] if it has been removed, or is being removed
+/// or reused, or if `take` says that it is another's.
+#[inline(always)]
+fn take_alive<A: Address, E: Entry<A>>(entry: &E, take: impl FnOnce(&Flow<A>) -> bool) -> Meta {
     // Both ends before and after the rest: see Flow::tag.
     let tag = entry.tag();
     let meta = entry.meta();
-    let mut flow = entry.read();
-    let same = entry.meta().generation() == meta.generation() && entry.tag() == tag && tag == meta.tag();
-    if meta.is_dying() || !same || !is_own(&flow, key) {
-        return None;
+    if !entry.read_with(take) {
+        return Meta::GONE;
     }
-    flow.meta = meta.0;
-    Some(flow)
+    let same = entry.meta().generation() == meta.generation() && entry.tag() == tag && tag == meta.tag();
+    if same && !meta.is_dying() { meta } else { Meta::GONE }
 }
 
 #[inline(always)]
@@ -115,15 +130,22 @@ pub fn remove_if_expired<A: Address, H: Host<A>>(
     now: u32,
     timeouts: &Timeouts,
 ) -> Judged {
-    let Some(flow) = read_alive(entry, key) else { return Judged::Contended };
-    let own = Meta(flow.meta);
-    let other_key = other_key(&flow, key.proto);
+    let mut other_key = Tuple::zeroed();
+    let mut flags = 0;
+    let own = take_alive(entry, |flow| {
+        other_key = self::other_key(flow, key.proto);
+        flags = flow.flags;
+        is_own(flow, key)
+    });
+    if own == Meta::GONE {
+        return Judged::Contended;
+    }
     let other = host.flows().get(&other_key);
     let other_meta = match other {
         Some(other) => other.meta(),
         None => own,
     };
-    let is_initiator = flow.flags & FLOW_INITIATOR != 0;
+    let is_initiator = flags & FLOW_INITIATOR != 0;
     let (initiator, responder) = if is_initiator { (own, other_meta) } else { (other_meta, own) };
     let paired = other.is_some() && own.generation() == other_meta.generation();
     let left = if paired {
@@ -212,12 +234,15 @@ fn remove_single<A: Address, H: Host<A>>(
 pub fn remove_exact<A: Address, H: Host<A>>(host: &H, key: &Tuple<A>, generation: u32) -> bool {
     let Some(entry) = host.flows().get(key) else { return false };
     for _ in 0..REMOVE_TRIES {
-        let Some(flow) = read_alive(&entry, key) else { return false };
-        let meta = Meta(flow.meta);
-        if meta.generation() != generation {
+        let mut answer = Tuple::zeroed();
+        let meta = take_alive(&entry, |flow| {
+            answer = other_key(flow, key.proto);
+            is_own(flow, key)
+        });
+        if meta == Meta::GONE || meta.generation() != generation {
             return false;
         }
-        if remove_judged(host, &entry, &flow, key) {
+        if remove_judged(host, (&entry, meta, key), &answer) {
             return true;
         }
     }
@@ -230,18 +255,15 @@ const REMOVE_TRIES: u32 = 4;
 #[inline(always)]
 fn remove_judged<A: Address, H: Host<A>>(
     host: &H,
-    entry: &H_Entry<A, H>,
-    flow: &Flow<A>,
-    key: &Tuple<A>,
+    (entry, meta, key): (&H_Entry<A, H>, Meta, &Tuple<A>),
+    answer: &Tuple<A>,
 ) -> bool {
-    let meta = Meta(flow.meta);
-    let answer = other_key(flow, key.proto);
-    if let Some(other) = host.flows().get(&answer) {
+    if let Some(other) = host.flows().get(answer) {
         // One load: the element may be another flow's by the next.
         let other_meta = other.meta();
         if other_meta.generation() == meta.generation() {
             return !other_meta.is_dying()
-                && remove_pair(host, (entry, meta, key), (&other, other_meta, &answer));
+                && remove_pair(host, (entry, meta, key), (&other, other_meta, answer));
         }
     }
     remove_single(host, entry, meta, key)

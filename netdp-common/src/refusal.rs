@@ -42,7 +42,7 @@ fn answer<F: Family, C: Context<F>>(c: &mut C) -> Option<()> {
     if header.proto != tcp::PROTO || header.fragment != Fragment::Whole {
         return None;
     }
-    let l4 = l3 + header.len as usize;
+    let l4 = header.transport(l3);
     let ports: u32 = c.load(l4 + tcp::PORTS)?;
     let seq: u32 = c.load(l4 + tcp::SEQUENCE)?;
     let ack: u32 = c.load(l4 + tcp::ACKNOWLEDGEMENT)?;

@@ -26,6 +26,7 @@ pub fn rewrite<F: Family, P: Packet>(
         Transport::EchoReply => identifier::<F>(to.dport),
         Transport::IcmpError | Transport::IcmpOther | Transport::Other => return None,
     };
+    let l4 = header.transport(packet.l3());
     // The checksum first: a kernel helper that fails leaves the packet as it was.
     let fix = L4Fix {
         addresses: if pseudo_header { changed } else { 0 },
@@ -34,13 +35,13 @@ pub fn rewrite<F: Family, P: Packet>(
         new_ports,
         zero_is_none,
     };
-    packet.fix_l4_checksum(parsed.l4 + checksum_at, &fix)?;
+    packet.fix_l4_checksum(l4 + checksum_at, &fix)?;
     let adjacent = ports_at != icmp::IDENTIFIER && header.len as usize == F::HEADER_LEN;
     if !adjacent && new_ports != parsed.ports {
         if ports_at == icmp::IDENTIFIER {
-            packet.store(parsed.l4 + ports_at, &(new_ports as u16))?;
+            packet.store(l4 + ports_at, &(new_ports as u16))?;
         } else {
-            packet.store(parsed.l4 + ports_at, &new_ports)?;
+            packet.store(l4 + ports_at, &new_ports)?;
         }
     }
     let ports = if adjacent { Some(new_ports) } else { None };

@@ -3,8 +3,11 @@
 //! The kernel programs answer from BPF maps and helpers, the tests from plain Rust, the model checker from
 //! atomics that it schedules.
 
+use crate::family::Address;
 use crate::flow::{Config, Endpoint, Flow, Network, PortSpans, Published, PublishedKey, Tuple, Uplink};
+use crate::icmp_error::Quoted;
 use crate::meta::Meta;
+use crate::nat::Known;
 use crate::ports::Search;
 use crate::verdict::Event;
 
@@ -20,6 +23,10 @@ pub trait Entry<A>: Copy {
     fn tag(&self) -> u16;
     /// A copy of the whole value; not atomic, but neither before nor after what the program loads around it.
     fn read(&self) -> Flow<A>;
+    /// The same where only a part of the value is wanted: without a copy of all of it.
+    fn read_with<R>(&self, take: impl FnOnce(&Flow<A>) -> R) -> R {
+        take(&self.read())
+    }
     /// Sets the interface and next hop that [`Flow::oif`], [`Flow::via`] and [`Flow::flags`] tell; only while held.
     fn set_next_hop(&self, oif: u32, via: [u32; 4], flags: u8);
 }
@@ -91,13 +98,33 @@ pub trait Step {
     fn step(&mut self, i: u32) -> bool;
 }
 
-/// Scratch space for making a flow: too large for a BPF program's stack. One for each CPU.
+/// What is too large for a BPF program's stack. One for each CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct Scratch<A> {
+    /// A packet and its flow.
+    pub known: Known<A>,
+    /// A flow that is being made.
+    pub work: Work<A>,
+    /// A packet that an ICMP error quotes.
+    pub quoted: Quoted<A>,
+}
+
+impl<A: Address> Scratch<A> {
+    /// Nothing in it yet.
+    pub fn empty() -> Self {
+        Self { known: Known::nothing(), work: Work::default(), quoted: Quoted::unread() }
+    }
+}
+
+/// Scratch space for making a flow.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Work<A> {
     /// What is to be claimed.
     pub request: Request<A>,
     /// Key of the responder's entry.
     pub answer: Tuple<A>,
+    /// Key of what is remembered about the remote, see [`Host::exhausted`].
+    pub remote: Tuple<A>,
     /// Value of the initiator's entry: the new flow's, or that of the packet that was faster.
     pub forward: Flow<A>,
     /// Value of the responder's entry.
@@ -141,7 +168,7 @@ pub struct Way {
 }
 
 /// Everything but the packet.
-pub trait Host<A: crate::family::Address> {
+pub trait Host<A: Address> {
     /// The flow table.
     type Flows: Flows<A>;
     /// A slot of the reclaim ring.

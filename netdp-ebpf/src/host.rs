@@ -21,12 +21,12 @@ use netdp_common::tables::{Entry, Flows, Host, InsertError, RingSlot, Route, Ste
 use netdp_common::verdict::Event;
 
 use crate::atomic::{compare_and_swap, compiler_barrier, fetch_add, fetch_and};
-use crate::maps::{CLOCK, CONFIG, COUNTS, Maps, PREFIXES, RESERVED};
+use crate::maps::{CONFIG, COUNTS, Maps, PREFIXES, RESERVED};
 use crate::skb::Skb;
 
-/// Index of the clock hand in [`CLOCK`].
+/// Index of the clock hand in [`Maps::clock`].
 const HAND: u32 = 0;
-/// Index of the last tick with an exhausted remote in [`CLOCK`].
+/// Index of the last tick with an exhausted remote in [`Maps::clock`].
 const LAST_EXHAUSTED: u32 = 1;
 
 /// An element of a flow table.
@@ -65,6 +65,15 @@ impl<A: Copy> Entry<A> for FlowEntry<A> {
         let flow = unsafe { ptr::read(self.0) };
         compiler_barrier();
         flow
+    }
+
+    #[inline(always)]
+    fn read_with<R>(&self, take: impl FnOnce(&Flow<A>) -> R) -> R {
+        compiler_barrier();
+        // SAFETY: as above; whoever takes copies at once.
+        let taken = take(unsafe { &*self.0 });
+        compiler_barrier();
+        taken
     }
 
     #[inline(always)]
@@ -284,7 +293,7 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     #[inline(always)]
     fn set_exhausted(&self, remote: &Tuple<F::Addr>, range: u32) {
         let now = self.now();
-        let Some(last) = CLOCK.get_ptr_mut(LAST_EXHAUSTED) else { return };
+        let Some(last) = F::clock().get_ptr_mut(LAST_EXHAUSTED) else { return };
         // SAFETY: an aligned store into an array element.
         unsafe { ptr::write_volatile(last, u64::from(now)) };
         // A full LRU makes room; whatever else fails costs one more sweep, nothing else.
@@ -293,7 +302,7 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
 
     #[inline(always)]
     fn clear_exhausted(&self, remote: &Tuple<F::Addr>) {
-        let Some(last) = CLOCK.get_ptr_mut(LAST_EXHAUSTED) else { return };
+        let Some(last) = F::clock().get_ptr_mut(LAST_EXHAUSTED) else { return };
         // SAFETY: an aligned load from an array element.
         if unsafe { ptr::read_volatile(last) } == u64::from(self.now()) {
             // Not there: it was not exhausted.
@@ -303,7 +312,7 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
 
     #[inline(always)]
     fn advance_hand(&self, n: u32) -> u32 {
-        match CLOCK.get_ptr_mut(HAND) {
+        match F::clock().get_ptr_mut(HAND) {
             Some(hand) => fetch_add(hand, u64::from(n)) as u32,
             None => 0,
         }
@@ -441,7 +450,7 @@ fn route<F: Maps>(skb: &Skb<F>, tuple: &Tuple<F::Addr>, iif: u32) -> Route<F::Ad
         fib::SUCCESS | fib::NO_NEIGHBOUR | fib::NO_SOURCE => Route::Out {
             oif: lookup.ifindex,
             via: lookup.dst,
-            via_v6: lookup.family == AF_INET6 && v4,
+            via_v6: lookup.family == AF_INET6,
             src: if result == fib::NO_SOURCE { F::Addr::UNSPECIFIED } else { address(&lookup.src) },
         },
         fib::NOT_FORWARDED => Route::Local,

@@ -1,117 +1,123 @@
-//! The hooks: a few lines each, from context to core to action. What they decide stands in `netdp-common`.
+//! The programs: a line each, from context to family and hook. What they decide stands in `netdp-common`.
+//!
+//! Each family has programs of its own: the verifier looks at one at a time, and IPv4 pays nothing for the longer
+//! addresses of IPv6. The hooks' programs are IPv4's and go on in IPv6's.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 #![expect(clippy::needless_pass_by_value, reason = "the hooks' macros pass the context by value")]
 
 mod atomic;
+mod hook;
 mod host;
 mod maps;
+mod removal;
+mod scratch;
 mod skb;
 mod sockets;
+mod trace;
 
-use aya_ebpf::bindings::{TC_ACT_SHOT, bpf_redir_neigh, tcx_action_base};
-use aya_ebpf::helpers::{bpf_redirect_neigh, bpf_redirect_peer};
 use aya_ebpf::macros::{cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SockAddrContext, TcContext};
-use bytemuck::{Pod, Zeroable};
-use netdp_common::family::{Family, Ipv4Addr, V4, V6};
-use netdp_common::flow::Tuple;
-use netdp_common::packet::Packet;
-use netdp_common::tables::{Host, Step, Work};
-use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index};
-use netdp_common::{icmp_error, inbound, nat, outbound, reclaim, refusal};
+use netdp_common::family::{V4, V6};
 
-use crate::maps::{CONFIG, Continuation, Maps, PROGRAMS};
-use crate::skb::{NextHop, Skb};
-
-/// The next program on the hook, then the stack: TCX_NEXT, and TC_ACT_UNSPEC for clsact.
-const NEXT: i32 = tcx_action_base::TCX_NEXT;
+use crate::maps::Continuation;
 
 /// Ingress of an endpoint's host veth.
 #[classifier]
 fn from_container(ctx: TcContext) -> i32 {
-    let mut skb = Skb::<V4>::new(ctx.skb.skb);
-    let verdict = match skb.ethertype() {
-        V4::ETHERTYPE => nat::from_container::<V4, _>(&mut skb),
-        V6::ETHERTYPE => nat::unserved::<V6, _>(&skb.of_family::<V6>()),
-        _ => Verdict::STACK,
-    };
-    act_or_continue(&ctx, &mut skb, verdict, Continuation::OpenFromContainer)
+    hook::by_family(&ctx, hook::from_container::<V4>, Continuation::FromContainer)
+}
+
+/// Continues [`from_container`] for IPv6.
+#[classifier]
+fn from_container_v6(ctx: TcContext) -> i32 {
+    hook::from_container::<V6>(&ctx)
 }
 
 /// Continues [`from_container`] for packets that no flow knows, with a stack and a verifier budget of its own, and
 /// goes back to it when the flow is in the table.
 #[classifier]
 fn open_from_container(ctx: TcContext) -> i32 {
-    let mut skb = Skb::<V4>::new(ctx.skb.skb);
-    let verdict = match work::<V4>() {
-        Some(work) => outbound::open::<V4, _>(&mut skb, work),
-        None => Verdict::drop(DropReason::TableFull),
-    };
-    if verdict.is_told() {
-        return refuse_after(&ctx, &skb, verdict);
-    }
-    act_or_continue(&ctx, &mut skb, verdict, Continuation::FromContainer)
+    hook::open_from_container::<V4>(&ctx)
+}
+
+/// Continues [`from_container_v6`].
+#[classifier]
+fn open_from_container_v6(ctx: TcContext) -> i32 {
+    hook::open_from_container::<V6>(&ctx)
 }
 
 /// Continues [`open_from_container`] when it has refused a packet (and counted it): tells the endpoint.
 #[classifier]
 fn refuse(ctx: TcContext) -> i32 {
-    let mut skb = Skb::<V4>::new(ctx.skb.skb);
-    let verdict = refusal::reset::<V4, _>(&mut skb);
-    act(&mut skb, verdict)
+    hook::refuse::<V4>(&ctx)
+}
+
+/// Continues [`open_from_container_v6`].
+#[classifier]
+fn refuse_v6(ctx: TcContext) -> i32 {
+    hook::refuse::<V6>(&ctx)
 }
 
 /// Ingress of an uplink.
 #[classifier]
 fn from_world(ctx: TcContext) -> i32 {
-    let mut skb = Skb::<V4>::new(ctx.skb.skb);
-    let verdict = match skb.ethertype() {
-        V4::ETHERTYPE => nat::from_world::<V4, _>(&mut skb),
-        _ => Verdict::STACK,
-    };
-    act_or_continue(&ctx, &mut skb, verdict, Continuation::OpenFromWorld)
+    hook::by_family(&ctx, hook::from_world::<V4>, Continuation::FromWorld)
+}
+
+/// Continues [`from_world`] for IPv6.
+#[classifier]
+fn from_world_v6(ctx: TcContext) -> i32 {
+    hook::from_world::<V6>(&ctx)
 }
 
 /// Continues [`from_world`].
 #[classifier]
 fn open_from_world(ctx: TcContext) -> i32 {
-    let mut skb = Skb::<V4>::new(ctx.skb.skb);
-    let verdict = match work::<V4>() {
-        Some(work) => inbound::open::<V4, _>(&mut skb, work),
-        None => Verdict::drop(DropReason::TableFull),
-    };
-    act_or_continue(&ctx, &mut skb, verdict, Continuation::FromWorld)
+    hook::open_from_world::<V4>(&ctx)
 }
 
-/// Continues both for ICMP errors.
+/// Continues [`from_world_v6`].
+#[classifier]
+fn open_from_world_v6(ctx: TcContext) -> i32 {
+    hook::open_from_world::<V6>(&ctx)
+}
+
+/// Continues [`from_container`] and [`from_world`] for ICMP errors.
 #[classifier]
 fn icmp_error(ctx: TcContext) -> i32 {
-    let mut skb = Skb::<V4>::new(ctx.skb.skb);
-    let verdict = icmp_error::translate::<V4, _>(&mut skb);
-    act(&mut skb, verdict)
+    hook::translate_error::<V4>(&ctx)
+}
+
+/// Continues [`from_container_v6`] and [`from_world_v6`].
+#[classifier]
+fn icmp_error_v6(ctx: TcContext) -> i32 {
+    hook::translate_error::<V6>(&ctx)
 }
 
 /// Egress of an uplink.
 #[classifier]
 fn to_world(ctx: TcContext) -> i32 {
-    let mut skb = Skb::<V4>::new(ctx.skb.skb);
-    let verdict = match skb.ethertype() {
-        V4::ETHERTYPE => nat::to_world::<V4, _>(&mut skb),
-        _ => Verdict::STACK,
-    };
-    act(&mut skb, verdict)
+    hook::by_family(&ctx, hook::to_world::<V4>, Continuation::ToWorld)
 }
 
-/// Run by user space (BPF_PROG_TEST_RUN): removes the flows that the "packet" names, through the same gate as
-/// everybody else. After 14 bytes come up to [`REMOVALS`] records. Returns how many were removed.
+/// Continues [`to_world`] for IPv6.
+#[classifier]
+fn to_world_v6(ctx: TcContext) -> i32 {
+    hook::to_world::<V6>(&ctx)
+}
+
+/// Run by user space (BPF_PROG_TEST_RUN), see [`removal`].
 #[classifier]
 fn remove_flows(ctx: TcContext) -> i32 {
-    let skb = Skb::<V4>::new(ctx.skb.skb);
-    let mut removal = Removal { skb, removed: 0 };
-    skb.repeat(REMOVALS, &mut removal);
-    removal.removed
+    removal::remove_flows::<V4>(&ctx)
+}
+
+/// The same for IPv6.
+#[classifier]
+fn remove_flows_v6(ctx: TcContext) -> i32 {
+    removal::remove_flows::<V6>(&ctx)
 }
 
 /// The hooks of the host's own sockets: each a program, and what it does.
@@ -146,120 +152,6 @@ socket_hooks! {
     bind4: sockets::hold::<V4>;
     /// `bind(2)` of an IPv6 socket.
     bind6: sockets::hold::<V6>;
-}
-
-/// Records in one run of [`remove_flows`], a power of two.
-const REMOVALS: u32 = 128;
-
-/// What [`remove_flows`] reads: the key of a flow's initiator and its generation.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct RemovalRecord {
-    key: Tuple<Ipv4Addr>,
-    generation: u32,
-}
-
-// SAFETY: plain data without padding: 16 + 4 bytes.
-unsafe impl Zeroable for RemovalRecord {}
-// SAFETY: as above.
-unsafe impl Pod for RemovalRecord {}
-
-struct Removal {
-    skb: Skb<V4>,
-    removed: i32,
-}
-
-impl Step for Removal {
-    #[inline(always)]
-    fn step(&mut self, i: u32) -> bool {
-        // The mask changes nothing: the verifier wants to see how far into the packet this reads.
-        let at = self.skb.l3() + (i & (REMOVALS - 1)) as usize * size_of::<RemovalRecord>();
-        let Some(record) = self.skb.load::<RemovalRecord>(at) else { return false };
-        if reclaim::remove_exact(&self.skb, &record.key, record.generation) {
-            self.removed += 1;
-        }
-        true
-    }
-}
-
-/// This CPU's scratch space.
-#[inline(always)]
-fn work<F: Maps>() -> Option<&'static mut Work<F::Addr>> {
-    // SAFETY: one per CPU, and the TC programs of one CPU do not interrupt each other.
-    F::work().get_ptr_mut(0).map(|work| unsafe { &mut *work })
-}
-
-/// Carries a verdict out, or goes on in another program. The kernel ends what goes back and forth (33 tail calls).
-#[inline(always)]
-fn act_or_continue(ctx: &TcContext, skb: &mut Skb<V4>, verdict: Verdict, program: Continuation) -> i32 {
-    let program = match verdict {
-        Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED => program,
-        Verdict::ICMP_ERROR => Continuation::IcmpError,
-        _ => return act(skb, verdict),
-    };
-    // SAFETY: a tail call with the program's own context; it returns only if it fails.
-    unsafe { PROGRAMS.tail_call(ctx, program as u32) };
-    act(skb, Verdict::drop(DropReason::ClaimContended))
-}
-
-/// Counts a drop and goes on in [`refuse`], which tells who sent the packet.
-#[inline(always)]
-fn refuse_after(ctx: &TcContext, skb: &Skb<V4>, verdict: Verdict) -> i32 {
-    let (_, reason) = verdict.parts();
-    host::add(drop_index(reason), 1);
-    trace(skb, reason);
-    // SAFETY: a tail call with the program's own context; it returns only if it fails.
-    unsafe { PROGRAMS.tail_call(ctx, Continuation::Refuse as u32) };
-    TC_ACT_SHOT
-}
-
-/// Carries a verdict out: the one place where it becomes an action.
-#[inline(always)]
-fn act(skb: &mut Skb<V4>, verdict: Verdict) -> i32 {
-    let (kind, detail) = verdict.parts();
-    match kind {
-        VerdictKind::Stack => NEXT,
-        VerdictKind::Refused => TC_ACT_SHOT,
-        VerdictKind::Drop => {
-            host::add(drop_index(detail), 1);
-            trace(skb, detail);
-            TC_ACT_SHOT
-        }
-        VerdictKind::ToEndpoint => {
-            skb.hand_over();
-            // SAFETY: a helper without pointers; `detail` is the host end of a veth pair.
-            unsafe { bpf_redirect_peer(detail, 0) as i32 }
-        }
-        VerdictKind::ToNextHop => {
-            let params: *mut bpf_redir_neigh = skb.next_hop().cast();
-            // SAFETY: NextHop has the layout and size of struct bpf_redir_neigh, and whoever says ToNextHop has set it
-            // (the verifier checks that).
-            unsafe { bpf_redirect_neigh(detail, params, size_of::<NextHop>() as i32, 0) as i32 }
-        }
-    }
-}
-
-/// Tells who watches (`netdp monitor`) about a dropped packet. Nobody does: one comparison.
-#[inline(never)]
-fn trace(skb: &Skb<V4>, reason: u32) {
-    if CONFIG.get(0).is_none_or(|config| config.trace == 0) {
-        return;
-    }
-    let context = TcContext::new(skb.context());
-    if let Some(header) = V4::read_header(skb, skb.l3()) {
-        aya_log_ebpf::info!(
-            &context,
-            "drop {} if {} proto {} {:i} -> {:i} len {}",
-            reason,
-            skb.interface(),
-            header.proto,
-            u32::from_be(header.src.0),
-            u32::from_be(header.dst.0),
-            skb.len()
-        );
-    } else {
-        aya_log_ebpf::info!(&context, "drop {} if {} len {}", reason, skb.interface(), skb.len());
-    }
 }
 
 #[panic_handler]

@@ -2,14 +2,16 @@
 //!
 //! Sizes are the loader's: what stands here are the smallest useful ones.
 
+use core::net::IpAddr;
+
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
-use netdp_common::family::{Family, Ipv4Addr, V4};
+use netdp_common::family::{Family, Ipv4Addr, Ipv6Addr, V4, V6};
 use netdp_common::flow::{
     Config, Endpoint, Flow, Network, PREFIX_WORDS, PortBlock, Published, PublishedKey, RESERVED_BLOCKS,
     RESERVED_PROTOCOLS, Slot, Tuple, Uplink,
 };
-use netdp_common::tables::Work;
+use netdp_common::tables::Scratch;
 use netdp_common::verdict::COUNTERS;
 
 use crate::sockets::{DialledKey, SocketAddr};
@@ -40,52 +42,119 @@ pub(crate) static DIALLED: LruHashMap<DialledKey, SocketAddr> = LruHashMap::with
 #[map]
 pub(crate) static PREFIXES: Array<u64> = Array::with_max_entries(PREFIX_WORDS, 0);
 
-/// Word 0: the clock hand. Word 1: the last tick in which a remote was found exhausted.
-#[map]
-pub(crate) static CLOCK: Array<u64> = Array::with_max_entries(2, 0);
+/// The tables of a family: statics can't be generic, so they are what is written for each family.
+macro_rules! tables_of {
+    ($family:ty, $addr:ty, $first_program:expr; $flows:ident $ring:ident $endpoints:ident $senders:ident $networks:ident
+     $published:ident $uplinks:ident $locals:ident $exhausted:ident $clock:ident $scratch:ident) => {
+        /// Flows: two entries each.
+        #[map]
+        static $flows: HashMap<Tuple<$addr>, Flow<$addr>> = HashMap::with_max_entries(1024, 0);
 
-/// Flows: two entries each.
-#[map]
-pub(crate) static FLOWS_V4: HashMap<Tuple<Ipv4Addr>, Flow<Ipv4Addr>> = HashMap::with_max_entries(1024, 0);
+        /// The reclaim ring.
+        #[map]
+        static $ring: Array<Slot<$addr>> = Array::with_max_entries(1024, 0);
 
-/// The reclaim ring.
-#[map]
-pub(crate) static RING_V4: Array<Slot<Ipv4Addr>> = Array::with_max_entries(1024, 0);
+        /// Endpoints by address.
+        #[map]
+        static $endpoints: HashMap<$addr, Endpoint<$addr>> = HashMap::with_max_entries(16_384, 0);
 
-/// Endpoints by address.
-#[map]
-pub(crate) static ENDPOINTS_V4: HashMap<Ipv4Addr, Endpoint<Ipv4Addr>> = HashMap::with_max_entries(16_384, 0);
+        /// Endpoints by the ifindex of their host veth.
+        #[map]
+        static $senders: HashMap<u32, Endpoint<$addr>> = HashMap::with_max_entries(16_384, 0);
 
-/// Endpoints by the ifindex of their host veth.
-#[map]
-pub(crate) static SENDERS_V4: HashMap<u32, Endpoint<Ipv4Addr>> = HashMap::with_max_entries(16_384, 0);
+        /// Networks by the ifindex of their bridge.
+        #[map]
+        static $networks: HashMap<u32, Network<$addr>> = HashMap::with_max_entries(1024, 0);
 
-/// Networks by the ifindex of their bridge.
-#[map]
-pub(crate) static NETWORKS_V4: HashMap<u32, Network<Ipv4Addr>> = HashMap::with_max_entries(1024, 0);
+        /// Published ports.
+        #[map]
+        static $published: LpmTrie<PublishedKey<$addr>, Published<$addr>> =
+            LpmTrie::with_max_entries(262_144, 0);
 
-/// Published ports.
-#[map]
-pub(crate) static PUBLISHED_V4: LpmTrie<PublishedKey<Ipv4Addr>, Published<Ipv4Addr>> =
-    LpmTrie::with_max_entries(262_144, 0);
+        /// Interfaces with our hooks by ifindex.
+        #[map]
+        static $uplinks: HashMap<u32, Uplink<$addr>> = HashMap::with_max_entries(1024, 0);
 
-/// Interfaces with our hooks by ifindex.
-#[map]
-pub(crate) static UPLINKS_V4: HashMap<u32, Uplink<Ipv4Addr>> = HashMap::with_max_entries(1024, 0);
+        /// The host's own addresses, for the socket hooks, which can't ask the routing table.
+        #[map]
+        static $locals: HashMap<$addr, u32> = HashMap::with_max_entries(4096, 0);
 
-/// The host's own addresses, for the socket hooks, which can't ask the routing table.
-#[map]
-pub(crate) static LOCALS_V4: HashMap<Ipv4Addr, u32> = HashMap::with_max_entries(4096, 0);
+        /// Remotes towards which every port was found taken: in which tick, and of which range.
+        #[map]
+        static $exhausted: LruHashMap<Tuple<$addr>, [u32; 2]> = LruHashMap::with_max_entries(1024, 0);
 
-/// Remotes towards which every port was found taken: in which tick, and of which range.
-#[map]
-pub(crate) static EXHAUSTED_V4: LruHashMap<Tuple<Ipv4Addr>, [u32; 2]> = LruHashMap::with_max_entries(1024, 0);
+        /// Word 0: the clock hand. Word 1: the last tick in which a remote was found exhausted.
+        #[map]
+        static $clock: Array<u64> = Array::with_max_entries(2, 0);
 
-/// The programs that continue in each other, see [`Continuation`].
-#[map]
-pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(6, 0);
+        /// Scratch space.
+        #[map]
+        static $scratch: PerCpuArray<Scratch<$addr>> = PerCpuArray::with_max_entries(1, 0);
 
-/// Index in [`PROGRAMS`]; the loader enters them in this order.
+        impl Maps for $family {
+            const FIRST_PROGRAM: u32 = $first_program;
+
+            #[inline(always)]
+            fn flows() -> &'static HashMap<Tuple<$addr>, Flow<$addr>> {
+                &$flows
+            }
+            #[inline(always)]
+            fn ring() -> &'static Array<Slot<$addr>> {
+                &$ring
+            }
+            #[inline(always)]
+            fn endpoints() -> &'static HashMap<$addr, Endpoint<$addr>> {
+                &$endpoints
+            }
+            #[inline(always)]
+            fn senders() -> &'static HashMap<u32, Endpoint<$addr>> {
+                &$senders
+            }
+            #[inline(always)]
+            fn networks() -> &'static HashMap<u32, Network<$addr>> {
+                &$networks
+            }
+            #[inline(always)]
+            fn published() -> &'static LpmTrie<PublishedKey<$addr>, Published<$addr>> {
+                &$published
+            }
+            #[inline(always)]
+            fn uplinks() -> &'static HashMap<u32, Uplink<$addr>> {
+                &$uplinks
+            }
+            #[inline(always)]
+            fn locals() -> &'static HashMap<$addr, u32> {
+                &$locals
+            }
+            #[inline(always)]
+            fn exhausted() -> &'static LruHashMap<Tuple<$addr>, [u32; 2]> {
+                &$exhausted
+            }
+            #[inline(always)]
+            fn clock() -> &'static Array<u64> {
+                &$clock
+            }
+            #[inline(always)]
+            fn scratch() -> &'static PerCpuArray<Scratch<$addr>> {
+                &$scratch
+            }
+        }
+    };
+}
+
+tables_of!(V4, Ipv4Addr, 0; FLOWS_V4 RING_V4 ENDPOINTS_V4 SENDERS_V4 NETWORKS_V4
+    PUBLISHED_V4 UPLINKS_V4 LOCALS_V4 EXHAUSTED_V4 CLOCK_V4 SCRATCH_V4);
+tables_of!(V6, Ipv6Addr, CONTINUATIONS; FLOWS_V6 RING_V6 ENDPOINTS_V6 SENDERS_V6 NETWORKS_V6
+    PUBLISHED_V6 UPLINKS_V6 LOCALS_V6 EXHAUSTED_V6 CLOCK_V6 SCRATCH_V6);
+
+/// The programs that continue in each other, see [`Continuation`]: one family's, then the other's.
+#[map]
+pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2 * CONTINUATIONS, 0);
+
+/// How many a family has.
+const CONTINUATIONS: u32 = 7;
+
+/// Index in [`PROGRAMS`], from [`Maps::FIRST_PROGRAM`] on; the loader enters them in this order.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(crate) enum Continuation {
@@ -101,14 +170,15 @@ pub(crate) enum Continuation {
     IcmpError,
     /// `refuse`.
     Refuse,
+    /// `to_world`.
+    ToWorld,
 }
 
-/// Scratch space.
-#[map]
-pub(crate) static WORK_V4: PerCpuArray<Work<Ipv4Addr>> = PerCpuArray::with_max_entries(1, 0);
-
 /// A family's maps. A static can't be generic: this is all that has to be written once more for another family.
-pub(crate) trait Maps: Family {
+pub(crate) trait Maps: Family<Addr: Into<IpAddr>> {
+    /// Where the family's programs begin in [`PROGRAMS`].
+    const FIRST_PROGRAM: u32;
+
     /// Flows.
     fn flows() -> &'static HashMap<Tuple<Self::Addr>, Flow<Self::Addr>>;
     /// The reclaim ring.
@@ -127,49 +197,8 @@ pub(crate) trait Maps: Family {
     fn locals() -> &'static HashMap<Self::Addr, u32>;
     /// Exhausted remotes.
     fn exhausted() -> &'static LruHashMap<Tuple<Self::Addr>, [u32; 2]>;
+    /// The clock hand and the last tick with an exhausted remote.
+    fn clock() -> &'static Array<u64>;
     /// Scratch space.
-    fn work() -> &'static PerCpuArray<Work<Self::Addr>>;
-}
-
-impl Maps for V4 {
-    #[inline(always)]
-    fn flows() -> &'static HashMap<Tuple<Ipv4Addr>, Flow<Ipv4Addr>> {
-        &FLOWS_V4
-    }
-    #[inline(always)]
-    fn ring() -> &'static Array<Slot<Ipv4Addr>> {
-        &RING_V4
-    }
-    #[inline(always)]
-    fn endpoints() -> &'static HashMap<Ipv4Addr, Endpoint<Ipv4Addr>> {
-        &ENDPOINTS_V4
-    }
-    #[inline(always)]
-    fn senders() -> &'static HashMap<u32, Endpoint<Ipv4Addr>> {
-        &SENDERS_V4
-    }
-    #[inline(always)]
-    fn networks() -> &'static HashMap<u32, Network<Ipv4Addr>> {
-        &NETWORKS_V4
-    }
-    #[inline(always)]
-    fn published() -> &'static LpmTrie<PublishedKey<Ipv4Addr>, Published<Ipv4Addr>> {
-        &PUBLISHED_V4
-    }
-    #[inline(always)]
-    fn uplinks() -> &'static HashMap<u32, Uplink<Ipv4Addr>> {
-        &UPLINKS_V4
-    }
-    #[inline(always)]
-    fn locals() -> &'static HashMap<Ipv4Addr, u32> {
-        &LOCALS_V4
-    }
-    #[inline(always)]
-    fn exhausted() -> &'static LruHashMap<Tuple<Ipv4Addr>, [u32; 2]> {
-        &EXHAUSTED_V4
-    }
-    #[inline(always)]
-    fn work() -> &'static PerCpuArray<Work<Ipv4Addr>> {
-        &WORK_V4
-    }
+    fn scratch() -> &'static PerCpuArray<Scratch<Self::Addr>>;
 }

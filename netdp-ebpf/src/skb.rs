@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr;
 
-use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
 use aya_ebpf::helpers::{
     bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_pull_data, bpf_skb_store_bytes,
 };
@@ -56,12 +56,6 @@ impl<F> Skb<F> {
         self.skb
     }
 
-    /// The same packet seen as another family's.
-    #[inline(always)]
-    pub(crate) const fn of_family<G>(&self) -> Skb<G> {
-        Skb::new(self.skb)
-    }
-
     /// Where [`Packet::set_next_hop`] pointed to, as `struct bpf_redir_neigh`; uninitialised before.
     #[inline(always)]
     pub(crate) fn next_hop(&mut self) -> *mut NextHop {
@@ -83,6 +77,13 @@ impl<F> Skb<F> {
         // SAFETY: inside the packet, as just compared (the verifier checks it). Packet data may be unaligned for T;
         // the verifier admits that only on machines that load unaligned words.
         Some(unsafe { ptr::read(from as *const T) })
+    }
+
+    #[inline(always)]
+    fn store_bytes<T: Pod>(&mut self, at: usize, value: &T, flags: u64) -> Option<()> {
+        let (from, len) = (ptr::from_ref(value).cast(), size_of::<T>() as u32);
+        // SAFETY: reads size_of::<T>() initialised bytes; the helper checks the offset.
+        (unsafe { bpf_skb_store_bytes(self.skb, at as u32, from, len, flags) } == 0).then_some(())
     }
 
     /// Makes the frame one that was received for the host that gets it, without marks of this one.
@@ -136,11 +137,12 @@ impl<F> Packet for Skb<F> {
 
     #[inline(always)]
     fn store<T: Pod>(&mut self, at: usize, value: &T) -> Option<()> {
-        // SAFETY: reads size_of::<T>() initialised bytes; the helper checks the offset.
-        let result = unsafe {
-            bpf_skb_store_bytes(self.skb, at as u32, ptr::from_ref(value).cast(), size_of::<T>() as u32, 0)
-        };
-        (result == 0).then_some(())
+        self.store_bytes(at, value, 0)
+    }
+
+    #[inline(always)]
+    fn store_unsummed<T: Pod>(&mut self, at: usize, value: &T) -> Option<()> {
+        self.store_bytes(at, value, u64::from(BPF_F_RECOMPUTE_CSUM))
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use aya_ebpf::helpers::{
     bpf_skc_lookup_tcp,
 };
 use aya_ebpf::programs::SockAddrContext;
-use netdp_common::family::{Address, Be16, Ipv4Addr, Ipv6Addr, V4};
+use netdp_common::family::{Address, Be16, Ipv4Addr, Ipv6Addr, V4, V6};
 use netdp_common::flow::PublishedKey;
 use netdp_common::header::{tcp, udp};
 
@@ -130,6 +130,11 @@ fn endpoint(to: &SocketAddr, to_ipv4: bool) -> Option<SocketAddr> {
     if let Some(addr) = to.addr.to_ipv4() {
         return endpoint_of::<V4>(addr, to);
     }
+    let found = endpoint_of::<V6>(to.addr, to);
+    if found.is_some() {
+        return found;
+    }
+    // An endpoint without IPv6 address.
     let of_host = to.addr.is_loopback() || to.addr == Ipv6Addr::UNSPECIFIED;
     if to_ipv4 && of_host { published_at::<V4>(Ipv4Addr::UNSPECIFIED, to) } else { None }
 }
@@ -155,7 +160,7 @@ where
 {
     let found = published::<F>(&PublishedKey { addr, proto: to.proto, pad: 0, port: to.port })?;
     let port = found.endpoint_port(to.port);
-    Some(SocketAddr { addr: found.endpoint.into(), port, proto: to.proto, pad: 0 })
+    Some(SocketAddr { addr: Ipv6Addr::from(found.endpoint), port, proto: to.proto, pad: 0 })
 }
 
 /// The hook runs for every process below the cgroup: containers' processes live in other network namespaces.

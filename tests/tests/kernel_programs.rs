@@ -7,25 +7,33 @@ use netdp_tests::kernel::site::in_new_site;
 
 /// Instructions that the verifier may look at (its own limit is a million); about twice what 6.18 looks at, since
 /// kernels prune differently.
-const BUDGETS: [(&str, u32); 18] = [
-    ("from_container", 40_000),
-    ("open_from_container", 65_000),
-    ("from_world", 40_000),
-    ("open_from_world", 60_000),
+const BUDGETS: [(&str, u32); 26] = [
+    ("from_container", 45_000),
+    ("from_container_v6", 40_000),
+    ("open_from_container", 100_000),
+    ("open_from_container_v6", 110_000),
+    ("from_world", 60_000),
+    ("from_world_v6", 40_000),
+    ("open_from_world", 75_000),
+    ("open_from_world_v6", 85_000),
     ("icmp_error", 65_000),
+    ("icmp_error_v6", 80_000),
     ("refuse", 25_000),
+    ("refuse_v6", 25_000),
     ("to_world", 25_000),
-    ("remove_flows", 2_000),
-    ("connect4", 1500),
-    ("connect6", 2000),
-    ("sendmsg4", 1500),
-    ("sendmsg6", 1200),
+    ("to_world_v6", 25_000),
+    ("remove_flows", 3_000),
+    ("remove_flows_v6", 6_000),
+    ("connect4", 4000),
+    ("connect6", 4500),
+    ("sendmsg4", 4000),
+    ("sendmsg6", 3000),
     ("recvmsg4", 300),
     ("recvmsg6", 300),
     ("getpeername4", 300),
     ("getpeername6", 300),
     ("bind4", 400),
-    ("bind6", 600),
+    ("bind6", 1200),
 ];
 
 #[test]

@@ -8,12 +8,13 @@ use netdp_common::family::{Address, Family};
 use netdp_common::flow::{Config, Endpoint, Network, Published, PublishedKey, Tuple, Uplink};
 use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet};
-use netdp_common::tables::{Flows, Host, RingSlot, Route, Step, Work};
+use netdp_common::tables::{Flows, Host, RingSlot, Route, Scratch, Step};
 use netdp_common::verdict::{DropReason, Event, Verdict};
 use netdp_common::{icmp_error, inbound, nat, outbound, refusal};
 
 use crate::hook::{Fate, Hook};
 use crate::plan::Plan;
+use crate::table::Table;
 use crate::{World, checksum, frame, ifindex, mac};
 
 /// `MAX_TAIL_CALL_CNT` of the kernel.
@@ -53,7 +54,7 @@ pub struct Cpu<'w, F: Plan, S> {
     pub next_hop: [u32; 4],
     seed: Cell<u64>,
     counts: RefCell<HashMap<Event, u64>>,
-    work: Work<F::Addr>,
+    scratch: Scratch<F::Addr>,
 }
 
 impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
@@ -69,7 +70,7 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
             next_hop: [0; 4],
             seed: Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             counts: RefCell::default(),
-            work: Work::default(),
+            scratch: Scratch::empty(),
         }
     }
 
@@ -86,33 +87,43 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
         match (self.ethertype(), hook) {
             (ethertype, _) if ethertype == F::ETHERTYPE => self.walk(hook),
             (ethertype, Hook::FromContainer(_)) if ethertype == <F::Other as Family>::ETHERTYPE => {
-                Fate::of(nat::unserved::<F::Other, Self>(self))
+                self.unserved(hook)
             }
             _ => Fate::Stack,
         }
     }
 
+    /// The other family's programs: the networks do not serve it.
+    fn unserved(&mut self, hook: Hook) -> Fate {
+        let (world, table) = (World::unserved::<F::Other>(), Table::new(0, 0));
+        let mut other = Cpu::<F::Other, _>::new(&world, &table, 0, self.now.get());
+        (other.frame, other.ifindex) = (std::mem::take(&mut self.frame), self.ifindex);
+        let fate = other.walk(hook);
+        self.frame = other.frame;
+        fate
+    }
+
     fn walk(&mut self, hook: Hook) -> Fate {
         for times in 0..TAIL_CALLS.div_ceil(2) {
+            let mut scratch = self.scratch;
             let mut verdict = match hook {
-                Hook::FromContainer(_) => nat::from_container::<F, Self>(self),
-                Hook::FromWorld => nat::from_world::<F, Self>(self),
+                Hook::FromContainer(_) => nat::from_container::<F, Self>(self, &mut scratch.known),
+                Hook::FromWorld => nat::from_world::<F, Self>(self, &mut scratch.known),
                 Hook::ToWorld => nat::to_world::<F, Self>(self),
             };
             if verdict == Verdict::ICMP_ERROR {
-                return Fate::of(icmp_error::translate::<F, Self>(self));
+                return Fate::of(icmp_error::translate::<F, Self>(self, &mut scratch));
             }
             if verdict == Verdict::NO_FLOW_YET {
-                let mut work = self.work;
                 verdict = match hook {
-                    Hook::FromContainer(_) => outbound::open::<F, Self>(self, &mut work),
-                    Hook::FromWorld | Hook::ToWorld => inbound::open::<F, Self>(self, &mut work),
+                    Hook::FromContainer(_) => outbound::open::<F, Self>(self, &mut scratch),
+                    Hook::FromWorld | Hook::ToWorld => inbound::open::<F, Self>(self, &mut scratch),
                 };
-                self.work = work;
                 if matches!(hook, Hook::FromContainer(_)) && verdict.is_told() {
                     return self.refuse(verdict);
                 }
             }
+            self.scratch = scratch;
             if verdict != Verdict::FLOW_OPENED {
                 return Fate::of(verdict);
             }

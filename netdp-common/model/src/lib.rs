@@ -75,24 +75,8 @@ pub struct World<A> {
 impl<A: std::hash::Hash + Eq + Copy> World<A> {
     /// The usual host; mappings take `ports`.
     pub fn new<F: Plan<Addr = A>>(ports: PortSpans) -> Self {
-        let mut world = Self {
-            endpoints: HashMap::new(),
-            senders: HashMap::new(),
-            networks: HashMap::new(),
-            published: Vec::new(),
-            uplinks: HashMap::from([(ifindex::UPLINK, Uplink { addr: F::at(Place::Host), flags: 0 })]),
-            reserved: HashSet::new(),
-            sockets: HashSet::new(),
-            routes: HashMap::new(),
-            config: Config {
-                secret: [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908],
-                host_netns_cookie: 1,
-                ring_slots: 64,
-                trace: 0,
-                timeouts: TIMEOUTS,
-                pressed: TIMEOUTS,
-            },
-        };
+        let mut world = Self::empty();
+        world.uplinks.insert(ifindex::UPLINK, Uplink { addr: F::at(Place::Host), flags: 0 });
         world.add_network::<F>(ifindex::BRIDGE_AB, Place::GatewayAb, ports);
         world.add_network::<F>(ifindex::BRIDGE_C, Place::GatewayC, ports);
         world.add_endpoint::<F>(Place::A, ifindex::VETH_A, ifindex::BRIDGE_AB);
@@ -104,6 +88,36 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
         world
     }
 
+    /// The same host in a family that its networks do not serve: endpoints without address.
+    pub fn unserved<F: Plan<Addr = A>>() -> Self {
+        let mut world = Self::empty();
+        for veth in [ifindex::VETH_A, ifindex::VETH_B, ifindex::VETH_C] {
+            world.senders.insert(veth, endpoint(F::at(Place::Unspecified), veth, bridge_of(veth)));
+        }
+        world
+    }
+
+    fn empty() -> Self {
+        Self {
+            endpoints: HashMap::new(),
+            senders: HashMap::new(),
+            networks: HashMap::new(),
+            published: Vec::new(),
+            uplinks: HashMap::new(),
+            reserved: HashSet::new(),
+            sockets: HashSet::new(),
+            routes: HashMap::new(),
+            config: Config {
+                secret: [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908],
+                host_netns_cookie: 1,
+                ring_slots: 64,
+                trace: 0,
+                timeouts: TIMEOUTS,
+                pressed: TIMEOUTS,
+            },
+        }
+    }
+
     fn add_network<F: Plan<Addr = A>>(&mut self, bridge: u32, gateway: Place, ports: PortSpans) {
         let gateway = F::at(gateway);
         self.networks
@@ -113,14 +127,7 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
 
     fn add_endpoint<F: Plan<Addr = A>>(&mut self, place: Place, veth: u32, bridge: u32) {
         let addr = F::at(place);
-        let endpoint = Endpoint {
-            addr,
-            ifindex: veth,
-            network: bridge,
-            flags: 0,
-            mac: mac(veth),
-            bridge_mac: mac(bridge),
-        };
+        let endpoint = endpoint(addr, veth, bridge);
         self.endpoints.insert(addr, endpoint);
         self.senders.insert(veth, endpoint);
         self.routes.insert(addr, Route::Out { oif: bridge, via: [0; 4], via_v6: false, src: addr });
@@ -144,6 +151,10 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
 /// A route out of `oif` whose preferred source is the host's address.
 pub fn out<F: Plan>(oif: u32) -> Route<F::Addr> {
     Route::Out { oif, via: NEXT_HOP, via_v6: false, src: F::at(Place::Host) }
+}
+
+fn endpoint<A>(addr: A, veth: u32, network: u32) -> Endpoint<A> {
+    Endpoint { addr, ifindex: veth, network, flags: 0, mac: mac(veth), bridge_mac: mac(network) }
 }
 
 /// The bridge that a host veth is a port of.

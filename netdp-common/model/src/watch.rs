@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use etherparse::{IpNumber, Ipv6ExtensionsSlice};
 use netdp_common::family::Be16;
 use netdp_common::flow::{NETWORK_NO_ICC, NETWORK_ROUTED, PublishedKey, Tuple};
 use netdp_common::header::{ethernet, icmp, ipv4, ipv6, tcp, udp};
@@ -261,7 +262,8 @@ fn fields_at<F: Plan>(frame: &[u8], l3: usize) -> Option<Fields<F::Addr>> {
         let header_len = usize::from(byte(0)? & 0xf) * 4;
         (ipv4::ADDRESSES, byte(9)?, byte(8)?, l3 + header_len)
     } else {
-        (ipv6::ADDRESSES, byte(6)?, byte(7)?, l3 + ipv6::LEN)
+        let (proto, l4) = behind_extensions(frame, IpNumber(byte(6)?), l3 + ipv6::LEN);
+        (ipv6::ADDRESSES, proto, byte(7)?, l4)
     };
     let version = if is_v4 { 4 } else { 6 };
     // An aggregated packet of 64 KiB and more says that it has no length.
@@ -272,4 +274,11 @@ fn fields_at<F: Plan>(frame: &[u8], l3: usize) -> Option<Fields<F::Addr>> {
     }
     let [src, dst] = [0, size_of::<F::Addr>()].map(|at| load::<F::Addr>(frame, l3 + addresses + at));
     Some(Fields { src: src?, dst: dst?, proto, ttl, l4 })
+}
+
+/// What etherparse finds behind IPv6's extension headers, as far as they are whole, and where.
+fn behind_extensions(frame: &[u8], next: IpNumber, at: usize) -> (u8, usize) {
+    let Some(rest) = frame.get(at..) else { return (next.0, at) };
+    let (_, next, rest, _) = Ipv6ExtensionsSlice::from_slice_lax(next, rest);
+    (next.0, frame.len() - rest.len())
 }

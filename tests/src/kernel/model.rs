@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use netdp_common::family::{Family as _, Ipv4Addr as Addr, V4, V6};
+use netdp_common::family::{Family as _, Ipv4Addr as Addr, V4};
 use netdp_common::flow::{Config, Endpoint, Network, Published, PublishedKey, Timeouts, Tuple, Uplink};
 use netdp_common::packet::Packet as _;
-use netdp_common::tables::{Flows as _, Host, RingSlot, Route, Step, Work};
+use netdp_common::tables::{Flows as _, Host, RingSlot, Route, Scratch, Step};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
 use netdp_common::{icmp_error, inbound, nat, outbound, refusal};
 
@@ -97,23 +97,22 @@ impl Model {
 /// As the hooks of `netdp-ebpf` do it. The reason: of a packet that its sender is told about.
 fn walk(hook: Hook, frame: &mut Frame) -> (Verdict, Option<DropReason>) {
     for _ in 0..TAIL_CALLS {
-        let verdict = match (frame.ethertype(), hook) {
-            (V4::ETHERTYPE, Hook::FromContainer) => nat::from_container::<V4, _>(frame),
-            (V6::ETHERTYPE, Hook::FromContainer) => nat::unserved::<V6, _>(frame),
-            (V4::ETHERTYPE, Hook::FromWorld) => nat::from_world::<V4, _>(frame),
-            (V4::ETHERTYPE, Hook::ToWorld) => nat::to_world::<V4, _>(frame),
-            _ => Verdict::STACK,
+        let mut scratch = Scratch::empty();
+        let verdict = match hook {
+            _ if frame.ethertype() != V4::ETHERTYPE => Verdict::STACK,
+            Hook::FromContainer => nat::from_container::<V4, _>(frame, &mut scratch.known),
+            Hook::FromWorld => nat::from_world::<V4, _>(frame, &mut scratch.known),
+            Hook::ToWorld => nat::to_world::<V4, _>(frame),
         };
         if verdict == Verdict::ICMP_ERROR {
-            return (icmp_error::translate::<V4, _>(frame), None);
+            return (icmp_error::translate::<V4, _>(frame, &mut scratch), None);
         }
         if verdict != Verdict::NO_FLOW_YET {
             return (verdict, None);
         }
-        let mut work = Work::default();
         let verdict = match hook {
-            Hook::FromContainer => outbound::open::<V4, _>(frame, &mut work),
-            Hook::FromWorld | Hook::ToWorld => inbound::open::<V4, _>(frame, &mut work),
+            Hook::FromContainer => outbound::open::<V4, _>(frame, &mut scratch),
+            Hook::FromWorld | Hook::ToWorld => inbound::open::<V4, _>(frame, &mut scratch),
         };
         if hook == Hook::FromContainer
             && verdict.is_told()

@@ -19,8 +19,9 @@ const ROOT: &str = "/sys/fs/bpf/netdp";
 /// The object, built by `build.rs`.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdp-ebpf"));
 
-/// Programs by name, in the order of the README.
-pub(super) const CLASSIFIERS: [&str; 8] = [
+/// The TC programs that others continue in, in the order of their indices in the map `PROGRAMS`: IPv4's, then IPv6's.
+/// The hooks' programs are among them.
+const CONTINUATIONS: [&str; 14] = [
     "from_container",
     "open_from_container",
     "from_world",
@@ -28,12 +29,22 @@ pub(super) const CLASSIFIERS: [&str; 8] = [
     "icmp_error",
     "refuse",
     "to_world",
-    "remove_flows",
+    "from_container_v6",
+    "open_from_container_v6",
+    "from_world_v6",
+    "open_from_world_v6",
+    "icmp_error_v6",
+    "refuse_v6",
+    "to_world_v6",
 ];
 
-/// The programs that others continue in, in the order of their indices in the map `PROGRAMS`.
-const CONTINUATIONS: [&str; 6] =
-    ["from_container", "open_from_container", "from_world", "open_from_world", "icmp_error", "refuse"];
+/// The TC programs that only user space runs.
+const REMOVERS: [&str; 2] = ["remove_flows", "remove_flows_v6"];
+
+/// All TC programs.
+pub(super) fn classifiers() -> impl Iterator<Item = &'static str> {
+    CONTINUATIONS.into_iter().chain(REMOVERS)
+}
 
 /// The hooks of the host's own sockets; each is attached to the root of the cgroup2 tree.
 pub(super) const SOCKET_HOOKS: [&str; 10] = [
@@ -117,10 +128,12 @@ pub(super) fn load(options: &OpenOptions) -> Result<Object, Error> {
     let mut object = EbpfLoader::new()
         .map_max_entries("FLOWS_V4", entries)
         .map_max_entries("RING_V4", ring_slots)
+        .map_max_entries("FLOWS_V6", entries)
+        .map_max_entries("RING_V6", ring_slots)
         .load(OBJECT)
         .map_err(|e| doing("loading the eBPF object", e))?;
     configure(&mut object, ring_slots)?;
-    for name in CLASSIFIERS {
+    for name in classifiers() {
         let program: &mut SchedClassifier = program(&mut object, name)?;
         program.load().map_err(|e| doing(format!("loading the program {name}"), e))?;
     }

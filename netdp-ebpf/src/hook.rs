@@ -1,0 +1,154 @@
+//! The hooks of a family: a few lines each, from context to core to action.
+
+use aya_ebpf::bindings::{TC_ACT_SHOT, bpf_redir_neigh, tcx_action_base};
+use aya_ebpf::helpers::{bpf_redirect_neigh, bpf_redirect_peer};
+use aya_ebpf::programs::TcContext;
+use netdp_common::family::{Family, V4, V6};
+use netdp_common::packet::Packet;
+use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index};
+use netdp_common::{icmp_error, inbound, nat, outbound, refusal};
+
+use crate::host;
+use crate::maps::{Continuation, Maps, PROGRAMS};
+use crate::scratch::{Room, with_scratch};
+use crate::skb::{NextHop, Skb};
+use crate::trace::trace;
+
+/// The next program on the hook, then the stack: TCX_NEXT, and TC_ACT_UNSPEC for clsact.
+const NEXT: i32 = tcx_action_base::TCX_NEXT;
+
+/// An IPv4 packet here, an IPv6 packet in its own program.
+#[inline(always)]
+pub(crate) fn by_family(ctx: &TcContext, v4: impl FnOnce(&TcContext) -> i32, v6: Continuation) -> i32 {
+    match Skb::<V4>::new(ctx.skb.skb).ethertype() {
+        V4::ETHERTYPE => v4(ctx),
+        V6::ETHERTYPE => go_on::<V6>(ctx, v6),
+        _ => NEXT,
+    }
+}
+
+/// See [`nat::from_container`].
+#[inline(always)]
+pub(crate) fn from_container<F: Room>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let verdict = F::with_known(|known| nat::from_container::<F, _>(&mut skb, known));
+    act_or_continue(ctx, &mut skb, verdict, Continuation::OpenFromContainer)
+}
+
+/// See [`outbound::open`].
+#[inline(always)]
+pub(crate) fn open_from_container<F: Maps>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let verdict = with_scratch::<F>(|scratch| outbound::open::<F, _>(&mut skb, scratch));
+    if verdict.is_told() {
+        return refuse_after(ctx, &skb, verdict);
+    }
+    act_or_continue(ctx, &mut skb, verdict, Continuation::FromContainer)
+}
+
+/// See [`refusal::reset`].
+#[inline(always)]
+pub(crate) fn refuse<F: Maps>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let verdict = refusal::reset::<F, _>(&mut skb);
+    act(&mut skb, verdict)
+}
+
+/// See [`nat::from_world`].
+#[inline(always)]
+pub(crate) fn from_world<F: Room>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let verdict = F::with_known(|known| nat::from_world::<F, _>(&mut skb, known));
+    act_or_continue(ctx, &mut skb, verdict, Continuation::OpenFromWorld)
+}
+
+/// See [`inbound::open`].
+#[inline(always)]
+pub(crate) fn open_from_world<F: Maps>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let verdict = with_scratch::<F>(|scratch| inbound::open::<F, _>(&mut skb, scratch));
+    act_or_continue(ctx, &mut skb, verdict, Continuation::FromWorld)
+}
+
+/// See [`icmp_error::translate`].
+#[inline(always)]
+pub(crate) fn translate_error<F: Maps>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let verdict = with_scratch::<F>(|scratch| icmp_error::translate::<F, _>(&mut skb, scratch));
+    act(&mut skb, verdict)
+}
+
+/// See [`nat::to_world`].
+#[inline(always)]
+pub(crate) fn to_world<F: Maps>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let verdict = nat::to_world::<F, _>(&mut skb);
+    act(&mut skb, verdict)
+}
+
+/// Carries a verdict out, or goes on in another program. The kernel ends what goes back and forth (33 tail calls).
+#[inline(always)]
+fn act_or_continue<F: Maps>(
+    ctx: &TcContext,
+    skb: &mut Skb<F>,
+    verdict: Verdict,
+    program: Continuation,
+) -> i32 {
+    let program = match verdict {
+        Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED => program,
+        Verdict::ICMP_ERROR => Continuation::IcmpError,
+        _ => return act(skb, verdict),
+    };
+    tail_call::<F>(ctx, program);
+    act(skb, Verdict::drop(DropReason::ClaimContended))
+}
+
+/// Goes on in another family's program.
+#[inline(always)]
+fn go_on<F: Maps>(ctx: &TcContext, program: Continuation) -> i32 {
+    tail_call::<F>(ctx, program);
+    // Not there: the loader enters all of them before it attaches any.
+    TC_ACT_SHOT
+}
+
+/// Returns only if it fails.
+#[inline(always)]
+fn tail_call<F: Maps>(ctx: &TcContext, program: Continuation) {
+    // SAFETY: a tail call with the program's own context.
+    unsafe { PROGRAMS.tail_call(ctx, F::FIRST_PROGRAM + program as u32) };
+}
+
+/// Counts a drop and goes on in [`refuse`], which tells who sent the packet.
+#[inline(always)]
+fn refuse_after<F: Maps>(ctx: &TcContext, skb: &Skb<F>, verdict: Verdict) -> i32 {
+    let (_, reason) = verdict.parts();
+    host::add(drop_index(reason), 1);
+    trace(skb, reason);
+    go_on::<F>(ctx, Continuation::Refuse)
+}
+
+/// Carries a verdict out: the one place where it becomes an action.
+#[inline(always)]
+fn act<F: Maps>(skb: &mut Skb<F>, verdict: Verdict) -> i32 {
+    let (kind, detail) = verdict.parts();
+    match kind {
+        VerdictKind::Stack => NEXT,
+        VerdictKind::Refused => TC_ACT_SHOT,
+        VerdictKind::Drop => {
+            host::add(drop_index(detail), 1);
+            trace(skb, detail);
+            TC_ACT_SHOT
+        }
+        VerdictKind::ToEndpoint => {
+            skb.hand_over();
+            // SAFETY: a helper without pointers; `detail` is the host end of a veth pair.
+            unsafe { bpf_redirect_peer(detail, 0) as i32 }
+        }
+        VerdictKind::ToNextHop => {
+            let params: *mut bpf_redir_neigh = skb.next_hop().cast();
+            // SAFETY: NextHop has the layout and size of struct bpf_redir_neigh, and whoever says ToNextHop has set it
+            // (the verifier checks that).
+            unsafe { bpf_redirect_neigh(detail, params, size_of::<NextHop>() as i32, 0) as i32 }
+        }
+    }
+}
