@@ -339,18 +339,14 @@ pub struct Slot<A> {
 
 macro_rules! plain_data {
     ($($name:ident: $v4:literal, $v6:literal;)*) => {$(
-        // SAFETY: repr(C), every field plain data, and no padding: the sizes are asserted to be the sums.
-        unsafe impl Pod for $name<crate::family::Ipv4Addr> {}
-        // SAFETY: as above.
-        unsafe impl Pod for $name<crate::family::Ipv6Addr> {}
+        // SAFETY: repr(C), every field plain data, and no padding: an address is a number of aligned words, and the sizes
+        // are asserted to be the sums.
+        unsafe impl<A: Address> Pod for $name<A> {}
         const _: () = assert!(size_of::<$name<crate::family::Ipv4Addr>>() == $v4);
         const _: () = assert!(size_of::<$name<crate::family::Ipv6Addr>>() == $v6);
         #[cfg(feature = "user")]
         // SAFETY: plain data, see above.
-        unsafe impl aya::Pod for $name<crate::family::Ipv4Addr> {}
-        #[cfg(feature = "user")]
-        // SAFETY: plain data, see above.
-        unsafe impl aya::Pod for $name<crate::family::Ipv6Addr> {}
+        unsafe impl<A: Address> aya::Pod for $name<A> {}
     )*};
 }
 

@@ -2,7 +2,7 @@
 
 use aya_ebpf::programs::TcContext;
 use bytemuck::{Pod, Zeroable};
-use netdp_common::family::{Ipv4Addr, Ipv6Addr};
+use netdp_common::family::{Address, Ipv4Addr, Ipv6Addr};
 use netdp_common::flow::Tuple;
 use netdp_common::packet::Packet as _;
 use netdp_common::reclaim;
@@ -16,10 +16,7 @@ const REMOVALS: u32 = 128;
 
 /// Removes what the "packet" names: after 14 bytes up to [`REMOVALS`] records. Returns how many were removed.
 #[inline(always)]
-pub(crate) fn remove_flows<F: Maps>(ctx: &TcContext) -> i32
-where
-    Record<F::Addr>: Pod,
-{
+pub(crate) fn remove_flows<F: Maps>(ctx: &TcContext) -> i32 {
     let skb = Skb::<F>::new(ctx.skb.skb);
     let mut removal = Removal { skb, removed: 0 };
     skb.repeat(REMOVALS, &mut removal);
@@ -29,35 +26,23 @@ where
 /// The key of a flow's initiator and its generation.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct Record<A> {
+struct Record<A> {
     key: Tuple<A>,
     generation: u32,
 }
 
-macro_rules! plain_data {
-    ($($addr:ty: $size:literal;)*) => {$(
-        const _: () = assert!(size_of::<Record<$addr>>() == $size);
-        // SAFETY: plain data without padding: the size is the sum.
-        unsafe impl Zeroable for Record<$addr> {}
-        // SAFETY: as above.
-        unsafe impl Pod for Record<$addr> {}
-    )*};
-}
-
-plain_data! {
-    Ipv4Addr: 20;
-    Ipv6Addr: 44;
-}
+const _: () = assert!(size_of::<Record<Ipv4Addr>>() == 20 && size_of::<Record<Ipv6Addr>>() == 44);
+// SAFETY: plain data without padding: the sizes are the sums.
+unsafe impl<A: Address> Zeroable for Record<A> {}
+// SAFETY: as above.
+unsafe impl<A: Address> Pod for Record<A> {}
 
 struct Removal<F> {
     skb: Skb<F>,
     removed: i32,
 }
 
-impl<F: Maps> Step for Removal<F>
-where
-    Record<F::Addr>: Pod,
-{
+impl<F: Maps> Step for Removal<F> {
     #[inline(always)]
     fn step(&mut self, i: u32) -> bool {
         // The mask changes nothing: the verifier wants to see how far into the packet this reads.

@@ -6,7 +6,6 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::cli::{self, Global, NetworkCreate};
-use crate::datapath::Kind;
 use crate::error::Error;
 use crate::instance::{Instance, lock_all_instances};
 use crate::net::{BridgeSpec, Link, Mac, sysctl};
@@ -139,7 +138,7 @@ async fn plan(
         return Err(Refusal::NetworkExists(args.name.clone()).into());
     }
     if let Some(subnet) = subnets.iter().find(|subnet| subnet::is_v6(subnet)) {
-        check_v6(instance, *subnet)?;
+        check_v6(*subnet)?;
     }
     let used = used(instance).await?;
     for subnet in &subnets {
@@ -160,11 +159,7 @@ async fn plan(
 }
 
 /// Refuses an IPv6 subnet where its addresses would not work.
-fn check_v6(instance: &Instance, subnet: IpNet) -> Result<(), Error> {
-    if instance.state.datapath == Kind::Ebpf {
-        let what = format!("the IPv6 subnet {subnet} on the eBPF datapath");
-        return Err(Refusal::NotInThisVersion { what, remedy: "give an IPv4 subnet" }.into());
-    }
+fn check_v6(subnet: IpNet) -> Result<(), Error> {
     if !sysctl::has_v6() {
         return Err(Refusal::NoV6(subnet).into());
     }

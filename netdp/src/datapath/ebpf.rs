@@ -7,12 +7,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, HashMap, LpmTrie, MapData};
-use netdp_common::family::{Ipv4Addr, V4};
+use netdp_common::family::{V4, V6};
 use netdp_common::flow;
 
 use super::{Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, Kind, NetworkEntry, PublishEntry, Stats};
 
 mod damage;
+mod family;
 pub mod flows;
 pub mod hooks;
 pub mod host;
@@ -22,6 +23,7 @@ pub mod probe;
 pub mod published;
 pub mod stats;
 
+use family::Served;
 pub use object::{OpenOptions, Unsupported};
 pub use probe::{Probe, probe};
 
@@ -33,9 +35,6 @@ pub use probe::{Probe, probe};
 pub fn load_unpinned(options: &OpenOptions) -> Result<aya::Ebpf, Error> {
     object::load(options)
 }
-
-/// The family of this version's networks.
-type Addr = Ipv4Addr;
 
 /// The eBPF datapath of one instance.
 #[derive(Debug)]
@@ -101,42 +100,35 @@ impl Ebpf {
         self.map(name)?.try_into().map_err(|e| doing(format!("opening the trie {name}"), e))
     }
 
-    fn flow_table(&self) -> Result<HashMap<MapData, flow::Tuple<Addr>, flow::Flow<Addr>>, Error> {
-        self.hash("FLOWS_V4")
+    fn flow_table<F: Served>(
+        &self,
+    ) -> Result<HashMap<MapData, flow::Tuple<F::Addr>, flow::Flow<F::Addr>>, Error> {
+        self.hash(&F::map("FLOWS"))
     }
 
-    /// Marks the prefixes of a subnet, so that the programs ask the endpoint table about addresses in them.
-    fn mark_prefixes(&self, entry: &NetworkEntry) -> Result<(), Error> {
-        use netdp_common::family::Family as _;
+    /// Marks the prefix of an endpoint's address, so that the programs ask the endpoint table about addresses in it.
+    fn mark_prefix<F: Served>(&self, addr: &F::Addr) -> Result<(), Error> {
         let mut prefixes = self.array::<u64>("PREFIXES")?;
-        for subnet in entry.subnets.iter().filter_map(v4_net) {
-            let first = V4::prefix_digest(&subnet.network().into());
-            let last = V4::prefix_digest(&subnet.broadcast().into());
-            for digest in first..=last {
-                let index = u32::from(digest) / u64::BITS;
-                let word = prefixes.get(&index, 0).map_err(|e| doing("reading the prefixes", e))?;
-                let marked = word | 1 << (u32::from(digest) % u64::BITS);
-                if marked != word {
-                    prefixes.set(index, marked, 0).map_err(|e| doing(format!("marking {subnet}"), e))?;
-                }
-            }
+        let digest = u32::from(F::prefix_digest(addr));
+        let index = digest / u64::BITS;
+        let word = prefixes.get(&index, 0).map_err(|e| doing("reading the prefixes", e))?;
+        let marked = word | 1 << (digest % u64::BITS);
+        if marked != word {
+            prefixes
+                .set(index, marked, 0)
+                .map_err(|e| doing(format!("marking the prefix of {addr:?}"), e))?;
         }
         Ok(())
     }
-}
 
-impl Datapath for Ebpf {
-    fn kind(&self) -> Kind {
-        Kind::Ebpf
-    }
-
-    fn add_network(&mut self, network: &NetworkEntry) -> Result<(), Error> {
+    /// A network has an entry in both families: that of a family which it does not serve has no gateway.
+    fn add_network<F: Served>(&self, network: &NetworkEntry) -> Result<(), Error> {
         let ephemeral =
             crate::net::ports::local_range().map_err(|e| doing("reading ip_local_port_range", e))?;
         let (lo, hi) = network.snat_ports;
         let value = flow::Network {
-            gateway: network.gateways.iter().find_map(v4_addr).unwrap_or_default(),
-            snat_to: network.snat_to.iter().find_map(v4_addr).unwrap_or_default(),
+            gateway: F::first(&network.gateways),
+            snat_to: F::first(&network.snat_to),
             flags: [
                 (network.internal, flow::NETWORK_INTERNAL),
                 (network.no_icc, flow::NETWORK_NO_ICC),
@@ -147,64 +139,99 @@ impl Datapath for Ebpf {
             .fold(0, |flags, (_, flag)| flags | flag),
             ports: flow::PortSpans::new(lo, hi, ephemeral),
         };
-        self.mark_prefixes(network)?;
-        self.hash::<u32, flow::Network<Addr>>("NETWORKS_V4")?
+        self.hash::<u32, flow::Network<F::Addr>>(&F::map("NETWORKS"))?
             .insert(network.bridge, value, 0)
-            .map_err(|e| doing(format!("adding the network of bridge {}", network.bridge), e))?;
-        // A bridge of ours that was taken for an uplink before it was known as such.
-        hooks::detach_uplink(self, network.bridge)
+            .map_err(|e| doing(format!("adding the network of bridge {}", network.bridge), e))
     }
 
-    fn remove_network(&mut self, bridge: u32) -> Result<(), Error> {
-        let mut networks = self.hash::<u32, flow::Network<Addr>>("NETWORKS_V4")?;
+    fn remove_network<F: Served>(&self, bridge: u32) -> Result<(), Error> {
+        let mut networks = self.hash::<u32, flow::Network<F::Addr>>(&F::map("NETWORKS"))?;
         absent_is_ok(networks.remove(&bridge), || format!("removing the network of bridge {bridge}"))
     }
 
-    fn add_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error> {
-        for addr in endpoint.addresses.iter().filter_map(v4_addr) {
-            let value = flow::Endpoint {
-                addr,
-                ifindex: endpoint.host_ifindex,
-                network: endpoint.bridge,
-                flags: 0,
-                mac: endpoint.mac,
-                bridge_mac: endpoint.bridge_mac,
-            };
-            let what = || format!("adding the endpoint behind {}", endpoint.host_ifname);
-            self.hash::<u32, flow::Endpoint<Addr>>("SENDERS_V4")?
-                .insert(endpoint.host_ifindex, value, 0)
-                .map_err(|e| doing(what(), e))?;
-            self.hash::<Addr, flow::Endpoint<Addr>>("ENDPOINTS_V4")?
-                .insert(addr, value, 0)
-                .map_err(|e| doing(what(), e))?;
+    /// An endpoint is known by its veth in both families: without an address, whatever it sends in that family is
+    /// another's.
+    fn add_endpoint<F: Served>(&self, endpoint: &EndpointEntry) -> Result<(), Error> {
+        let what = || format!("adding the endpoint behind {}", endpoint.host_ifname);
+        let with = |addr| flow::Endpoint {
+            addr,
+            ifindex: endpoint.host_ifindex,
+            network: endpoint.bridge,
+            flags: 0,
+            mac: endpoint.mac,
+            bridge_mac: endpoint.bridge_mac,
+        };
+        let sender = with(F::first(&endpoint.addresses));
+        self.hash::<u32, flow::Endpoint<F::Addr>>(&F::map("SENDERS"))?
+            .insert(endpoint.host_ifindex, sender, 0)
+            .map_err(|e| doing(what(), e))?;
+        let mut endpoints = self.hash::<F::Addr, flow::Endpoint<F::Addr>>(&F::map("ENDPOINTS"))?;
+        for addr in endpoint.addresses.iter().filter_map(F::addr) {
+            self.mark_prefix::<F>(&addr)?;
+            endpoints.insert(addr, with(addr), 0).map_err(|e| doing(what(), e))?;
         }
-        hooks::attach_endpoint(self, endpoint)
+        Ok(())
     }
 
-    fn remove_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error> {
+    fn remove_endpoint<F: Served>(&self, endpoint: &EndpointEntry) -> Result<(), Error> {
         let what = || format!("removing the endpoint behind {}", endpoint.host_ifname);
-        hooks::detach_endpoint(self, endpoint.host_ifindex)?;
-        for addr in endpoint.addresses.iter().filter_map(v4_addr) {
-            let mut endpoints = self.hash::<Addr, flow::Endpoint<Addr>>("ENDPOINTS_V4")?;
+        let mut endpoints = self.hash::<F::Addr, flow::Endpoint<F::Addr>>(&F::map("ENDPOINTS"))?;
+        for addr in endpoint.addresses.iter().filter_map(F::addr) {
             // Its address may be another endpoint's by now.
             if endpoints.get(&addr, 0).is_ok_and(|found| found.ifindex == endpoint.host_ifindex) {
                 absent_is_ok(endpoints.remove(&addr), what)?;
             }
         }
-        let mut senders = self.hash::<u32, flow::Endpoint<Addr>>("SENDERS_V4")?;
+        let mut senders = self.hash::<u32, flow::Endpoint<F::Addr>>(&F::map("SENDERS"))?;
         absent_is_ok(senders.remove(&endpoint.host_ifindex), what)?;
-        flows::remove_where(self, |_, flow| {
+        flows::remove_where::<F>(self, |_, flow| {
             flow.iif == endpoint.host_ifindex || flow.oif == endpoint.host_ifindex
         })
         .map(drop)
     }
+}
+
+impl Datapath for Ebpf {
+    fn kind(&self) -> Kind {
+        Kind::Ebpf
+    }
+
+    fn add_network(&mut self, network: &NetworkEntry) -> Result<(), Error> {
+        Self::add_network::<V4>(self, network)?;
+        Self::add_network::<V6>(self, network)?;
+        // A bridge of ours that was taken for an uplink before it was known as such.
+        hooks::detach_uplink(self, network.bridge)
+    }
+
+    fn remove_network(&mut self, bridge: u32) -> Result<(), Error> {
+        Self::remove_network::<V4>(self, bridge)?;
+        Self::remove_network::<V6>(self, bridge)
+    }
+
+    fn add_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error> {
+        Self::add_endpoint::<V4>(self, endpoint)?;
+        Self::add_endpoint::<V6>(self, endpoint)?;
+        hooks::attach_endpoint(self, endpoint)
+    }
+
+    fn remove_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error> {
+        hooks::detach_endpoint(self, endpoint.host_ifindex)?;
+        Self::remove_endpoint::<V4>(self, endpoint)?;
+        Self::remove_endpoint::<V6>(self, endpoint)
+    }
 
     fn publish(&mut self, entry: &PublishEntry) -> Result<(), Error> {
-        published::publish(self, entry)
+        match entry.endpoint {
+            IpAddr::V4(_) => published::publish::<V4>(self, entry),
+            IpAddr::V6(_) => published::publish::<V6>(self, entry),
+        }
     }
 
     fn unpublish(&mut self, entry: &PublishEntry) -> Result<(), Error> {
-        published::unpublish(self, entry)
+        match entry.endpoint {
+            IpAddr::V4(_) => published::unpublish::<V4>(self, entry),
+            IpAddr::V6(_) => published::unpublish::<V6>(self, entry),
+        }
     }
 
     fn refresh_host(&mut self) -> Result<(), Error> {
@@ -212,11 +239,13 @@ impl Datapath for Ebpf {
     }
 
     fn flows(&self) -> Result<Vec<FlowInfo>, Error> {
-        flows::list(self)
+        let mut flows = flows::list::<V4>(self)?;
+        flows.append(&mut flows::list::<V6>(self)?);
+        Ok(flows)
     }
 
     fn remove_flows(&mut self, flows: &[FlowHandle]) -> Result<usize, Error> {
-        flows::remove(self, flows)
+        Ok(flows::remove::<V4>(self, flows)? + flows::remove::<V6>(self, flows)?)
     }
 
     fn stats(&self) -> Result<Stats, Error> {
@@ -246,20 +275,6 @@ fn absent_is_ok(result: Result<(), aya::maps::MapError>, what: impl FnOnce() -> 
             Ok(())
         }
         Err(e) => Err(doing(what(), e)),
-    }
-}
-
-fn v4_addr(addr: &IpAddr) -> Option<Addr> {
-    match addr {
-        IpAddr::V4(addr) => Some((*addr).into()),
-        IpAddr::V6(_) => None,
-    }
-}
-
-fn v4_net(net: &ipnet::IpNet) -> Option<ipnet::Ipv4Net> {
-    match net {
-        ipnet::IpNet::V4(net) => Some(*net),
-        ipnet::IpNet::V6(_) => None,
     }
 }
 

@@ -5,50 +5,50 @@ use std::net::IpAddr;
 
 use aya::maps::MapError;
 use aya::programs::{TestRun as _, TestRunOptions};
-use netdp_common::family::Be16;
+use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{FLOW_INITIATOR, Flow, Kind, Timeouts, Tuple};
 use netdp_common::meta::{self, Meta};
 use netdp_common::{lifetime, reclaim};
 
 use super::super::{Error, FlowHandle, FlowInfo};
-use super::{Addr, Ebpf, doing, hooks};
+use super::{Ebpf, Served, doing, hooks};
 
 /// Bytes that `BPF_PROG_TEST_RUN` wants before the data: an Ethernet header.
 const LINK_HEADER: usize = 14;
 
-/// Records in one run, see `remove_flows` in the programs.
-const RECORDS: usize = 128;
+/// Bytes of records in one run: 128 of IPv4, the most that the program reads. The kernel takes less than a page.
+const RUN: usize = 2560;
 
-type Entry = (Tuple<Addr>, Flow<Addr>);
+type Entry<A> = (Tuple<A>, Flow<A>);
 
-/// All living flows.
-pub(super) fn list(ebpf: &Ebpf) -> Result<Vec<FlowInfo>, Error> {
-    let entries = read_all(ebpf)?;
+/// A family's living flows.
+pub(super) fn list<F: Served>(ebpf: &Ebpf) -> Result<Vec<FlowInfo>, Error> {
+    let entries = read_all::<F>(ebpf)?;
     let timeouts = ebpf
         .array::<netdp_common::flow::Config>("CONFIG")?
         .get(&0, 0)
         .map_err(|e| doing("reading the configuration", e))?
         .timeouts;
     let now = now();
-    let answers: HashMap<[u8; 16], Meta> = entries
+    let answers: HashMap<&[u8], Meta> = entries
         .iter()
         .filter(|(_, flow)| flow.flags & FLOW_INITIATOR == 0)
-        .map(|(key, flow)| (bytemuck::cast(*key), Meta(flow.meta)))
+        .map(|(key, flow)| (bytemuck::bytes_of(key), Meta(flow.meta)))
         .collect();
     Ok(entries
         .iter()
         .filter(|(_, flow)| flow.flags & FLOW_INITIATOR != 0)
         .filter_map(|(key, flow)| {
-            let answer = answers.get(&bytemuck::cast::<_, [u8; 16]>(reclaim::other_key(flow, key.proto)))?;
+            let answer = answers.get(bytemuck::bytes_of(&reclaim::other_key(flow, key.proto)))?;
             describe(key, flow, *answer, &timeouts, now)
         })
         .collect())
 }
 
 /// What a pair of entries says; none if it has expired.
-fn describe(
-    key: &Tuple<Addr>,
-    flow: &Flow<Addr>,
+fn describe<A: Address + Into<IpAddr>>(
+    key: &Tuple<A>,
+    flow: &Flow<A>,
     answer: Meta,
     timeouts: &Timeouts,
     now: u32,
@@ -81,39 +81,40 @@ fn describe(
     })
 }
 
-fn end(addr: Addr, port: Be16) -> (IpAddr, u16) {
-    (IpAddr::V4(addr.into()), port.get())
+fn end(addr: impl Into<IpAddr>, port: Be16) -> (IpAddr, u16) {
+    (addr.into(), port.get())
 }
 
-fn handle(key: &Tuple<Addr>, meta: Meta) -> FlowHandle {
+fn handle<A: Address>(key: &Tuple<A>, meta: Meta) -> FlowHandle {
     let mut bytes = bytemuck::bytes_of(key).to_vec();
     bytes.extend_from_slice(&meta.generation().to_ne_bytes());
     FlowHandle(bytes)
 }
 
 /// Removes the flows whose initiator's entry fits.
-pub(super) fn remove_where(
+pub(super) fn remove_where<F: Served>(
     ebpf: &Ebpf,
-    fits: impl Fn(&Tuple<Addr>, &Flow<Addr>) -> bool,
+    fits: impl Fn(&Tuple<F::Addr>, &Flow<F::Addr>) -> bool,
 ) -> Result<usize, Error> {
-    let handles: Vec<FlowHandle> = read_all(ebpf)?
+    let handles: Vec<FlowHandle> = read_all::<F>(ebpf)?
         .iter()
         .filter(|(key, flow)| flow.flags & FLOW_INITIATOR != 0 && fits(key, flow))
         .map(|(key, flow)| handle(key, Meta(flow.meta)))
         .collect();
-    remove(ebpf, &handles)
+    remove::<F>(ebpf, &handles)
 }
 
-/// Removes these very flows; returns how many were still there.
+/// Removes these very flows, those of another family left out; returns how many were still there.
 ///
 /// The kernel does it: user space can't compare-and-swap map memory, and a plain delete could hit another flow.
-pub(super) fn remove(ebpf: &Ebpf, handles: &[FlowHandle]) -> Result<usize, Error> {
-    if handles.is_empty() {
+pub(super) fn remove<F: Served>(ebpf: &Ebpf, handles: &[FlowHandle]) -> Result<usize, Error> {
+    let ours: Vec<&FlowHandle> = handles.iter().filter(|handle| handle.0.len() == F::HANDLE).collect();
+    if ours.is_empty() {
         return Ok(0);
     }
-    let program = hooks::open_program(ebpf, "remove_flows")?;
+    let program = hooks::open_program(ebpf, F::REMOVER)?;
     let mut removed = 0;
-    for chunk in handles.chunks(RECORDS) {
+    for chunk in ours.chunks(RUN / F::HANDLE) {
         let mut data = vec![0; LINK_HEADER];
         for FlowHandle(bytes) in chunk {
             data.extend_from_slice(bytes);
@@ -125,8 +126,8 @@ pub(super) fn remove(ebpf: &Ebpf, handles: &[FlowHandle]) -> Result<usize, Error
     Ok(removed)
 }
 
-fn read_all(ebpf: &Ebpf) -> Result<Vec<Entry>, Error> {
-    let table = ebpf.flow_table()?;
+fn read_all<F: Served>(ebpf: &Ebpf) -> Result<Vec<Entry<F::Addr>>, Error> {
+    let table = ebpf.flow_table::<F>()?;
     let mut entries = Vec::new();
     for entry in &table {
         match entry {

@@ -3,37 +3,50 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use netdp_common::flow::{self, Uplink};
+use netdp_common::family::{Family, V4, V6};
+use netdp_common::flow::{Network, Uplink};
 
 use super::super::Error;
-use super::{Addr, Ebpf, absent_is_ok, doing, hooks, published, step, v4_addr};
+use super::{Ebpf, Served, absent_is_ok, doing, hooks, published, step};
 use crate::net::{Link, Net, NetNs};
 
 /// Hooks new uplinks, forgets those that are gone, and tells the programs the host's addresses and reserved ports.
 pub(super) fn refresh(ebpf: &Ebpf) -> Result<(), Error> {
     let (links, addresses) = read_host()?;
-    let bridges = ebpf.hash::<u32, flow::Network<Addr>>("NETWORKS_V4")?;
+    let bridges = ebpf.hash::<u32, Network<<V4 as Family>::Addr>>(&V4::map("NETWORKS"))?;
     let uplinks = links.iter().filter(|link| is_uplink(link) && bridges.get(&link.index, 0).is_err());
     // An endpoint's veth whose bridge somebody deleted is no uplink.
     let uplinks: Vec<&Link> = uplinks.filter(|link| !hooks::is_endpoint(ebpf, link.index)).collect();
-    let mut table = ebpf.hash::<u32, Uplink<Addr>>("UPLINKS_V4")?;
     for link in &uplinks {
         hooks::attach_uplink(ebpf, link.index, &link.name)?;
         step("add an uplink")?;
-        let addr = addresses.iter().find(|(index, _)| *index == link.index).map(|(_, addr)| *addr);
-        let value = Uplink { addr: addr.as_ref().and_then(v4_addr).unwrap_or_default(), flags: 0 };
-        table
-            .insert(link.index, value, 0)
-            .map_err(|e| doing(format!("adding the uplink {}", link.name), e))?;
+        let own = |(index, addr): &(u32, IpAddr)| (*index == link.index).then_some(*addr);
+        let own: Vec<IpAddr> = addresses.iter().filter_map(own).collect();
+        add_uplink::<V4>(ebpf, link, &own)?;
+        add_uplink::<V6>(ebpf, link, &own)?;
     }
     for gone in hooks::hooked_uplinks(ebpf)? {
         if !uplinks.iter().any(|link| link.index == gone) {
             hooks::detach_uplink(ebpf, gone)?;
-            absent_is_ok(table.remove(&gone), || format!("forgetting the uplink {gone}"))?;
+            forget_uplink::<V4>(ebpf, gone)?;
+            forget_uplink::<V6>(ebpf, gone)?;
         }
     }
-    set_locals(ebpf, &addresses)?;
+    set_locals::<V4>(ebpf, &addresses)?;
+    set_locals::<V6>(ebpf, &addresses)?;
     published::rebuild_reserved(ebpf)
+}
+
+fn add_uplink<F: Served>(ebpf: &Ebpf, link: &Link, addresses: &[IpAddr]) -> Result<(), Error> {
+    let value = Uplink { addr: F::first(addresses), flags: 0 };
+    ebpf.hash::<u32, Uplink<F::Addr>>(&F::map("UPLINKS"))?
+        .insert(link.index, value, 0)
+        .map_err(|e| doing(format!("adding the uplink {}", link.name), e))
+}
+
+fn forget_uplink<F: Served>(ebpf: &Ebpf, index: u32) -> Result<(), Error> {
+    let mut table = ebpf.hash::<u32, Uplink<F::Addr>>(&F::map("UPLINKS"))?;
+    absent_is_ok(table.remove(&index), || format!("forgetting the uplink {index}"))
 }
 
 /// Through which a remote may be reached: every interface that routes by itself, carries Ethernet frames, and is
@@ -42,11 +55,11 @@ fn is_uplink(link: &Link) -> bool {
     link.ethernet && !link.loopback && link.master.is_none()
 }
 
-fn set_locals(ebpf: &Ebpf, addresses: &[(u32, IpAddr)]) -> Result<(), Error> {
-    let mut table = ebpf.hash::<Addr, u32>("LOCALS_V4")?;
-    let now: HashMap<Addr, u32> =
-        addresses.iter().filter_map(|(index, addr)| Some((v4_addr(addr)?, *index))).collect();
-    let stale: Vec<Addr> = table.keys().flatten().filter(|addr| !now.contains_key(addr)).collect();
+fn set_locals<F: Served>(ebpf: &Ebpf, addresses: &[(u32, IpAddr)]) -> Result<(), Error> {
+    let mut table = ebpf.hash::<F::Addr, u32>(&F::map("LOCALS"))?;
+    let now: HashMap<F::Addr, u32> =
+        addresses.iter().filter_map(|(index, addr)| Some((F::addr(addr)?, *index))).collect();
+    let stale: Vec<F::Addr> = table.keys().flatten().filter(|addr| !now.contains_key(addr)).collect();
     for addr in stale {
         absent_is_ok(table.remove(&addr), || "forgetting an address of the host".to_owned())?;
     }

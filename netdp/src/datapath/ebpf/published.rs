@@ -2,52 +2,52 @@
 
 use aya::maps::MapData;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use netdp_common::family::Be16;
+use netdp_common::family::{Be16, V4, V6};
 use netdp_common::flow::{
     PortBlock, Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS, reserved_slot,
 };
 
 use super::super::{Error, Proto, PublishEntry};
-use super::{Addr, Ebpf, absent_is_ok, doing, flows, step, v4_addr};
+use super::{Ebpf, Served, absent_is_ok, doing, flows, step};
 
-type Trie = LpmTrie<MapData, PublishedKey<Addr>, Published<Addr>>;
+type Trie<A> = LpmTrie<MapData, PublishedKey<A>, Published<A>>;
 
 /// Publishes a port or range, or moves it to another endpoint and cuts the flows to the old one.
-pub(super) fn publish(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
-    let Some(endpoint) = v4_addr(&entry.endpoint) else { return Ok(()) };
-    let mut trie: Trie = ebpf.trie("PUBLISHED_V4")?;
+pub(super) fn publish<F: Served>(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
+    let endpoint = F::first(&[entry.endpoint]);
+    let mut trie: Trie<F::Addr> = ebpf.trie(&F::map("PUBLISHED"))?;
     let value = Published { endpoint, host_port: entry.host_port, port: entry.port };
     let mut moved = false;
     reserve(ebpf, entry)?;
-    for key in keys(entry) {
+    for key in keys::<F>(entry) {
         step("publish a prefix")?;
         moved |= trie.get(&key, 0).is_ok_and(|old| old != value && old.host_port == value.host_port);
         trie.insert(&key, value, 0).map_err(|e| doing(format!("publishing {}", describe(entry)), e))?;
     }
     if moved {
-        remove_flows(ebpf, entry, Some(endpoint))?;
+        remove_flows::<F>(ebpf, entry, Some(endpoint))?;
     }
     Ok(())
 }
 
 /// Unpublishes a port or range and cuts its flows.
-pub(super) fn unpublish(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
-    let mut trie: Trie = ebpf.trie("PUBLISHED_V4")?;
-    for key in keys(entry) {
+pub(super) fn unpublish<F: Served>(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
+    let mut trie: Trie<F::Addr> = ebpf.trie(&F::map("PUBLISHED"))?;
+    for key in keys::<F>(entry) {
         step("unpublish a prefix")?;
         absent_is_ok(trie.remove(&key), || format!("unpublishing {}", describe(entry)))?;
     }
     rebuild_reserved(ebpf)?;
-    remove_flows(ebpf, entry, None)
+    remove_flows::<F>(ebpf, entry, None)
 }
 
 /// Removes the flows through a published port, except those that end at `keep`.
-fn remove_flows(ebpf: &Ebpf, entry: &PublishEntry, keep: Option<Addr>) -> Result<(), Error> {
+fn remove_flows<F: Served>(ebpf: &Ebpf, entry: &PublishEntry, keep: Option<F::Addr>) -> Result<(), Error> {
     use netdp_common::flow::Kind;
-    let host_addr = entry.host_addr.as_ref().and_then(v4_addr);
+    let host_addr = entry.host_addr.as_ref().and_then(F::addr);
     let ports = entry.host_port..=entry.host_port_end;
     let proto = entry.proto.number();
-    flows::remove_where(ebpf, |key, flow| {
+    flows::remove_where::<F>(ebpf, |key, flow| {
         flow.kind != Kind::Snat as u8
             && key.proto == proto
             && ports.contains(&key.dport.get())
@@ -73,9 +73,11 @@ fn reserve(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
     Ok(())
 }
 
-/// Brings both maps up to date with the trie and `ip_local_reserved_ports`.
+/// Brings both maps up to date with the tries and `ip_local_reserved_ports`.
 pub(super) fn rebuild_reserved(ebpf: &Ebpf) -> Result<(), Error> {
-    let mut bitmap = published_ports(ebpf)?;
+    let mut bitmap = Bitmap::empty();
+    add_published::<V4>(ebpf, &mut bitmap)?;
+    add_published::<V6>(ebpf, &mut bitmap)?;
     bitmap.write(ebpf, HELD, |_, marked| marked)?;
     let kernel = crate::net::ports::reserved().map_err(|e| doing("reading ip_local_reserved_ports", e))?;
     for range in kernel {
@@ -86,19 +88,18 @@ pub(super) fn rebuild_reserved(ebpf: &Ebpf) -> Result<(), Error> {
     bitmap.write(ebpf, RESERVED, |_, marked| marked)
 }
 
-/// Every port in the trie.
-fn published_ports(ebpf: &Ebpf) -> Result<Bitmap, Error> {
-    let mut bitmap = Bitmap::empty();
-    let trie: Trie = ebpf.trie("PUBLISHED_V4")?;
+/// Every port in a family's trie.
+fn add_published<F: Served>(ebpf: &Ebpf, bitmap: &mut Bitmap) -> Result<(), Error> {
+    let trie: Trie<F::Addr> = ebpf.trie(&F::map("PUBLISHED"))?;
     for key in trie.keys() {
         let key = key.map_err(|e| doing("listing the published ports", e))?;
         let data = key.data();
-        let free_bits = 16 - (key.prefix_len() - PublishedKey::<Addr>::PREFIX);
+        let free_bits = 16 - (key.prefix_len() - F::PUBLISHED_PREFIX);
         let first = data.port.get();
         let last = first | u16::try_from((1u32 << free_bits) - 1).unwrap_or(u16::MAX);
         bitmap.add(data.proto, first, last);
     }
-    Ok(bitmap)
+    Ok(())
 }
 
 /// A map of ports, in user space.
@@ -134,13 +135,13 @@ impl Bitmap {
 }
 
 /// The trie's keys of an entry.
-fn keys(entry: &PublishEntry) -> Vec<Key<PublishedKey<Addr>>> {
-    let addr = entry.host_addr.as_ref().and_then(v4_addr).unwrap_or_default();
+fn keys<F: Served>(entry: &PublishEntry) -> Vec<Key<PublishedKey<F::Addr>>> {
+    let addr = entry.host_addr.as_ref().and_then(F::addr).unwrap_or_default();
     prefixes(entry.host_port, entry.host_port_end)
         .into_iter()
         .map(|(port, len)| {
             let key = PublishedKey { addr, proto: entry.proto.number(), pad: 0, port: Be16::new(port) };
-            Key::new(PublishedKey::<Addr>::PREFIX + len, key)
+            Key::new(F::PUBLISHED_PREFIX + len, key)
         })
         .collect()
 }
