@@ -108,6 +108,8 @@ fn gone(lab: &Lab) {
 
 fn delete_bridge(lab: &Lab) {
     lab.host.sh("ip link del netdp0");
+    // Any change tells the programs which addresses are gone.
+    lab.netdp.ok("flows flush");
 }
 
 fn unbridged(lab: &Lab) {

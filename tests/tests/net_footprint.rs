@@ -1,5 +1,7 @@
 //! No footprint: no host-wide sysctl while it runs, nothing at all afterwards (G13).
 
+use std::fs;
+use std::path::Path;
 use std::sync::Mutex;
 
 use netdp_tests::ask::{Transport, answered};
@@ -16,7 +18,12 @@ const PORT: u16 = 7000;
 /// Mounts are the whole machine's: these tests do not run beside each other.
 static ALONE: Mutex<()> = Mutex::new(());
 
-on_every_datapath!(no_host_wide_sysctl_is_written, down_leaves_nothing, a_failed_command_changes_nothing);
+on_every_datapath!(
+    no_host_wide_sysctl_is_written,
+    down_leaves_nothing,
+    down_leaves_what_others_changed,
+    a_failed_command_changes_nothing,
+);
 
 fn alone() -> std::sync::MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -73,6 +80,63 @@ fn down_leaves_nothing(lab: &Lab) {
         // Nothing to do is no error.
         lab.netdp.ok("down");
     }
+}
+
+/// What somebody else did meanwhile stays: sysctls, rules, routes, addresses, qdiscs, what is pinned beside netdp.
+fn down_leaves_what_others_changed(lab: &Lab) {
+    let _alone = alone();
+    settle(lab);
+    let pristine = Footprint::of(&lab.host);
+    lab.container("a", "-p 8088:80");
+    let foreign = Path::new("/sys/fs/bpf").join(format!("{}-foreign", lab.id));
+    fs::create_dir(&foreign).expect("a directory of somebody else's");
+    for line in [
+        "sysctl -qw net.ipv4.ip_forward=1",
+        "sysctl -qw net.ipv4.conf.up0.rp_filter=2",
+        "ip addr add 10.77.0.1/24 dev up0",
+        "ip route add 10.78.0.0/16 via 10.99.0.3",
+        "iptables -w -A FORWARD -s 10.79.0.0/16 -j ACCEPT",
+        "tc qdisc add dev up0 clsact",
+    ] {
+        lab.host.sh(line);
+    }
+    let ours_is_mounted = Path::new("/run/netdp/.mounted-bpffs").exists();
+    let down = lab.netdp.run("down");
+    let stays = foreign.exists();
+    // The directory is the machine's: it goes whatever comes of this.
+    fs::remove_dir(&foreign).expect("removing it");
+    assert!(stays && down.code == 0, "{down:?}");
+    let last = !Path::new("/sys/fs/bpf/netdp").exists();
+    assert_eq!(down.stderr.contains("/sys/fs/bpf stays mounted"), ours_is_mounted && last, "{down:?}");
+    let after = Footprint::of(&lab.host);
+    let changes = pristine.differences(&after);
+    let theirs = [
+        "ip_forward",
+        "forwarding",
+        "rp_filter",
+        "accept_redirects",
+        "10.77.",
+        "10.78.",
+        "clsact",
+        "tables-save",
+        "nft list",
+        "bpf ",
+    ];
+    let ours: Vec<&String> =
+        changes.iter().filter(|line| !theirs.iter().any(|part| line.contains(part))).collect();
+    assert!(ours.is_empty(), "{ours:#?}");
+    for kept in ["10.77.0.1/24", "10.78.0.0/16", "10.79.0.0/16", "clsact"] {
+        assert!(after.listings.iter().any(|line| line.contains(kept)), "{kept} is gone");
+    }
+    assert_eq!(
+        (
+            after.sysctls["net/ipv4/ip_forward"].as_str(),
+            after.sysctls["net/ipv4/conf/up0/rp_filter"].as_str()
+        ),
+        ("1", "2")
+    );
+    // Now that nothing of others is there, the next one unmounts.
+    lab.netdp.ok("down");
 }
 
 fn a_failed_command_changes_nothing(lab: &Lab) {

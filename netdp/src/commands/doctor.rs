@@ -105,8 +105,13 @@ async fn report(global: &Global) -> Result<Report, Error> {
 
 /// TC programs of others on the host's interfaces: netdp's go first, and hand on what is not theirs.
 async fn foreign_programs() -> Result<Check, Error> {
-    let links = Net::open(&NetNs::current()?)?.links().await?;
-    let foreign: Vec<String> = links.iter().flat_map(|link| host::foreign_programs(&link.name)).collect();
+    let net = Net::open(&NetNs::current()?)?;
+    let mut foreign = Vec::new();
+    for link in net.links().await? {
+        foreign.extend(host::foreign_programs(&link.name));
+        let filters = net.filters(link.index).await?;
+        foreign.extend(filters.iter().map(|filter| host::foreign_filter(filter, &link.name)));
+    }
     let detail = if foreign.is_empty() { "none".to_owned() } else { foreign.join(", ") };
     Ok(Check::new("foreign tc", true, detail))
 }

@@ -10,6 +10,7 @@ use super::open_dir;
 use crate::error::Error;
 use crate::failpoint;
 use crate::net::bpffs;
+use crate::output;
 
 /// Where instances keep their state.
 pub const ROOT: &str = "/run/netdp";
@@ -41,6 +42,10 @@ pub fn bpffs_release() -> Result<(), Error> {
         failpoint::pass("forget the mount")
             .and_then(|()| fs::remove_file(MOUNTED))
             .map_err(Error::system(format!("removing {MOUNTED}")))?;
+    }
+    if Path::new(MOUNTED).exists() && !Path::new(PINS).exists() {
+        let stays = "stays mounted: somebody else has pinned something there, or uses it";
+        output::warning(format!("the BPF file system at {} {stays}", bpffs::DIR))?;
     }
     // Only goes if this was the last instance.
     let _ = fs::remove_dir(ROOT);

@@ -6,7 +6,7 @@ use std::path::Path;
 use aya::programs::{SchedClassifier, TcAttachType};
 
 use super::Check;
-use crate::net::sysctl;
+use crate::net::{Filter, sysctl};
 
 /// TCX, without which the programs can't be attached in this version.
 const OLDEST: (u32, u32) = (6, 6);
@@ -54,7 +54,7 @@ pub(super) fn bypassed() -> Check {
     Check::new("firewall", true, detail)
 }
 
-/// TC programs on an interface that are not netdp's, with where they are. Those behind clsact filters are not seen.
+/// TCX programs on an interface that are not netdp's, with where they are.
 pub(super) fn foreign_programs(ifname: &str) -> Vec<String> {
     let mut foreign = Vec::new();
     for (direction, name) in [(TcAttachType::Ingress, "ingress"), (TcAttachType::Egress, "egress")] {
@@ -66,6 +66,13 @@ pub(super) fn foreign_programs(ifname: &str) -> Vec<String> {
         foreign.extend(others.map(|program| format!("{program} at {ifname} {name}")));
     }
     foreign
+}
+
+/// A filter behind clsact: netdp has none there.
+pub(super) fn foreign_filter(Filter { kind, program, egress }: &Filter, ifname: &str) -> String {
+    let side = if *egress { "egress" } else { "ingress" };
+    let program = program.as_deref().map(|name| format!(" {name}")).unwrap_or_default();
+    format!("{kind} filter{program} at {ifname} {side} (clsact)")
 }
 
 /// Whether an interface forwards IPv4, as netdp set it.

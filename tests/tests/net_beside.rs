@@ -1,0 +1,208 @@
+//! Beside what is there (G17): Docker's and ufw's rules, a default route learnt from a router, TC programs of others.
+
+use std::io::Write as _;
+use std::net::Ipv4Addr;
+use std::process::Stdio;
+
+use aya::programs::{SchedClassifier, TcAttachType};
+use aya::sys::{Stats, enable_stats};
+use netdp_tests::ask::{Transport, answered, unanswered};
+use netdp_tests::lab::{HOST, Lab, UPLINK, WORLD};
+use netdp_tests::netns::Netns;
+use netdp_tests::on_every_datapath;
+use netdp_tests::router;
+use netdp_tests::server::Server;
+use netdp_tests::variant::{self, Variant};
+
+mod beside;
+
+use beside::Foreign;
+
+const PORT: u16 = 7000;
+
+on_every_datapath!(
+    docker_and_netdp_leave_each_other_alone,
+    ufw_stays_as_it_is,
+    a_learnt_default_route_survives,
+);
+
+/// Loads what `iptables-save` wrote.
+fn load(netns: &Netns, rules: &str) {
+    let mut restore =
+        netns.command("iptables-restore").stdin(Stdio::piped()).spawn().expect("iptables-restore");
+    restore.stdin.take().expect("its stdin").write_all(rules.as_bytes()).expect("writing rules");
+    assert!(restore.wait().expect("waiting").success(), "iptables-restore");
+}
+
+/// All rules without counters.
+fn rules(netns: &Netns) -> Vec<String> {
+    let saved = netns.sh("iptables-save");
+    let lines = saved.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.split(" [").next().unwrap_or(line).to_owned()).collect()
+}
+
+/// The rules that are still there, in their order.
+fn kept(before: &[String], after: &[String]) -> bool {
+    let mut after = after.iter();
+    before.iter().all(|line| after.any(|other| other == line))
+}
+
+/// A container as dockerd makes one, at 172.17.0.2 on docker0.
+fn docker_container(lab: &Lab) -> Netns {
+    let inside = lab.netns("docker");
+    lab.host.set_sysctl("net/ipv4/ip_forward", "1");
+    for line in
+        ["ip link add docker0 type bridge", "ip addr add 172.17.0.1/16 dev docker0", "ip link set docker0 up"]
+    {
+        lab.host.sh(line);
+    }
+    lab.host.sh(&format!("ip link add vethd type veth peer name eth0 netns {}", inside.name()));
+    lab.host.sh("ip link set vethd up master docker0");
+    for line in
+        ["ip addr add 172.17.0.2/16 dev eth0", "ip link set eth0 up", "ip route add default via 172.17.0.1"]
+    {
+        inside.sh(line);
+    }
+    inside
+}
+
+fn docker_and_netdp_leave_each_other_alone(lab: &Lab) {
+    let theirs = docker_container(lab);
+    load(&lab.host, include_str!("beside/docker.rules"));
+    let before = rules(&lab.host);
+    let _docker = Server::tcp(&theirs, "docker", Ipv4Addr::UNSPECIFIED, &[PORT]);
+    let _world =
+        [Server::tcp(&lab.world, "world", WORLD, &[PORT]), Server::udp(&lab.world, "world", WORLD, &[PORT])];
+    let docker_works = || {
+        for transport in Transport::ALL {
+            let answer = answered(&theirs, transport, (WORLD, PORT), "world");
+            assert_eq!(*answer.peer.ip(), HOST);
+        }
+        answered(&lab.world, Transport::Tcp, (HOST, 8080), "docker");
+    };
+    docker_works();
+
+    let web = lab.container("web", &format!("-p 8088:{PORT}"));
+    let other = lab.container("other", "");
+    let _web = Server::tcp(&web.netns, "web", Ipv4Addr::UNSPECIFIED, &[PORT]);
+    assert!(kept(&before, &rules(&lab.host)), "a rule of Docker's is gone: {:#?}", rules(&lab.host));
+    docker_works();
+    for transport in Transport::ALL {
+        answered(&web.netns, transport, (WORLD, PORT), "world");
+    }
+    answered(&lab.world, Transport::Tcp, (HOST, 8088), "web");
+    answered(&other.netns, Transport::Tcp, (web.address, PORT), "web");
+    answered(&other.netns, Transport::Tcp, (HOST, 8088), "web");
+    // What netdp's containers reach of Docker's goes around FORWARD, which doctor says; theirs reach nothing unpublished.
+    assert!(lab.netdp.json("doctor").to_string().contains("DOCKER-USER"));
+    unanswered(&theirs, Transport::Tcp, (web.address, PORT));
+
+    lab.netdp.ok("down");
+    assert_eq!(rules(&lab.host), before);
+    docker_works();
+}
+
+fn ufw_stays_as_it_is(lab: &Lab) {
+    load(&lab.host, include_str!("beside/ufw.rules"));
+    let before = rules(&lab.host);
+    let web = lab.container("web", &format!("-p 8088:{PORT} -p 8088:{PORT}/udp"));
+    let other = lab.container("other", "");
+    let _web = [
+        Server::tcp(&web.netns, "web", Ipv4Addr::UNSPECIFIED, &[PORT]),
+        Server::udp(&web.netns, "web", web.address, &[PORT]),
+    ];
+    let _world =
+        [Server::tcp(&lab.world, "world", WORLD, &[PORT]), Server::udp(&lab.world, "world", WORLD, &[PORT])];
+    let _closed = Server::tcp(&lab.host, "host", Ipv4Addr::UNSPECIFIED, &[9100]);
+    for transport in Transport::ALL {
+        answered(&web.netns, transport, (WORLD, PORT), "world");
+        answered(&lab.world, transport, (HOST, 8088), "web");
+        answered(&other.netns, transport, (web.address, PORT), "web");
+        answered(&other.netns, transport, (HOST, 8088), "web");
+    }
+    answered(&lab.host, Transport::Tcp, (HOST, 8088), "web");
+    web.netns.sh(&format!("ping -c 1 -W 2 {}", web.gateway));
+    // What ufw closes stays closed, for the world and for containers.
+    unanswered(&lab.world, Transport::Tcp, (HOST, 9100));
+    unanswered(&web.netns, Transport::Tcp, (web.gateway, 9100));
+    assert!(kept(&before, &rules(&lab.host)), "a rule of ufw's is gone: {:#?}", rules(&lab.host));
+    lab.netdp.ok("down");
+    assert_eq!(rules(&lab.host), before);
+}
+
+/// Forwarding for all interfaces would delete it, and so would forwarding of a bridge that is switched on late.
+fn a_learnt_default_route_survives(lab: &Lab) {
+    router::advertise(lab);
+    let learnt = |when: &str| {
+        let route = router::default_route(lab);
+        assert!(route.contains("proto ra"), "after {when}: {route}");
+    };
+    learnt("the advertisement");
+    let netns = lab.netns("web").name().to_owned();
+    for line in [
+        format!("attach {netns} --name web -p 8088:80"),
+        "network create other --subnet 10.60.0.0/24".to_owned(),
+        format!("attach {netns} --name second --network other --ifname eth1"),
+        "publish web 8090:80".to_owned(),
+        "detach second".to_owned(),
+        "network rm other".to_owned(),
+        "gc".to_owned(),
+        "down".to_owned(),
+    ] {
+        lab.netdp.ok(&line);
+        learnt(&line);
+    }
+}
+
+/// netdp's go first and hand on what is not theirs; nobody loses a hook.
+fn programs_of_others_keep_running(lab: &Lab) {
+    let _counting = enable_stats(Stats::RunTime).expect("counting runs");
+    let web = lab.container("web", &format!("-p 8088:{PORT}"));
+    let (early, late, old) =
+        (Foreign::load(lab, "early"), Foreign::load(lab, "late"), Foreign::load(lab, "old"));
+    lab.netdp.ok("down");
+    let _early = [TcAttachType::Ingress, TcAttachType::Egress].map(|side| early.attach(lab, side));
+    lab.host.sh(&format!("tc qdisc add dev {UPLINK} clsact"));
+    for side in ["ingress", "egress"] {
+        let pin = old.pin().display();
+        lab.host.sh(&format!("tc filter add dev {UPLINK} {side} bpf direct-action object-pinned {pin}"));
+    }
+    let web = lab.attach("web", &web.netns, &format!("-p 8088:{PORT}"));
+    let _late = [TcAttachType::Ingress, TcAttachType::Egress].map(|side| late.attach(lab, side));
+    let _web = Server::tcp(&web.netns, "web", Ipv4Addr::UNSPECIFIED, &[PORT]);
+    let _world = Server::udp(&lab.world, "world", WORLD, &[PORT]);
+    let before = [&early, &late, &old].map(Foreign::runs);
+    answered(&web.netns, Transport::Udp, (WORLD, PORT), "world");
+    answered(&lab.world, Transport::Tcp, (HOST, 8088), "web");
+    lab.host.sh(&format!("ping -c 3 -i 0.1 -W 2 {WORLD}"));
+    for (program, before) in [(&early, before[0]), (&late, before[1]), (&old, before[2])] {
+        // Three requests and three answers of the host's own at the least.
+        assert!(program.runs() >= before + 6, "{:?} ran {} times", program.pin(), program.runs() - before);
+    }
+    let order = |side| {
+        let (_, programs) = lab.host.enter(|| SchedClassifier::query_tcx(UPLINK, side)).expect("asking TCX");
+        programs.iter().map(aya::programs::ProgramInfo::id).collect::<Vec<_>>()
+    };
+    for side in [TcAttachType::Ingress, TcAttachType::Egress] {
+        let ids = order(side);
+        assert_eq!(ids.len(), 3, "{ids:?}");
+        assert_eq!(ids[1..], [early.id(), late.id()], "netdp's is not the first: {ids:?}");
+    }
+    let report = lab.netdp.json("doctor").to_string();
+    for named in
+        ["early at up0 ingress", "late at up0 egress", "at up0 ingress (clsact)", "at up0 egress (clsact)"]
+    {
+        assert!(report.contains(named), "doctor does not name `{named}`: {report}");
+    }
+    lab.netdp.ok("down");
+    for side in [TcAttachType::Ingress, TcAttachType::Egress] {
+        assert_eq!(order(side), [early.id(), late.id()]);
+    }
+    assert!(lab.host.sh(&format!("tc filter show dev {UPLINK} ingress")).contains("direct-action"));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn programs_of_others_keep_running_beside_tcx_and_clsact() {
+    variant::run(Variant::EBPF, programs_of_others_keep_running);
+}
