@@ -86,6 +86,17 @@ impl Target {
         }
     }
 
+    /// Its name among the named namespaces, if it has one.
+    pub fn netns_name(&self) -> Option<&str> {
+        match self {
+            Self::Named(name) => Some(name),
+            Self::Path(path) => {
+                path.strip_prefix(NAMED_DIR).ok()?.to_str().filter(|name| !name.contains('/'))
+            }
+            Self::Pid(_) => None,
+        }
+    }
+
     /// The namespace's file.
     pub fn file(&self) -> PathBuf {
         match self {
@@ -144,6 +155,10 @@ mod tests {
             assert_eq!(text.parse(), Ok(target.clone()));
             assert_eq!(target.default_name(), name);
             assert_eq!(target.to_string(), text);
+        }
+        for (text, name) in [("web", Some("web")), ("/run/netns/web", Some("web")), ("/proc/7/ns/net", None)]
+        {
+            assert_eq!(text.parse::<Target>().unwrap().netns_name(), name);
         }
         for bad in ["", ".", "..", "pid:", "pid:0", "pid:x", "pid:-1"] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
-use super::run::files_dir;
 use super::{detach, network, publish};
 use crate::cli::{self, Attachment, Global};
 use crate::entry::Caller;
 use crate::error::Error;
+use crate::hostfiles::run_dir;
 use crate::instance::Instance;
 use crate::net::{Mac, Net, NetNs, sysctl};
 use crate::output;
@@ -29,7 +29,7 @@ use connect::{connect, loopback};
 pub async fn run(global: &Global, args: cli::Attach, caller: Caller) -> Result<(), Error> {
     check(&args.attachment)?;
     let name = args.attachment.name.clone().unwrap_or_else(|| args.target.default_name());
-    names::check("endpoint", &name)?;
+    names::check_endpoint(&name)?;
     let mut instance = Instance::change(global).await?;
     let attached = async {
         let place = find(&args, caller)?;
@@ -128,7 +128,7 @@ pub async fn attach(
     if planned.replaces {
         detach::remove(instance, name).await?;
         // They are the new one's by now.
-        let files = Removal::Files(files_dir(instance, name));
+        let files = Removal::Files(run_dir(instance.dir(), name));
         instance.state.removing.retain(|removal| *removal != files);
     }
     let network = match planned.bridge {

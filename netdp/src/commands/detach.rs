@@ -1,8 +1,8 @@
 //! `netdp detach`: takes an endpoint off its network.
 
-use super::run::files_dir;
 use crate::cli::Global;
 use crate::error::Error;
+use crate::hostfiles::run_dir;
 use crate::instance::Instance;
 use crate::output;
 use crate::state::{Endpoint, Removal};
@@ -39,7 +39,7 @@ pub async fn remove(instance: &mut Instance, name: &str) -> Result<(), Error> {
             instance.net.remove_neighbour(network.ifindex, addr.addr()).await?;
         }
     }
-    removing.push(Removal::Files(files_dir(instance, name)));
+    removing.push(Removal::Files(run_dir(instance.dir(), name)));
     instance.state.endpoints.remove(name);
     removing.extend(drop_namespace(instance, &endpoint));
     instance.state.removing.extend(removing);

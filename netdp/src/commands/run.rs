@@ -13,7 +13,6 @@ use super::detach;
 use crate::cli::{self, Attachment, Global};
 use crate::entry::Caller;
 use crate::error::Error;
-use crate::failpoint;
 use crate::hostfiles;
 use crate::instance::Instance;
 use crate::net::{Net, NetNs};
@@ -46,7 +45,7 @@ pub async fn run(global: &Global, args: cli::Run, caller: Caller) -> Result<u8, 
     }
     attach::check(&attachment)?;
     let name = attachment.name.clone().unwrap_or_else(|| format!("run-{}", std::process::id()));
-    names::check("endpoint", &name)?;
+    names::check_endpoint(&name)?;
     let mut instance = Instance::change(global).await?;
     // From here on signals are for the command: netdp has something to clean up.
     let signals = Signals::listen()?;
@@ -110,24 +109,13 @@ async fn begin(
     let ns = NetNs::create_anonymous()?;
     let held =
         NetNs::open(&PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&ns.fd()))))?;
-    let dir = files_dir(instance, name);
+    let dir = hostfiles::run_dir(instance.dir(), name);
     instance.will(Step::RemoveFiles(dir.clone()))?;
-    failpoint::pass("create a directory")
-        .and_then(|()| fs::create_dir_all(&dir))
-        .map_err(Error::system(format!("creating {}", dir.display())))?;
-    let (hosts, resolv) = (dir.join("hosts"), dir.join("resolv.conf"));
-    write(&hosts, "")?;
-    let upstream =
-        hostfiles::UPSTREAM.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default();
-    let own = fs::read_to_string(hostfiles::RESOLV).unwrap_or_default();
-    write(&resolv, &hostfiles::resolv(&own, &upstream))?;
-    plan.mounts = Mounts::prepare(&[(&hosts, "/etc/hosts"), (&resolv, hostfiles::RESOLV)])?;
+    plan.mounts = Mounts::prepare(&hostfiles::create_run(&dir)?)?;
     plan.ns = Some(held);
     let launch = Launch::start(plan)?;
     let target = Target::Pid(launch.pid());
     let endpoint = attach::attach(instance, name, target, Place::There(ns), attachment).await?;
-    let gateways = instance.network(&endpoint.network)?.gateways.clone();
-    write(&hosts, &hostfiles::hosts(name, &endpoint.addresses, &gateways))?;
     Ok((launch, endpoint))
 }
 
@@ -140,17 +128,6 @@ async fn end(global: &Global, name: &str, endpoint: &Endpoint) -> Result<(), Err
         instance.state.endpoints.get(name).is_some_and(|found| found.host_ifname == endpoint.host_ifname);
     let removed = if own { detach::remove(&mut instance, name).await } else { Ok(()) };
     instance.finish(removed).await
-}
-
-/// Where the files of an endpoint are that its command sees in `/etc`.
-pub fn files_dir(instance: &Instance, name: &str) -> PathBuf {
-    instance.dir().join("run").join(name)
-}
-
-fn write(path: &PathBuf, text: &str) -> Result<(), Error> {
-    failpoint::pass("write a file")
-        .and_then(|()| fs::write(path, text))
-        .map_err(Error::system(format!("writing {}", path.display())))
 }
 
 fn code(status: ExitStatus) -> u8 {

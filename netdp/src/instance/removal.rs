@@ -3,6 +3,7 @@
 use super::{Instance, bpffs_release, delete_namespace, remove_files};
 use crate::datapath::select;
 use crate::error::Error;
+use crate::hostfiles;
 use crate::net::is_namespace;
 use crate::output;
 use crate::state::{Endpoint, Network, Removal};
@@ -92,6 +93,7 @@ impl Instance {
         if self.state.host == self.host.id() {
             self.remove_links(&mut failures).await;
         }
+        failures.extend(hostfiles::remove(&self.name));
         let (opened, kind) = (self.datapath.take(), self.state.datapath);
         note(&mut failures, select::remove(opened, kind, &self.name).map_err(Error::from));
         note(&mut failures, bpffs_release());
