@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::failpoint;
 use crate::instance::lock_all_instances;
 use crate::state::State;
+use crate::target::Target;
 
 mod content;
 mod named;
@@ -47,7 +48,9 @@ pub fn update(instance: &str, dir: &Path, state: &State) -> Vec<String> {
     }
     let mut networks: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for endpoint in state.endpoints.values() {
-        if let Some(name) = endpoint.target.netns_name() {
+        let bound =
+            state.bound.values().filter(|bound| bound.netns == endpoint.netns).map(|bound| &bound.target);
+        for name in bound.chain([&endpoint.target]).filter_map(Target::netns_name) {
             networks.entry(name).or_default().insert(&endpoint.network);
         }
     }
@@ -76,6 +79,16 @@ fn update_named(instance: &str, wanted: &BTreeMap<&str, Lines>, host: &HostFiles
 /// Where the files of an endpoint are that its command sees in `/etc`.
 pub fn run_dir(dir: &Path, name: &str) -> PathBuf {
     dir.join("run").join(name)
+}
+
+/// The files of an endpoint's namespace that are there, each with its place.
+pub fn of_name(dir: &Path, name: &str, state: &State) -> Vec<(PathBuf, String)> {
+    let endpoint = state.endpoints.get(name).map(|endpoint| &endpoint.target);
+    let target = endpoint.or_else(|| state.bound.get(name).map(|bound| &bound.target));
+    let named = target.and_then(Target::netns_name).map(named::dir);
+    let dirs: Vec<PathBuf> = named.into_iter().chain([run_dir(dir, name)]).collect();
+    let first = |file: &str| dirs.iter().map(|dir| dir.join(file)).find(|path| path.exists());
+    FILES.iter().filter_map(|file| Some((first(file)?, format!("{ETC}/{file}")))).collect()
 }
 
 /// Creates the files of a command before it is attached; returns each with its place.

@@ -246,11 +246,15 @@ impl Instance {
 
     /// An endpoint by name.
     pub fn endpoint(&self, name: &str) -> Result<&Endpoint, Refusal> {
-        let no_endpoint = || Refusal::NoEndpoint {
-            name: name.into(),
-            known: self.state.endpoints.keys().cloned().collect(),
+        let State { endpoints, bound, .. } = &self.state;
+        let refusal = || match bound.get(name) {
+            Some(bound) => Refusal::NoInterface { name: name.into(), mode: bound.mode.to_string() },
+            None => Refusal::NoEndpoint {
+                name: name.into(),
+                known: endpoints.keys().chain(bound.keys()).cloned().collect(),
+            },
         };
-        self.state.endpoints.get(name).ok_or_else(no_endpoint)
+        endpoints.get(name).ok_or_else(refusal)
     }
 
     /// A network by name.

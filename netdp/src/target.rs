@@ -120,10 +120,15 @@ impl Target {
 /// Whether a namespace has a name in `/run/netns` or a process in it. One that only an open file or another mount
 /// keeps alive is not seen.
 pub fn exists(id: NetNsId) -> bool {
+    find(id).is_some()
+}
+
+/// A file of the namespace: its name in `/run/netns` or a process in it.
+pub fn find(id: NetNsId) -> Option<PathBuf> {
     let named = files_in(NAMED_DIR);
     let of_processes =
         files_in("/proc").into_iter().filter(|path| is_process(path)).map(|path| path.join("ns/net"));
-    named.into_iter().chain(of_processes).any(|path| id_of(&path) == Some(id))
+    named.into_iter().chain(of_processes).find(|path| id_of(path) == Some(id))
 }
 
 fn id_of(path: &Path) -> Option<NetNsId> {

@@ -15,7 +15,8 @@ use crate::entry::Caller;
 use crate::error::Error;
 use crate::hostfiles;
 use crate::instance::Instance;
-use crate::net::{Net, NetNs};
+use crate::net::{LOOPBACK, Net, NetNs};
+use crate::plan::mode::Mode;
 use crate::plan::names;
 use crate::refusal::Refusal;
 use crate::state::Endpoint;
@@ -30,20 +31,17 @@ use launch::{Launch, Mounts, Plan};
 const BY_SIGNAL: i32 = 128;
 /// Exit code when the command's own can't be told.
 const UNKNOWN: u8 = 255;
-/// `--network container:NAME`.
-const SHARED: &str = "container:";
 
 /// Runs it; returns its exit code.
 pub async fn run(global: &Global, args: cli::Run, caller: Caller) -> Result<u8, Error> {
     let cli::Run { attachment, command } = args;
-    let mode = attachment.network.as_str();
-    if matches!(mode, "none" | "host") || mode.starts_with(SHARED) {
-        let ns = unattached(global, &attachment).await?;
-        let launch = Launch::start(Plan { command, ns, caller, mounts: Mounts::default() })?;
+    attach::check(&attachment)?;
+    if let Some(mode) = Mode::parse(&attachment.network) {
+        let (ns, mounts) = unattached(global, &attachment, &mode).await?;
+        let launch = Launch::start(Plan { command, ns, caller, mounts })?;
         let signals = Signals::listen()?;
         return signals.wait(launch.go()?).await.map(code);
     }
-    attach::check(&attachment)?;
     let name = attachment.name.clone().unwrap_or_else(|| format!("run-{}", std::process::id()));
     names::check_endpoint(&name)?;
     let mut instance = Instance::change(global).await?;
@@ -65,37 +63,31 @@ pub async fn run(global: &Global, args: cli::Run, caller: Caller) -> Result<u8, 
     ended.map(code)
 }
 
-/// The namespace of the modes without an own interface; none: the host's.
-async fn unattached(global: &Global, attachment: &Attachment) -> Result<Option<NetNs>, Error> {
-    let mode = attachment.network.as_str();
-    let wants = [
-        (!attachment.publish.is_empty(), "--publish"),
-        (!attachment.ip.is_empty(), "--ip"),
-        (attachment.mac.is_some(), "--mac"),
-        (attachment.name.is_some(), "--name"),
-    ];
-    if let Some((_, option)) = wants.iter().find(|(wants, _)| *wants) {
-        return Err(Refusal::NothingToTranslate { option, mode: mode.into() }.into());
+/// The namespace of the modes without an own interface (none: the host's), and the names that are known there.
+async fn unattached(
+    global: &Global,
+    attachment: &Attachment,
+    mode: &Mode,
+) -> Result<(Option<NetNs>, Mounts), Error> {
+    if attachment.name.is_some() {
+        return Err(Refusal::NothingToTranslate { option: "--name", mode: mode.to_string() }.into());
     }
-    if mode == "host" {
-        return Ok(None);
-    }
-    if let Some(name) = mode.strip_prefix(SHARED) {
-        let instance = Instance::read(global).await?;
-        let no_endpoint = || Refusal::NoEndpoint { name: name.into(), known: Vec::new() };
-        let instance = instance.ok_or_else(no_endpoint)?;
-        let endpoint = instance.endpoint(name)?;
-        if !instance.is_alive(endpoint).await? {
-            return Err(Refusal::EndpointGone(name.into()).into());
+    let Some(lender) = mode.lender() else {
+        let ns = if *mode == Mode::Host { None } else { Some(NetNs::create_anonymous()?) };
+        if let Some(ns) = &ns {
+            let net = Net::open(ns)?;
+            if let Some(lo) = net.link(LOOPBACK).await? {
+                net.set_up(lo.index).await?;
+            }
         }
-        return Ok(Some(NetNs::open(&endpoint.target.file())?));
-    }
-    let ns = NetNs::create_anonymous()?;
-    let net = Net::open(&ns)?;
-    if let Some(lo) = net.link("lo").await? {
-        net.set_up(lo.index).await?;
-    }
-    Ok(Some(ns))
+        return Ok((ns, Mounts::default()));
+    };
+    let instance = Instance::read(global).await?;
+    let no_endpoint = || Refusal::NoEndpoint { name: lender.into(), known: Vec::new() };
+    let instance = instance.ok_or_else(no_endpoint)?;
+    let ns = attach::mode::existing(&instance, mode).await?;
+    let files = hostfiles::of_name(instance.dir(), lender, &instance.state);
+    Ok((ns, Mounts::prepare(&files)?))
 }
 
 /// Starts the command's process, which waits, and attaches its namespace.

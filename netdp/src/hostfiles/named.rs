@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::slots::{Slots, render};
 use super::{FILES, Lines};
@@ -31,7 +31,7 @@ pub(super) fn update(instance: &str, wanted: &BTreeMap<&str, Lines>, bare: &Line
     // Of a command that was killed.
     note(remove_file(Path::new(DRAFT)));
     for (name, lines) in wanted {
-        note(give(instance, &Path::new(ROOT).join(name), lines));
+        note(give(instance, &dir(name), lines));
     }
     let entries = fs::read_dir(ROOT).into_iter().flatten().flatten();
     let others =
@@ -41,6 +41,11 @@ pub(super) fn update(instance: &str, wanted: &BTreeMap<&str, Lines>, bare: &Line
     }
     note(release_root());
     failures
+}
+
+/// Where a namespace's files are.
+pub(super) fn dir(name: &str) -> PathBuf {
+    Path::new(ROOT).join(name)
 }
 
 /// Whether there is nothing to look at.

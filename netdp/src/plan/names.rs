@@ -4,6 +4,8 @@
 pub const IFNAME_MAX: usize = 15;
 /// Longest name of an endpoint or network: a DNS label, because endpoints are looked up by name.
 pub const NAME_MAX: usize = 63;
+/// An endpoint's interface, if it isn't named.
+pub const DEFAULT_IFNAME: &str = "eth0";
 /// The name by which an endpoint reaches its host.
 pub const HOST_NAME: &str = "host.netdp.internal";
 /// Names that mean something else in every hosts file.
