@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use crate::plan::names::DEFAULT_IFNAME;
 use crate::spec::Spec;
 use crate::target::Target;
 
@@ -221,7 +222,7 @@ pub struct Attachment {
     #[arg(long)]
     pub mac: Option<String>,
     /// Its interface
-    #[arg(long, default_value = "eth0")]
+    #[arg(long, default_value = DEFAULT_IFNAME)]
     pub ifname: String,
     /// Publish a port
     #[arg(short, long, value_name = "SPEC", help = format!("Publish a port: {SPEC_FORM}"))]

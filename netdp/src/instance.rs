@@ -9,6 +9,7 @@ use crate::cli::Global;
 use crate::datapath::ebpf::Unsupported;
 use crate::datapath::{self, Datapath, Kind, select};
 use crate::error::Error;
+use crate::hostfiles;
 use crate::net::{Net, NetNs};
 use crate::output;
 use crate::plan::names;
@@ -91,7 +92,7 @@ impl Instance {
     /// Locks an instance against changes; none if there is none. What a killed command left is undone or completed.
     pub async fn read(global: &Global) -> Result<Option<Self>, Error> {
         if Self::unfinished(global)?.is_some() {
-            drop(Self::existing(global).await?);
+            Self::existing(global).await?.inspect(Self::update_names);
         }
         Self::look(global)
     }
@@ -245,11 +246,15 @@ impl Instance {
 
     /// An endpoint by name.
     pub fn endpoint(&self, name: &str) -> Result<&Endpoint, Refusal> {
-        let no_endpoint = || Refusal::NoEndpoint {
-            name: name.into(),
-            known: self.state.endpoints.keys().cloned().collect(),
+        let State { endpoints, bound, .. } = &self.state;
+        let refusal = || match bound.get(name) {
+            Some(bound) => Refusal::NoInterface { name: name.into(), mode: bound.mode.to_string() },
+            None => Refusal::NoEndpoint {
+                name: name.into(),
+                known: endpoints.keys().chain(bound.keys()).cloned().collect(),
+            },
         };
-        self.state.endpoints.get(name).ok_or_else(no_endpoint)
+        endpoints.get(name).ok_or_else(refusal)
     }
 
     /// A network by name.
@@ -300,13 +305,23 @@ impl Instance {
         }
         self.save()?;
         if self.state.removing.is_empty() {
+            self.update_names();
             return Ok(());
         }
         self.complete().await?;
+        self.update_names();
         // Once more, without what has been removed. What fails here is done by the next command.
         match self.datapath.as_mut().map(|datapath| datapath.refresh_host()) {
             Some(Err(error)) => output::warning(error),
             _ => Ok(()),
+        }
+    }
+
+    /// Tells the endpoints each other's names. Where that fails (a read-only `/etc`), all else works: it is no failure.
+    fn update_names(&self) {
+        for failure in hostfiles::update(&self.name, &self.dir, &self.state) {
+            // Nothing can be said to somebody who closed standard error.
+            let _ = output::warning(format!("endpoints may not find each other by name: {failure}"));
         }
     }
 

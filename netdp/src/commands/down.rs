@@ -3,6 +3,7 @@
 use crate::cli::Global;
 use crate::datapath::{Kind, select};
 use crate::error::Error;
+use crate::hostfiles;
 use crate::instance::{Instance, bpffs_release};
 use crate::progress::Progress;
 use crate::state;
@@ -27,7 +28,8 @@ pub async fn run(global: &Global) -> Result<(), Error> {
             failures.extend(instance.remove_everything().await);
         }
         None => {
-            // Pins without state.
+            // Pins and files without state.
+            failures.extend(hostfiles::remove(&global.instance));
             let removed = select::remove(None, Kind::Ebpf, &global.instance).map_err(Error::from);
             failures.extend(removed.and_then(|()| bpffs_release()).err().map(|error| error.to_string()));
         }
