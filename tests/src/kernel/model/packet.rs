@@ -3,9 +3,10 @@
 use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet, apply_difference, difference};
 
+use super::super::plan::Plan;
 use super::Frame;
 
-impl Packet for Frame {
+impl<F: Plan> Packet for Frame<F> {
     fn l3(&self) -> usize {
         ethernet::LEN
     }
