@@ -15,7 +15,7 @@ use crate::netns::{self, Netns};
 const INSIDE: [&str; 3] = ["ip -o link", "ip -o addr", "ip route show table all"];
 
 /// What packets and time change by themselves.
-const OF_PACKETS: [&str; 6] = ["COUNTS", "CLOCK", "FLOWS", "RING", "EXHAUSTED", "WORK"];
+const OF_PACKETS: [&str; 3] = ["CLOCK", "FLOWS", "RING"];
 
 /// A lab at one time.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -113,7 +113,8 @@ fn pins(dir: &Path) -> Vec<String> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         lines.push(format!("pin {}", path.display()));
         let is_map = path.parent().is_some_and(|parent| parent.ends_with("maps"));
-        if is_map && !OF_PACKETS.iter().any(|prefix| name.starts_with(prefix)) {
+        if is_map && maps::is_of_commands(&path) && !OF_PACKETS.iter().any(|prefix| name.starts_with(prefix))
+        {
             lines.extend(maps::dump(&path).into_iter().map(|entry| format!("map {name}: {entry}")));
         }
     }

@@ -151,7 +151,7 @@ impl Trial {
         let steps = self.trace();
         assert!(!steps.is_empty(), "{}: no fail point", self.case.line);
         for (number, step) in chosen(&steps) {
-            for how in [How::Error, How::Kill] {
+            for how in self.ways(number) {
                 let wrong = self.try_step(number, how);
                 let line = self.case.line;
                 assert!(
@@ -161,6 +161,15 @@ impl Trial {
                     wrong.join("\n")
                 );
             }
+        }
+    }
+
+    /// How a step is made to end. What goes on anyway goes on after both alike: such a command's steps end by turns.
+    fn ways(&self, number: usize) -> Vec<How> {
+        match (self.case.rolls_forward, number % 2) {
+            (false, _) => vec![How::Error, How::Kill],
+            (true, 0) => vec![How::Error],
+            (true, _) => vec![How::Kill],
         }
     }
 
