@@ -57,6 +57,8 @@ cases! {
     attach_none: Case::new("attach {b} --name b --network none", attached, |lab| drop(lab.netdp.ok("detach b")));
     detach_shared: Case::new("detach s", shared, share_a);
     network_create: Case::new("network create blue --subnet 10.50.0.0/24", attached, |lab| drop(lab.netdp.ok("network rm blue")));
+    network_create_dual: Case::new("network create blue --subnet 10.50.0.0/24 --subnet fd50::/64", attached, |lab| drop(lab.netdp.ok("network rm blue")));
+    attach_dual: Case::new("attach {b} --name b --network dual -p 8090:80 -p [::1]:8091:80", dual, |lab| drop(lab.netdp.ok("detach b")));
     network_rm: Case::new("network rm blue", networked, create_blue);
     run: Case { rolls_forward: true, ..Case::new("run --name r -p 8090:80 -- true", attached, nothing) };
     gc: Case::new("gc", gone, lose_g);
@@ -99,6 +101,11 @@ fn shared(lab: &Lab) {
 
 fn create_blue(lab: &Lab) {
     lab.netdp.ok("network create blue --subnet 10.50.0.0/24");
+}
+
+fn dual(lab: &Lab) {
+    attached(lab);
+    lab.netdp.ok("network create dual --subnet 10.51.0.0/24 --subnet fd51::/64");
 }
 
 fn networked(lab: &Lab) {
