@@ -13,6 +13,7 @@ use crate::variant::Datapath;
 /// What an instance lists.
 struct Listed {
     networks: Vec<Value>,
+    /// Those with an interface.
     endpoints: Vec<Value>,
 }
 
@@ -20,7 +21,9 @@ struct Listed {
 /// are understood.
 pub fn contradictions(lab: &Lab) -> Vec<String> {
     let list = |line: &str| lab.netdp.json(line).as_array().cloned().unwrap_or_default();
-    let listed = Listed { networks: list("network ls"), endpoints: list("ls") };
+    let has_interface = |endpoint: &Value| !endpoint["host_ifname"].is_null();
+    let endpoints = list("ls").into_iter().filter(has_interface).collect();
+    let listed = Listed { networks: list("network ls"), endpoints };
     let mut found = duplicates(&listed);
     found.extend(links(lab, &listed));
     found.extend(neighbours(lab, &listed));

@@ -2,7 +2,7 @@
 //! and maps. Two snapshots tell whether a command did all of it or nothing (G13).
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::programs::{SchedClassifier, TcAttachType};
 
@@ -34,6 +34,7 @@ impl Snapshot {
         }
         let named = netns::names().into_iter().filter(|name| name.starts_with(&lab.id));
         lines.extend(named.map(|name| format!("namespace {name}")));
+        lines.extend(names(lab));
         lines.extend(files(&lab.netdp.state()));
         lines.extend(pins(&lab.netdp.pins()));
         let lines = lines.iter().filter_map(|line| without_carrier(line)).collect();
@@ -104,6 +105,21 @@ fn files(dir: &Path) -> Vec<String> {
     };
     let line = |path: &Path| format!("{}: {}", path.display(), content(path));
     paths.map(|path| line(&path)).collect()
+}
+
+/// What `ip netns exec` shows in the lab's namespaces instead of the machine's files. Lines have no order.
+pub fn names(lab: &Lab) -> Vec<String> {
+    let files = files_below(Path::new("/etc/netns"));
+    let ours = |path: &&PathBuf| path.to_string_lossy().contains(&lab.id);
+    let mut lines = Vec::new();
+    for path in files.iter().filter(ours) {
+        lines.push(format!("{} is there", path.display()));
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let active = text.lines().filter(|line| !line.starts_with('#'));
+        lines.extend(active.map(|line| format!("{}: {}", path.display(), line.trim_end())));
+    }
+    lines.sort();
+    lines
 }
 
 /// Pins, and what is in the maps that commands fill.

@@ -302,7 +302,7 @@ fn taken_ports_are_refused(lab: &Lab) {
 fn modes_are_refused(lab: &Lab) {
     Crowded::new(lab).check(&[
         ("attach {free} --network host", &["--network host"]),
-        ("attach {free} --network none", &["--network none"]),
+        ("attach {free} --network none -p 8111:80", &["--publish", "--network none", "leave --publish out"]),
         ("attach {free} --network container:web", &["--network container:web"]),
         ("run --network container:nobody -- true", &["nobody", "netdp ls"]),
         ("run --network container:dead -- true", &["dead", "gone"]),
