@@ -18,8 +18,9 @@ use crate::net::NetNs;
 use crate::refusal::Refusal;
 use crate::target::Target;
 
-/// What netdp needs: the numbers are the kernel's (`linux/capability.h`).
-const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (39, "CAP_BPF"), (21, "CAP_SYS_ADMIN")];
+/// What netdp needs: the numbers are the kernel's (`linux/capability.h`). CAP_SYS_ADMIN includes CAP_BPF; where BPF is
+/// denied nevertheless, there is the iptables datapath.
+const CAPABILITIES: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
 
 /// Where the caller was, as far as commands need it.
 #[derive(Debug, Default)]

@@ -16,15 +16,18 @@ use tokio::time::timeout;
 use crate::failpoint;
 
 mod address;
+mod blocking;
 pub mod bpffs;
 mod bridge;
 pub mod cgroup;
+pub mod conntrack;
 mod error;
 mod fdb;
 mod link;
 mod mac;
 mod named;
 mod neighbour;
+pub mod netfilter;
 mod netns;
 pub mod ports;
 mod route;
@@ -32,6 +35,7 @@ pub mod sockets;
 pub mod sysctl;
 mod veth;
 
+pub use blocking::blocking;
 pub use bridge::{BridgeSpec, PortFlags};
 pub use error::{Error, Result};
 pub use fdb::FdbEntry;

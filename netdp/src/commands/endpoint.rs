@@ -39,6 +39,8 @@ pub struct Listed {
     pub gateway: Vec<IpAddr>,
     /// What it publishes.
     pub published: Vec<Published>,
+    /// Its instance's datapath.
+    pub datapath: &'static str,
     /// `up`, or `gone` when its namespace or veth is.
     pub state: &'static str,
     /// How many flows it has; none: unknown.
@@ -84,6 +86,7 @@ impl Listed {
             mac: endpoint.mac,
             addresses: endpoint.addresses,
             published: endpoint.published,
+            datapath: instance.state.datapath.name(),
             state: if alive { "up" } else { "gone" },
             flows,
             bytes: None,

@@ -10,6 +10,8 @@ use aya::maps::{Array, HashMap, LpmTrie, MapData};
 use netdp_common::family::{Ipv4Addr, V4};
 use netdp_common::flow;
 
+use crate::net::PortFlags;
+
 use super::{Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, Kind, NetworkEntry, PublishEntry, Stats};
 
 mod damage;
@@ -199,6 +201,10 @@ impl Datapath for Ebpf {
         .map(drop)
     }
 
+    fn port_flags(&self, _: u32) -> PortFlags {
+        PortFlags::default()
+    }
+
     fn publish(&mut self, entry: &PublishEntry) -> Result<(), Error> {
         published::publish(self, entry)
     }
@@ -223,8 +229,12 @@ impl Datapath for Ebpf {
         stats::read(self)
     }
 
-    fn remove(self: Box<Self>) -> Result<(), Error> {
-        object::remove(&self.dir)
+    fn faults(&self) -> Result<Vec<String>, Error> {
+        host::unhooked(self)
+    }
+
+    fn remove(self: Box<Self>) -> Result<Vec<String>, Error> {
+        object::remove(&self.dir).map(|()| Vec::new())
     }
 }
 

@@ -36,6 +36,19 @@ pub(super) fn refresh(ebpf: &Ebpf) -> Result<(), Error> {
     published::rebuild_reserved(ebpf)
 }
 
+/// Uplinks without their programs.
+pub(super) fn unhooked(ebpf: &Ebpf) -> Result<Vec<String>, Error> {
+    let (links, _) = read_host()?;
+    let bridges = ebpf.hash::<u32, flow::Network<Addr>>("NETWORKS_V4")?;
+    let mut found = Vec::new();
+    for link in links.iter().filter(|link| is_uplink(link) && bridges.get(&link.index, 0).is_err()) {
+        if !hooks::is_uplink_hooked(ebpf, link.index, &link.name)? {
+            found.push(format!("{} does not carry netdp's programs", link.name));
+        }
+    }
+    Ok(found)
+}
+
 /// Through which a remote may be reached: every interface that routes by itself, carries Ethernet frames, and is
 /// not the loopback. What belongs to a bridge or bond is reached through that.
 fn is_uplink(link: &Link) -> bool {
