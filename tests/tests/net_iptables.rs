@@ -267,7 +267,7 @@ fn auto_falls_back_and_says_why() {
     assert!(!lab.netdp.pins().exists(), "the eBPF datapath left something");
 }
 
-/// The kernel's own refusal: bpf() fails, as in many sandboxes.
+/// The kernel's own refusal.
 #[test]
 #[ignore = "needs root"]
 fn auto_falls_back_where_bpf_is_denied() {
@@ -276,14 +276,14 @@ fn auto_falls_back_where_bpf_is_denied() {
     let netns = lab.netns("a");
     let output = iptables::without_bpf(lab.netdp.command(&format!("attach {} --name a", netns.name())));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    says_why(&lab.netdp, "Operation not permitted");
+    says_why(&lab.netdp, "bpf");
     let _world = Server::udp(&lab.world, "world", WORLD, &[INNER]);
     answered(&netns, Transport::Udp, (WORLD, INNER), "world");
     // Asked for, it is an error, and nothing is left.
     lab.netdp.ok("down");
     let explicit = Netdp { datapath: "ebpf", ..lab.netdp.clone() };
     let output = iptables::without_bpf(explicit.command(&format!("attach {} --name a", netns.name())));
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(!lab.netdp.state().exists() && rules(&lab.host, Backend::Nft).is_empty());
 }
 

@@ -62,7 +62,7 @@ pub async fn run(global: &Global) -> Result<(), Error> {
 
 async fn report(global: &Global) -> Result<Report, Error> {
     let mut checks = vec![host::kernel(), host::btf()];
-    let missing = entry::missing_capabilities();
+    let missing = entry::missing_capabilities(global.datapath);
     if !missing.is_empty() {
         checks.push(Check::new("privilege", false, format!("{missing} missing: run netdp with sudo")));
         let reason = "without privilege nothing more can be found out".into();
@@ -119,13 +119,10 @@ async fn foreign_programs() -> Result<Check, Error> {
 /// What is missing of a datapath that can't be opened as it is.
 fn gone(instance: &Instance) -> String {
     if instance.state.datapath == Kind::Iptables {
-        return "the rules' model is gone: netdp repair makes them anew".into();
+        return "the rules' model is gone: netdp gc makes them anew".into();
     }
     let missing = ebpf::Ebpf::missing(instance.name()).unwrap_or_else(|error| vec![error.to_string()]);
-    format!(
-        "gone: {}: netdp repair makes them anew, without the flows that there were",
-        output::joined(missing)
-    )
+    format!("gone: {}: netdp gc makes them anew, without the flows that there were", output::joined(missing))
 }
 
 /// Whether programs and maps, or rules, are as the last command left them.

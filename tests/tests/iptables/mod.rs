@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output, Stdio};
 
 use netdp_tests::netns::Netns;
+use netdp_tests::seccomp::forbid_bpf;
 
 /// The two ways into the kernel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -138,28 +139,9 @@ impl FailingRestore {
     }
 }
 
-/// Runs a command for which bpf() fails with EPERM: a seccomp filter in cBPF (seccomp(2)).
+/// Runs a command on a kernel that has no bpf(), as far as it can tell.
 pub(crate) fn without_bpf(mut command: Command) -> Output {
-    const LOAD_NUMBER: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-    const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-    let bpf = u32::try_from(libc::SYS_bpf).expect("a system call's number");
-    let eperm = libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EPERM).expect("an errno");
-    let op = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let filter = [
-        op(LOAD_NUMBER, 0, 0, 0),
-        op(JUMP_EQUAL, 0, 1, bpf),
-        op(RETURN, 0, 0, eperm),
-        op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let deny = move || {
-        let program = libc::sock_fprog { len: 4, filter: filter.as_ptr().cast_mut() };
-        // SAFETY: between fork and exec; the kernel copies the program, which outlives the call.
-        let done =
-            unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
-        if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-    };
-    // SAFETY: the closure does one system call and allocates nothing.
-    unsafe { command.pre_exec(deny) };
+    // SAFETY: between fork and exec there is one system call; nothing is allocated.
+    unsafe { command.pre_exec(forbid_bpf) };
     command.output().expect("running netdp")
 }

@@ -128,6 +128,11 @@ impl Model {
             Some(old) => *old = entry,
             None => self.published.push(entry),
         }
+        // One address before all of them, and the same order whatever came first.
+        self.published.sort_by_key(|entry| {
+            let ports = (entry.host_port, entry.host_port_end, entry.endpoint.is_ipv6());
+            (entry.host_addr.is_none(), entry.proto, entry.host_addr, ports)
+        });
     }
 
     pub(super) fn unpublish(&mut self, entry: &PublishEntry) {

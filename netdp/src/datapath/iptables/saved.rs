@@ -68,7 +68,10 @@ impl Saved {
         for (table, saved) in &self.tables {
             let chains = saved.chains.iter().filter(|chain| names.is_own(chain));
             lines.extend(chains.map(|chain| format!("{} :{chain}", table.name())));
-            let rules = saved.rules.iter().filter(|rule| is_own(rule, names));
+            let mut rules: Vec<&Rule> = saved.rules.iter().filter(|rule| is_own(rule, names)).collect();
+            // Chains are shown in the order in which they were made.
+            rules.sort_by_key(|rule| &rule.chain);
+            let rules = rules.into_iter();
             lines.extend(rules.map(|rule| format!("{} -A {} {}", table.name(), rule.chain, rule.text)));
         }
         lines
