@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::Global;
+use crate::cli::{DatapathChoice, Global};
 use crate::datapath::ebpf::Unsupported;
+use crate::datapath::select::{Feature, Opened, Place};
 use crate::datapath::{self, Datapath, Kind, select};
-use crate::error::Error;
+use crate::error::{Error, shortened};
 use crate::hostfiles;
 use crate::net::{Net, NetNs};
 use crate::output;
@@ -26,7 +27,7 @@ mod removal;
 mod undoing;
 
 pub use files::{ROOT, bpffs_release, lock as lock_all_instances, remove_files};
-use fixed::{check_fixed, check_options};
+use fixed::check_fixed;
 use lock::Lock;
 pub use undoing::delete_namespace;
 
@@ -42,6 +43,9 @@ pub struct Instance {
     dir: PathBuf,
     /// The state before this command; none: it had none.
     before: Option<State>,
+    /// Which datapath is found out by the first command.
+    choose: bool,
+    without: Vec<Feature>,
     datapath: Option<Box<dyn Datapath>>,
     undo: Undo,
     _lock: Lock,
@@ -168,9 +172,8 @@ impl Instance {
     fn open(global: &Global, dir: &Path, lock: Lock) -> Result<Self, Error> {
         let host = NetNs::current()?;
         let found = State::load(dir)?;
-        match &found {
-            Some(state) => check_fixed(global, state, &host)?,
-            None => check_options(global)?,
+        if let Some(state) = &found {
+            check_fixed(global, state, &host)?;
         }
         Self::build(global, dir, lock, host, found)
     }
@@ -183,11 +186,17 @@ impl Instance {
         found: Option<State>,
     ) -> Result<Self, Error> {
         let before = found.clone();
-        let state = found.unwrap_or_else(|| State::new(host.id(), Kind::Ebpf, global.flows_max));
+        let kind = match global.datapath {
+            DatapathChoice::Auto | DatapathChoice::Ebpf => Kind::Ebpf,
+            DatapathChoice::Iptables => Kind::Iptables,
+        };
+        let state = found.unwrap_or_else(|| State::new(host.id(), kind, global.flows_max));
         let undo = Undo::new(dir, state.revision);
         let net = Net::open(&host)?;
         let name = global.instance.clone();
-        Ok(Self { state, host, net, name, dir: dir.to_owned(), before, datapath: None, undo, _lock: lock })
+        let choose = before.is_none() && global.datapath == DatapathChoice::Auto;
+        let (dir, without) = (dir.to_owned(), global.without.clone());
+        Ok(Self { state, host, net, name, dir, before, choose, without, datapath: None, undo, _lock: lock })
     }
 
     /// The instance's name.
@@ -213,21 +222,51 @@ impl Instance {
         if self.is_fresh() {
             self.undo.push(Step::RemoveDatapath)?;
         }
+        if self.state.datapath == Kind::Iptables {
+            return Ok(self.open_kind(Kind::Iptables)?.datapath);
+        }
+        match self.open_ebpf() {
+            Err(why) if self.choose => self.fall_back(&why),
+            opened => Ok(opened?.datapath),
+        }
+    }
+
+    fn open_ebpf(&self) -> Result<Opened, Error> {
         let _others_wait = files::bpffs_ensure()?;
         let _progress = Progress::begin("loading the eBPF programs");
-        let opened = select::open(self.state.datapath, &self.name, self.state.flows_max);
-        let mut opened = opened.map_err(refused_by_kernel)?;
+        self.open_kind(Kind::Ebpf)
+    }
+
+    fn open_kind(&self, kind: Kind) -> Result<Opened, Error> {
+        let mut opened = select::open(kind, self.place()).map_err(refused_by_kernel)?;
         if opened.is_new {
             restore(&self.state, opened.datapath.as_mut())?;
             // Before the first endpoint has an address: its first packet finds the uplinks hooked.
             opened.datapath.refresh_host()?;
         }
+        Ok(opened)
+    }
+
+    /// The kernel, or who guards it, doesn't take the eBPF programs: netfilter does the work.
+    fn fall_back(&mut self, why: &Error) -> Result<Box<dyn Datapath>, Error> {
+        select::remove(None, self.place())?;
+        bpffs_release()?;
+        let opened = self
+            .open_kind(Kind::Iptables)
+            .map_err(|also| Error::NoDatapath { ebpf: why_shortened(why), iptables: Box::new(also) })?;
+        self.state.datapath = Kind::Iptables;
+        self.state.datapath_reason = Some(why_shortened(why));
         Ok(opened.datapath)
+    }
+
+    fn place(&self) -> Place<'_> {
+        let (instance, dir) = (self.name.as_str(), self.dir.as_path());
+        Place { instance, dir, flows_max: self.state.flows_max, without: &self.without }
     }
 
     /// The datapath for reading; none if somebody removed it.
     pub fn datapath_if_there(&mut self) -> Result<Option<&mut dyn Datapath>, Error> {
-        if self.datapath.is_none() && !select::is_there(self.state.datapath, &self.name) {
+        if self.datapath.is_none() && !select::is_there(self.state.datapath, self.place()) {
             return Ok(None);
         }
         self.datapath().map(Some)
@@ -344,6 +383,10 @@ fn refused_by_kernel(error: datapath::Error) -> Error {
     } else {
         error.into()
     }
+}
+
+fn why_shortened(why: &Error) -> String {
+    shortened(&why.to_string())
 }
 
 /// Tells a new datapath what is in the state.

@@ -228,6 +228,11 @@ pub enum Refusal {
         /// What it publishes.
         published: Vec<String>,
     },
+    /// A published port on the IPv6 loopback, on the iptables datapath.
+    #[error(
+        "[::1]: the iptables datapath can't publish there: use 127.0.0.1, or an instance on --datapath ebpf"
+    )]
+    LoopbackV6,
     /// A filter's value.
     #[error("{option} {value}: {remedy}")]
     Filter {

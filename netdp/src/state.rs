@@ -66,6 +66,9 @@ pub struct State {
     pub host: NetNsId,
     /// The datapath that the first command chose.
     pub datapath: Kind,
+    /// Why it is not the one that `auto` prefers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datapath_reason: Option<String>,
     /// The flow table's size, if it was given.
     pub flows_max: Option<u32>,
     /// Networks by name.
@@ -198,6 +201,7 @@ impl State {
             revision: 0,
             host,
             datapath,
+            datapath_reason: None,
             flows_max,
             networks: BTreeMap::new(),
             endpoints: BTreeMap::new(),

@@ -28,9 +28,10 @@ pub fn contradictions(lab: &Lab) -> Vec<String> {
     found.extend(links(lab, &listed));
     found.extend(neighbours(lab, &listed));
     found.extend(files(lab));
-    if lab.variant.datapath == Datapath::Ebpf {
-        found.extend(pinned(lab, &listed));
-    }
+    found.extend(match lab.variant.datapath {
+        Datapath::Ebpf => pinned(lab, &listed),
+        Datapath::Iptables => ruled(lab, &listed),
+    });
     found
 }
 
@@ -111,9 +112,31 @@ fn neighbours(lab: &Lab, listed: &Listed) -> Vec<String> {
 
 /// A state and a lock, nothing half done.
 fn files(lab: &Lab) -> Vec<String> {
-    let expected = ["lock", "state.json"].map(|name| lab.netdp.state().join(name));
+    let mut expected = BTreeSet::from(["lock", "state.json"].map(|name| lab.netdp.state().join(name)));
+    if lab.variant.datapath == Datapath::Iptables {
+        expected.insert(lab.netdp.state().join("iptables.json"));
+    }
     let there = files_below(&lab.netdp.state()).into_iter();
-    differences("file", &expected.into(), &there.collect())
+    differences("file", &expected, &there.collect())
+}
+
+/// Rules for every endpoint and published port, and no others; none of them changed by somebody else.
+fn ruled(lab: &Lab, listed: &Listed) -> Vec<String> {
+    let rules = lab.host.sh("iptables-save");
+    let count = |what: &str| rules.lines().filter(|line| line.contains(what)).count();
+    let published =
+        listed.endpoints.iter().map(|endpoint| endpoint["published"].as_array().map_or(0, Vec::len)).sum();
+    let mut found = Vec::new();
+    for (what, listed) in [("--physdev-in", listed.endpoints.len()), ("-j DNAT", published)] {
+        if count(what) != listed {
+            found.push(format!("{} rules with {what}, and {listed} listed", count(what)));
+        }
+    }
+    let report = lab.netdp.json("doctor");
+    let checks = report["checks"].as_array().into_iter().flatten();
+    found
+        .extend(checks.filter(|check| check["name"] == "rules" && check["ok"] != true).map(Value::to_string));
+    found
 }
 
 fn pinned(lab: &Lab, listed: &Listed) -> Vec<String> {

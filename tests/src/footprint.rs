@@ -88,7 +88,7 @@ fn mounts() -> Vec<String> {
     mounts.lines().filter(|line| !line.starts_with("nsfs ")).map(str::to_owned).collect()
 }
 
-/// The line without what changes by itself: seconds that are left, and the values behind `…_timer`.
+/// The line without what changes by itself: seconds that are left, the values behind `…_timer`, and counters of rules.
 fn without_times(line: &str) -> String {
     let mut kept = Vec::new();
     let mut words = line.split_whitespace();
@@ -97,7 +97,9 @@ fn without_times(line: &str) -> String {
         if word == "on" && kept.contains(&"#") {
             break;
         }
-        if word.ends_with("_timer") {
+        if word.ends_with("_timer") || (kept.last() == Some(&"counter") && word == "packets") {
+            words.next();
+        } else if word == "bytes" && kept.last() == Some(&"counter") {
             words.next();
         } else if !word.ends_with("sec") {
             kept.push(word);
@@ -169,7 +171,11 @@ mod tests {
     use super::without_times;
 
     #[test]
-    fn timers_are_left_out() {
+    fn timers_and_counters_are_left_out() {
+        assert_eq!(
+            without_times("ip saddr 10.0.0.1 counter packets 5 bytes 380 jump x"),
+            "ip saddr 10.0.0.1 counter jump x"
+        );
         assert_eq!(
             without_times("root_port 0 hello_timer 0.12 mtu 1500 valid_lft 86sec x"),
             "root_port 0 mtu 1500 valid_lft x"

@@ -21,6 +21,7 @@ pub mod poll;
 pub mod process;
 pub mod race;
 pub mod router;
+pub mod seccomp;
 pub mod server;
 pub mod snapshot;
 pub mod socket;

@@ -7,6 +7,8 @@ use crate::lab::Lab;
 pub enum Datapath {
     /// TC and cgroup programs.
     Ebpf,
+    /// Netfilter rules.
+    Iptables,
 }
 
 impl Datapath {
@@ -14,9 +16,19 @@ impl Datapath {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ebpf => "ebpf",
+            Self::Iptables => "iptables",
         }
     }
+
+    /// Whether `stats` has a counter of that name: netfilter doesn't count everything (design G15).
+    pub fn counts(self, counter: &str) -> bool {
+        self == Self::Ebpf || !UNCOUNTED.contains(&counter)
+    }
 }
+
+/// What netfilter doesn't tell.
+const UNCOUNTED: [&str; 5] =
+    ["snat_collisions", "snat_exhausted", "flows_expired", "flows_recycled", "dnat_port_changed"];
 
 /// One way to run a scenario.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +44,10 @@ impl Variant {
     pub const EBPF: Self = Self { datapath: Datapath::Ebpf, offloads: true };
     /// eBPF, every packet as it would be on a wire.
     pub const EBPF_PLAIN: Self = Self { datapath: Datapath::Ebpf, offloads: false };
+    /// iptables, as interfaces are by default.
+    pub const IPTABLES: Self = Self { datapath: Datapath::Iptables, offloads: true };
+    /// iptables, every packet as it would be on a wire.
+    pub const IPTABLES_PLAIN: Self = Self { datapath: Datapath::Iptables, offloads: false };
 }
 
 /// Runs a scenario in a lab of its own.
@@ -45,11 +61,7 @@ pub fn run(variant: Variant, scenario: fn(&Lab)) {
 macro_rules! on_every_datapath {
     ($($scenario:ident),+ $(,)?) => {$(
         mod $scenario {
-            #[test]
-            #[ignore = "needs root"]
-            fn ebpf() {
-                $crate::variant::run($crate::variant::Variant::EBPF, super::$scenario);
-            }
+            $crate::variants!($scenario: ebpf EBPF, iptables IPTABLES);
         }
     )+};
 }
@@ -59,17 +71,33 @@ macro_rules! on_every_datapath {
 macro_rules! with_and_without_offloads {
     ($($scenario:ident),+ $(,)?) => {$(
         mod $scenario {
-            #[test]
-            #[ignore = "needs root"]
-            fn ebpf() {
-                $crate::variant::run($crate::variant::Variant::EBPF, super::$scenario);
-            }
+            $crate::variants!(
+                $scenario: ebpf EBPF, ebpf_without_offloads EBPF_PLAIN,
+                iptables IPTABLES, iptables_without_offloads IPTABLES_PLAIN
+            );
+        }
+    )+};
+}
 
-            #[test]
-            #[ignore = "needs root"]
-            fn ebpf_without_offloads() {
-                $crate::variant::run($crate::variant::Variant::EBPF_PLAIN, super::$scenario);
-            }
+/// On the eBPF datapath only: what iptables can't do (design G15), each with the reason.
+#[macro_export]
+macro_rules! on_ebpf_only {
+    ($($scenario:ident: $reason:literal),+ $(,)?) => {$(
+        #[doc = concat!("Not on iptables: ", $reason, ".")]
+        mod $scenario {
+            $crate::variants!($scenario: ebpf EBPF, ebpf_without_offloads EBPF_PLAIN);
+        }
+    )+};
+}
+
+/// One test for each variant.
+#[macro_export]
+macro_rules! variants {
+    ($scenario:ident: $($name:ident $variant:ident),+) => {$(
+        #[test]
+        #[ignore = "needs root"]
+        fn $name() {
+            $crate::variant::run($crate::variant::Variant::$variant, super::$scenario);
         }
     )+};
 }

@@ -36,10 +36,20 @@ impl Case {
 
 macro_rules! cases {
     ($($name:ident: $case:expr;)+) => {$(
-        #[test]
-        #[ignore = "needs root"]
-        fn $name() {
-            Trial::new(Variant::EBPF, $case).run();
+        mod $name {
+            use super::*;
+
+            #[test]
+            #[ignore = "needs root"]
+            fn ebpf() {
+                Trial::new(Variant::EBPF, $case).run();
+            }
+
+            #[test]
+            #[ignore = "needs root"]
+            fn iptables() {
+                Trial::new(Variant::IPTABLES, $case).run();
+            }
         }
     )+};
 }

@@ -93,7 +93,10 @@ fn nothing_private_is_seen_on_the_uplink(lab: &Lab) {
         packets.iter().filter(|packet| packet.incoming && packet.src.ip() != &HOST).collect();
     assert!(private.is_empty(), "{} untranslated, the first: {:?}", private.len(), private[0]);
     let ours = [clients[0].address, clients[1].address];
-    assert!(packets.iter().all(|packet| !ours.contains(packet.dst.ip())));
+    // Of what the world sends, the capture has a copy that shares the bytes: netfilter writes into those of fragments.
+    let inward: Vec<_> =
+        packets.iter().filter(|packet| packet.incoming && ours.contains(packet.dst.ip())).collect();
+    assert!(inward.is_empty(), "{} to an endpoint's own address, the first: {:?}", inward.len(), inward[0]);
 }
 
 /// G12: a packet with a neighbour's address is dropped and counted.

@@ -101,7 +101,9 @@ fn the_same_client_port_reaches_two_published_ports(lab: &Lab) {
             assert_eq!(answer.peer.ip(), &WORLD);
         }
     }
-    assert!(lab.netdp.counter("dnat_port_changed") > 0, "{}", lab.netdp.json("stats"));
+    if lab.variant.datapath.counts("dnat_port_changed") {
+        assert!(lab.netdp.counter("dnat_port_changed") > 0, "{}", lab.netdp.json("stats"));
+    }
 }
 
 fn a_published_address_is_that_address_only(lab: &Lab) {

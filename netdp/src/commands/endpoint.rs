@@ -32,6 +32,8 @@ pub struct Listed {
     pub gateway: Vec<IpAddr>,
     /// What it publishes.
     pub published: Vec<Published>,
+    /// Its instance's datapath.
+    pub datapath: &'static str,
     /// `up`, or `gone` when its namespace or veth is.
     pub state: &'static str,
     /// How many flows it has; none: unknown.
@@ -73,7 +75,7 @@ pub async fn all(global: &Global) -> Result<Vec<Listed>, Error> {
         };
         listed.push(Listed::new(&instance, name, endpoint, alive, flows.as_ref().map(own)));
     }
-    listed.extend(instance.state.bound.iter().map(|(name, bound)| Listed::bound(name, bound)));
+    listed.extend(instance.state.bound.iter().map(|(name, bound)| Listed::bound(&instance, name, bound)));
     listed.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(listed)
 }
@@ -108,13 +110,14 @@ impl Listed {
             },
             addresses: endpoint.addresses,
             published: endpoint.published,
+            datapath: instance.state.datapath.name(),
             state: if alive { "up" } else { "gone" },
             flows,
             bytes: None,
         }
     }
 
-    fn bound(name: &str, bound: &Bound) -> Self {
+    fn bound(instance: &Instance, name: &str, bound: &Bound) -> Self {
         Self {
             name: name.into(),
             netns: bound.target.clone(),
@@ -123,6 +126,7 @@ impl Listed {
             addresses: Vec::new(),
             gateway: Vec::new(),
             published: Vec::new(),
+            datapath: instance.state.datapath.name(),
             state: if bound.is_alive() { "up" } else { "gone" },
             flows: None,
             bytes: None,

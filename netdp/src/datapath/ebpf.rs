@@ -10,6 +10,8 @@ use aya::maps::{Array, HashMap, LpmTrie, MapData};
 use netdp_common::family::{V4, V6};
 use netdp_common::flow;
 
+use crate::net::PortFlags;
+
 use super::{Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, Kind, NetworkEntry, PublishEntry, Stats};
 
 mod damage;
@@ -220,6 +222,10 @@ impl Datapath for Ebpf {
         Self::remove_endpoint::<V6>(self, endpoint)
     }
 
+    fn port_flags(&self, _: u32) -> PortFlags {
+        PortFlags::default()
+    }
+
     fn publish(&mut self, entry: &PublishEntry) -> Result<(), Error> {
         match entry.endpoint {
             IpAddr::V4(_) => published::publish::<V4>(self, entry),
@@ -252,8 +258,12 @@ impl Datapath for Ebpf {
         stats::read(self)
     }
 
-    fn remove(self: Box<Self>) -> Result<(), Error> {
-        object::remove(&self.dir)
+    fn faults(&self) -> Result<Vec<String>, Error> {
+        host::unhooked(self)
+    }
+
+    fn remove(self: Box<Self>) -> Result<Vec<String>, Error> {
+        object::remove(&self.dir).map(|()| Vec::new())
     }
 }
 

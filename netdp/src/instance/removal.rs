@@ -94,8 +94,12 @@ impl Instance {
             self.remove_links(&mut failures).await;
         }
         failures.extend(hostfiles::remove(&self.name));
-        let (opened, kind) = (self.datapath.take(), self.state.datapath);
-        note(&mut failures, select::remove(opened, kind, &self.name).map_err(Error::from));
+        let opened = self.datapath.take();
+        let removed = select::remove(opened, self.place()).map_err(Error::from);
+        let said = removed.and_then(|left| {
+            left.iter().try_for_each(|what| output::warning(format!("left as it is: {what}")))
+        });
+        note(&mut failures, said);
         note(&mut failures, bpffs_release());
         if failures.is_empty() || self.is_fresh() {
             note(&mut failures, self.forget());
