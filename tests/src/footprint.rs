@@ -141,16 +141,22 @@ impl Objects {
         objects
     }
 
-    /// Those that the kernel still has.
+    /// Those that the kernel still has; of the maps only when all programs are gone.
+    ///
+    /// To list maps is to open them, and the kernel clears an array of programs whenever its last descriptor is closed:
+    /// a second time, while the first one waits for its turn, it takes a reference that it never gives back
+    /// (`prog_array_map_clear`, Linux 6.18). When the programs are gone, it has been cleared.
     pub fn still_there(&self) -> Self {
-        let programs = loaded_programs().flatten().map(|program| program.id()).collect::<BTreeSet<_>>();
-        let links = loaded_links().flatten().map(|link| link.id()).collect::<BTreeSet<_>>();
-        let maps = aya::maps::loaded_maps().flatten().map(|map| map.id()).collect::<BTreeSet<_>>();
-        Self {
-            programs: self.programs.intersection(&programs).copied().collect(),
-            maps: self.maps.intersection(&maps).copied().collect(),
-            links: self.links.intersection(&links).copied().collect(),
-        }
+        let programs = loaded_programs().flatten().map(|program| program.id()).collect();
+        let links = loaded_links().flatten().map(|link| link.id()).collect();
+        let left = |ours: &BTreeSet<u32>, there: &BTreeSet<u32>| ours.intersection(there).copied().collect();
+        let programs: BTreeSet<u32> = left(&self.programs, &programs);
+        let maps = if programs.is_empty() {
+            left(&self.maps, &aya::maps::loaded_maps().flatten().map(|map| map.id()).collect())
+        } else {
+            self.maps.clone()
+        };
+        Self { programs, maps, links: left(&self.links, &links) }
     }
 
     /// Whether there is nothing.
