@@ -114,19 +114,19 @@ fn exactly_the_named_flow_is_removed<F: Plan>() {
 /// A full run, and one record of a flow that is not there in the middle of it.
 fn many_flows_are_removed_in_one_run<F: Plan>() {
     // The kernel takes less than a page.
-    let records = (2560 / (size_of::<Tuple<F::Addr>>() + size_of::<u32>())) as u16;
+    let count = u16::try_from(2560 / (size_of::<Tuple<F::Addr>>() + size_of::<u32>())).expect("few");
     in_new_site(|site| {
         let mut programs = loaded::<F>(site);
         let mut records = Vec::new();
-        for number in 0..records {
+        for number in 0..count {
             let first = tuple(UDP, (F::ENDPOINTS[0], 1000 + number), (F::REMOTE, 53));
             let translated = tuple(UDP, (F::HOST, 2000 + number), (F::REMOTE, 53));
-            if number != records / 2 {
+            if number != count / 2 {
                 programs.add_flows::<F>(&snat::<F>(site, 0, first, translated));
             }
             records.push((first, GENERATION));
         }
-        assert_eq!(remove::<F>(&programs, &records), u32::from(records) - 1);
+        assert_eq!(remove::<F>(&programs, &records), u32::from(count) - 1);
         assert!(programs.flows::<F>().is_empty());
     });
 }
