@@ -148,20 +148,31 @@ fn pinned(lab: &Lab, listed: &Listed) -> Vec<String> {
     let expected =
         listed.endpoints.iter().map(|endpoint| format!("{}-from_container", endpoint["host_ifindex"]));
     let mut found = differences("pin", &expected.collect(), &there);
-    let published =
-        listed.endpoints.iter().map(|endpoint| endpoint["published"].as_array().map_or(0, Vec::len)).sum();
-    let endpoints = listed.endpoints.len();
-    for (map, count) in [
-        ("NETWORKS_V4", listed.networks.len()),
-        ("SENDERS_V4", endpoints),
-        ("ENDPOINTS_V4", endpoints),
-        ("PUBLISHED_V4", published),
-    ] {
-        let pin = pins.iter().find(|pin| pin.ends_with(map));
-        let entries = pin.map_or(0, |pin| maps::dump(pin).len());
-        if entries != count {
-            found.push(format!("map {map}: {entries} entries, and {count} listed"));
+    for (family, sign) in [("V4", '.'), ("V6", ':')] {
+        for (map, count) in entries(listed, sign) {
+            let map = format!("{map}_{family}");
+            let pin = pins.iter().find(|pin| pin.ends_with(&map));
+            let entries = pin.map_or(0, |pin| maps::dump(pin).len());
+            if entries != count {
+                found.push(format!("map {map}: {entries} entries, and {count} listed"));
+            }
         }
     }
     found
+}
+
+/// How many entries a family's maps have. Its addresses have this sign in them; networks and senders are in both.
+fn entries(listed: &Listed, sign: char) -> [(&'static str, usize); 4] {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let of_family = |value: &Value| text(value).contains(sign);
+    let endpoints =
+        listed.endpoints.iter().filter(|endpoint| list(&endpoint["addresses"]).iter().any(of_family));
+    let applies = |port: &&Value| port["host_addr"].is_null() || of_family(&port["host_addr"]);
+    let published = |endpoint: &Value| list(&endpoint["published"]).iter().filter(applies).count();
+    [
+        ("NETWORKS", listed.networks.len()),
+        ("SENDERS", listed.endpoints.len()),
+        ("ENDPOINTS", endpoints.clone().count()),
+        ("PUBLISHED", endpoints.map(published).sum()),
+    ]
 }

@@ -114,7 +114,7 @@ fn exactly_the_named_flow_is_removed<F: Plan>() {
 /// A full run, and one record of a flow that is not there in the middle of it.
 fn many_flows_are_removed_in_one_run<F: Plan>() {
     // The kernel takes less than a page.
-    let count = (2560 / (size_of::<Tuple<F::Addr>>() + size_of::<u32>())) as u16;
+    let count = u16::try_from(2560 / (size_of::<Tuple<F::Addr>>() + size_of::<u32>())).expect("few");
     in_new_site(|site| {
         let mut programs = loaded::<F>(site);
         let mut records = Vec::new();

@@ -28,7 +28,6 @@ fn random_frames<F: Plan>() {
                 actions[index.expect("one of these three")] += 1;
             }
         }
-        println!("stack, dropped, redirected: {actions:?}; {} entries", sides.programs.flows::<F>().len());
         assert!(actions.iter().all(|count| *count > FRAMES / 20), "too one-sided: {actions:?}");
         sides.assert_same_flows();
     });

@@ -38,6 +38,9 @@ pub fn load_unpinned(options: &OpenOptions) -> Result<aya::Ebpf, Error> {
     object::load(options)
 }
 
+/// A family's flow table.
+type FlowTable<A> = HashMap<MapData, flow::Tuple<A>, flow::Flow<A>>;
+
 /// The eBPF datapath of one instance.
 #[derive(Debug)]
 pub struct Ebpf {
@@ -102,9 +105,7 @@ impl Ebpf {
         self.map(name)?.try_into().map_err(|e| doing(format!("opening the trie {name}"), e))
     }
 
-    fn flow_table<F: Served>(
-        &self,
-    ) -> Result<HashMap<MapData, flow::Tuple<F::Addr>, flow::Flow<F::Addr>>, Error> {
+    fn flow_table<F: Served>(&self) -> Result<FlowTable<F::Addr>, Error> {
         self.hash(&F::map("FLOWS"))
     }
 
