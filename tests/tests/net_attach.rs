@@ -99,7 +99,7 @@ fn a_second_network_leaves_the_default_route(lab: &Lab) {
     assert_eq!(a.netns.sh("ip -4 route show default"), routes);
     let _tcp = Server::tcp(&b.netns, "b", b.address, &[PORT]);
     let answer = answered(&a.netns, Transport::Tcp, (b.address, PORT), "b");
-    assert_eq!(answer.peer.ip(), &second.address);
+    assert_eq!(answer.peer.ip(), second.address);
     let _udp = Server::udp(&lab.world, "world", WORLD, &[PORT]);
     answered(&a.netns, Transport::Udp, (WORLD, PORT), "world");
     lab.netdp.ok("detach a-red");

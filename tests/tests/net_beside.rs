@@ -76,7 +76,7 @@ fn docker_and_netdp_leave_each_other_alone(lab: &Lab) {
     let docker_works = || {
         for transport in Transport::ALL {
             let answer = answered(&theirs, transport, (WORLD, PORT), "world");
-            assert_eq!(*answer.peer.ip(), HOST);
+            assert_eq!(answer.peer.ip(), HOST);
         }
         answered(&lab.world, Transport::Tcp, (HOST, 8080), "docker");
     };

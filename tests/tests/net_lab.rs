@@ -24,8 +24,8 @@ fn servers_see_what_masquerade_made_of_the_source() {
         let _udp = Server::udp(&lab.world, "world", WORLD, &[PORT]);
         for transport in Transport::ALL {
             let answer = answered(&client.netns, transport, (WORLD, PORT), "world");
-            assert_eq!(answer.peer.ip(), &HOST);
-            assert_eq!(answer.local.ip(), &client.address);
+            assert_eq!(answer.peer.ip(), HOST);
+            assert_eq!(answer.local.ip(), client.address);
             unanswered(&client.netns, transport, (WORLD_2, PORT));
         }
     }

@@ -6,6 +6,7 @@ use netdp_tests::ask::Transport;
 use netdp_tests::lab::Lab;
 use netdp_tests::on_ebpf_only;
 use netdp_tests::race::{Arena, FEW_FLOWS, FEW_PORTS};
+use netdp_tests::with_and_without_offloads_in_both_families;
 
 on_ebpf_only!(
     containers_at_the_same_instant_lose_nothing: "netfilter loses some (G1), see net_iptables",
