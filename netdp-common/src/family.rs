@@ -247,6 +247,8 @@ pub trait Family: Copy + 'static {
         proto: u8,
         payload: u16,
     ) -> Option<()>;
+    /// Whose MAC an ICMP message at `l4` asks for or tells (RFC 4861 4.3, 4.4); none in IPv4: ARP is no IP.
+    fn discovered<P: crate::packet::Packet>(packet: &P, l4: usize) -> Option<Self::Addr>;
     /// A 16-bit digest of the address's prefix (IPv4: /16, IPv6: /64): "could it be one of ours?".
     fn prefix_digest(addr: &Self::Addr) -> u16;
 }

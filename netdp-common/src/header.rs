@@ -112,4 +112,10 @@ pub mod icmp {
     pub const CHECKSUM: usize = 2;
     /// Identifier of an echo message.
     pub const IDENTIFIER: usize = 4;
+    /// Type: neighbour solicitation (RFC 4861 4.3).
+    pub const NEIGHBOUR_SOLICITATION: u8 = 135;
+    /// Type: neighbour advertisement (RFC 4861 4.4).
+    pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+    /// Whom these two are about.
+    pub const TARGET: usize = 8;
 }

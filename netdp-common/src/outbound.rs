@@ -64,12 +64,26 @@ fn decide<F: Family, C: Context<F>>(
     if src != sender.addr {
         return Err(DropReason::Spoofed);
     }
+    let discovered = match parsed.transport {
+        Transport::IcmpOther => F::discovered(c, parsed.header.transport(c.l3())),
+        _ => None,
+    };
+    if let Some(target) = discovered
+        && dst.is_multicast()
+        && let Some(neighbour) = c.endpoint(&target)
+        && neighbour.network == sender.network
+        && neighbour.ifindex != sender.ifindex
+    {
+        // Straight to who is asked for: the bridge would ask a host's firewall, which lets ARP alone but not this.
+        return Ok(Decision::Neighbour { oif: neighbour.ifindex, macs: macs_from(neighbour, sender.mac) });
+    }
     if dst.is_multicast() || dst.is_loopback() {
         return Ok(Decision::Stack);
     }
     let network = c.network(sender.network).ok_or(DropReason::EndpointGone)?;
     if let Some(neighbour) = c.endpoint(&dst) {
-        return to_neighbour(network, sender, neighbour);
+        let is_apart = network.flags & NETWORK_NO_ICC != 0 && discovered.is_none();
+        return to_neighbour(sender, neighbour, is_apart);
     }
     if !is_mac(to, sender.bridge_mac) {
         // Bridged to somebody who routes, or to everybody.
@@ -107,11 +121,11 @@ fn decide<F: Family, C: Context<F>>(
 /// Within the network: straight to the neighbour, past bridge and br_netfilter, untranslated.
 #[inline(always)]
 fn to_neighbour<A: Address>(
-    network: &Network<A>,
     sender: &Endpoint<A>,
     neighbour: &Endpoint<A>,
+    is_apart: bool,
 ) -> Result<Decision, DropReason> {
-    if neighbour.network != sender.network || network.flags & NETWORK_NO_ICC != 0 {
+    if neighbour.network != sender.network || is_apart {
         return Err(DropReason::Isolated);
     }
     if neighbour.ifindex == sender.ifindex {

@@ -312,6 +312,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn discovered<P: Packet>(_packet: &P, _l4: usize) -> Option<Ipv4Addr> {
+        None
+    }
+
+    #[inline(always)]
     fn prefix_digest(addr: &Ipv4Addr) -> u16 {
         (u32::from_be(addr.0) >> 16) as u16
     }
@@ -407,6 +412,15 @@ impl Family for V6 {
         ];
         packet.store(at, &words)?;
         packet.store(at + ipv6::ADDRESSES, &[src.0, dst.0])
+    }
+
+    #[inline(always)]
+    fn discovered<P: Packet>(packet: &P, l4: usize) -> Option<Ipv6Addr> {
+        let [icmp_type, ..]: [u8; 4] = packet.load(l4 + icmp::FIRST_WORD)?;
+        if icmp_type != icmp::NEIGHBOUR_SOLICITATION && icmp_type != icmp::NEIGHBOUR_ADVERTISEMENT {
+            return None;
+        }
+        packet.load(l4 + icmp::TARGET)
     }
 
     #[inline(always)]

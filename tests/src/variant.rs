@@ -124,6 +124,17 @@ macro_rules! on_ebpf_only {
     ($($scenario:ident: $reason:literal),+ $(,)?) => {$(
         #[doc = concat!("Not on iptables: ", $reason, ".")]
         mod $scenario {
+            $crate::variants!($scenario: ebpf EBPF, ebpf_without_offloads EBPF_PLAIN);
+        }
+    )+};
+}
+
+/// The same with traffic of both families.
+#[macro_export]
+macro_rules! on_ebpf_only_in_both_families {
+    ($($scenario:ident: $reason:literal),+ $(,)?) => {$(
+        #[doc = concat!("Not on iptables: ", $reason, ".")]
+        mod $scenario {
             $crate::variants!(
                 $scenario: ebpf EBPF, ebpf_without_offloads EBPF_PLAIN,
                 ebpf_v6 EBPF_V6, ebpf_v6_without_offloads EBPF_V6_PLAIN
