@@ -97,9 +97,8 @@ fn without_times(line: &str) -> String {
         if word == "on" && kept.contains(&"#") {
             break;
         }
-        if word.ends_with("_timer") || (kept.last() == Some(&"counter") && word == "packets") {
-            words.next();
-        } else if word == "bytes" && kept.last() == Some(&"counter") {
+        let is_count = kept.last() == Some(&"counter") && matches!(word, "packets" | "bytes");
+        if word.ends_with("_timer") || is_count {
             words.next();
         } else if !word.ends_with("sec") {
             kept.push(word);

@@ -94,6 +94,7 @@ fn a_udp_checksum_never_becomes_zero<F: Plan>() {
 }
 
 /// Also when the rest of the packet lies in page fragments.
+#[expect(clippy::print_stdout, reason = "shown beside the result")]
 fn headers_in_page_fragments<F: Plan>() {
     in_new_site(|site| {
         let sides = Sides::<F>::new(site, established::<F>(site));

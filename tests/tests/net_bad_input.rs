@@ -124,12 +124,12 @@ fn sockets(lab: &Lab) -> Vec<OwnedFd> {
     lab.host.enter(|| {
         let any = Ipv4Addr::UNSPECIFIED;
         let listening = TcpListener::bind((any, 7001)).expect("listening");
-        let bound = tcp_bound(SocketAddrV4::new(any, 7002), SockFlag::empty()).expect("binding");
+        let bound = tcp_bound(SocketAddrV4::new(any, 7002).into(), SockFlag::empty()).expect("binding");
         let udp = UdpSocket::bind((HOST, 7003)).expect("binding UDP");
         let connected = UdpSocket::bind((HOST, 7004)).expect("binding UDP");
         connected.connect((WORLD, 9)).expect("connecting UDP");
-        let local =
-            tcp_bound(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7005), SockFlag::empty()).expect("binding");
+        let local = tcp_bound(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7005).into(), SockFlag::empty())
+            .expect("binding");
         vec![listening.into(), bound, udp.into(), connected.into(), local]
     })
 }

@@ -53,14 +53,14 @@ impl Served {
             let answer = answered(&lab.world, transport, (HOST, PUBLISHED), "web");
             assert_eq!(answer.peer, answer.local, "the client's address is kept");
             let answer = answered(&client.netns, transport, (WORLD, INNER), "world");
-            assert_eq!(answer.peer.ip(), &HOST);
+            assert_eq!(answer.peer.ip(), HOST);
             answered(&client.netns, transport, (web.address, INNER), "web");
             let answer = answered(&web.netns, transport, (HOST, PUBLISHED), "web");
-            assert_eq!(answer.peer.ip(), &web.gateway);
+            assert_eq!(answer.peer.ip(), web.gateway);
             let answer = answered(&client.netns, transport, (HOST, PUBLISHED), "web");
             assert_eq!(answer.peer, answer.local, "the client's address is kept");
         }
-        for address in [HOST, LOCALHOST, web.gateway] {
+        for address in [HOST.into(), LOCALHOST.into(), web.gateway] {
             answered(&lab.host, Transport::Tcp, (address, PUBLISHED), "web");
         }
     }
@@ -194,7 +194,9 @@ fn the_hosts_loopback_is_closed() {
     let _secret = Server::udp(&lab.host, "secret", LOCALHOST, &[9999]);
     let _tcp = Server::tcp(&lab.host, "secret", LOCALHOST, &[9999]);
     answered(&lab.host, Transport::Udp, (LOCALHOST, 9999), "secret");
-    for (netns, source, via) in [(&lab.world, WORLD, HOST), (&client.netns, client.address, client.gateway)] {
+    for (netns, source, via) in
+        [(&lab.world, WORLD.into(), HOST.into()), (&client.netns, client.address, client.gateway)]
+    {
         netns.set_sysctl("net/ipv4/conf/all/route_localnet", "1");
         netns.sh("ip addr del 127.0.0.1/8 dev lo");
         netns.sh(&format!("ip route add 127.0.0.0/8 via {via}"));
@@ -234,9 +236,9 @@ fn without_br_netfilter_a_neighbours_address_is_not_kept() {
         answered(&lab.world, transport, (HOST, PUBLISHED), "web");
         answered(&client.netns, transport, (web.address, INNER), "web");
         let answer = answered(&client.netns, transport, (HOST, PUBLISHED), "web");
-        assert_eq!(answer.peer.ip(), &web.gateway);
+        assert_eq!(answer.peer.ip(), web.gateway);
         let answer = answered(&web.netns, transport, (HOST, PUBLISHED), "web");
-        assert_eq!(answer.peer.ip(), &web.gateway);
+        assert_eq!(answer.peer.ip(), web.gateway);
     }
     lab.netdp.ok("network create quiet --subnet 10.53.0.0/24 --no-icc");
     let one = lab.container("one", "--network quiet");

@@ -116,7 +116,7 @@ fn a_running_command_sees_who_comes_and_goes(lab: &Lab) {
 /// S7.
 fn the_host_is_reached_by_name(lab: &Lab) {
     let a = lab.container("a", "");
-    for address in [a.gateway, Ipv4Addr::UNSPECIFIED] {
+    for address in [a.gateway, Ipv4Addr::UNSPECIFIED.into()] {
         let _http = Server::http(&lab.host, "service", address, PORT);
         let url = format!("http://{HOST_NAME}:{PORT}/");
         let curl = ["curl", "-sS", "-m", "3", "--noproxy", "*", &url];
