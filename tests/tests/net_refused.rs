@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use netdp_tests::ask::{Transport, answered, ask};
 use netdp_tests::counters::Retransmissions;
-use netdp_tests::lab::{HOST, Lab, WORLD};
+use netdp_tests::lab::{Container, HOST, Lab, WORLD};
 use netdp_tests::netns::Netns;
 use netdp_tests::process::eventually;
 use netdp_tests::server::Server;
+use netdp_tests::told::{Fragments, Prober, What};
 use netdp_tests::{on_ebpf_only, with_and_without_offloads};
 
 const PORT: u16 = 7000;
@@ -20,6 +21,7 @@ with_and_without_offloads!(a_closed_udp_port_is_refused_through_every_translatio
 on_ebpf_only!(
     a_spent_range_refuses_at_once: "netfilter drops what finds no port, and says nothing (G2)",
     a_segment_without_a_flow_is_reset: "netfilter takes it for the middle of a new connection (G2)",
+    refused_datagrams_are_told_of: "netfilter drops what finds no port, and says nothing (G2)",
 );
 
 fn refused(netns: &Netns, transport: Transport, to: (Ipv4Addr, u16)) {
@@ -83,4 +85,39 @@ fn a_segment_without_a_flow_is_reset(lab: &Lab) {
     let error = stream.read_to_end(&mut rest).expect_err("no flow");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
     assert!(lab.netdp.counter("no_flow") > 0, "{}", lab.netdp.json("stats"));
+}
+
+/// What TCP is told by a reset, UDP is told by ICMP.
+fn refused_datagrams_are_told_of(lab: &Lab) {
+    const PROHIBITED: What = What { v4: (3, 13), v6: (1, 1) };
+    lab.netdp.ok(&format!("network create small {} --snat-ports 40000-40015", lab.subnet("10.53.0.0/24")));
+    lab.netdp.ok(&format!("network create inner {} --internal", lab.subnet("10.54.0.0/24")));
+    let small = lab.container("small", "--network small");
+    let inner = lab.container("inner", "--network inner");
+    // It has no way out by itself, and may try.
+    inner.netns.sh(&format!("ip route add default via {}", inner.gateway));
+    let assert_told = |container: &Container, to: (IpAddr, u16)| {
+        let prober = Prober::new(&container.netns, to, Fragments::Allowed);
+        prober.send(100).expect("sending");
+        let errno = if to.0.is_ipv4() { libc::EHOSTUNREACH } else { libc::EACCES };
+        let told = prober.told().map(|told| (told.by, told.what, told.errno));
+        assert_eq!(
+            told,
+            Some((container.gateway, PROHIBITED.of(lab), errno)),
+            "{} to {to:?}",
+            container.name
+        );
+    };
+    let world = lab.at(WORLD);
+    assert_told(&inner, (world, PORT));
+    assert_told(&inner, (small.address, PORT));
+    let _udp = Server::udp(&lab.world, "world", world, &[PORT, PORT + 1]);
+    let open: Vec<_> =
+        (0..RANGE).map(|_| Prober::new(&small.netns, (world, PORT), Fragments::Allowed)).collect();
+    for (n, prober) in open.iter().enumerate() {
+        prober.ask(10).unwrap_or_else(|error| panic!("flow {n} of {RANGE}: {error}"));
+    }
+    assert_told(&small, (world, PORT));
+    answered(&small.netns, Transport::Udp, (world, PORT + 1), "world");
+    assert_eq!(lab.netdp.counter("icmp_prohibited"), 3, "{}", lab.netdp.json("stats"));
 }
