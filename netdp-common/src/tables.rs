@@ -4,7 +4,10 @@
 //! atomics that it schedules.
 
 use crate::family::Address;
-use crate::flow::{Config, Endpoint, Flow, Network, PortSpans, Published, PublishedKey, Tuple, Uplink};
+use crate::flow::{
+    Config, Endpoint, Flow, FragmentKey, FragmentWay, Network, NextHop, PortSpans, Probing, Published,
+    PublishedKey, Tuple, Uplink,
+};
 use crate::icmp_error::Quoted;
 use crate::meta::Meta;
 use crate::nat::Known;
@@ -27,8 +30,8 @@ pub trait Entry<A>: Copy {
     fn read_with<R>(&self, take: impl FnOnce(&Flow<A>) -> R) -> R {
         take(&self.read())
     }
-    /// Sets the interface and next hop that [`Flow::oif`], [`Flow::via`] and [`Flow::flags`] tell; only while held.
-    fn set_next_hop(&self, oif: u32, via: [u32; 4], flags: u8);
+    /// Sets the way that [`Flow::oif`], [`Flow::via`], [`Flow::mtu`] and [`Flow::flags`] tell; only while held.
+    fn set_way(&self, way: &Way);
 }
 
 /// Why an insert that must not replace did not insert.
@@ -87,6 +90,10 @@ pub enum Route<A> {
         via: [u32; 4],
         /// `via` is an IPv6 address.
         via_v6: bool,
+        /// The kernel knows the next hop's MAC.
+        resolved: bool,
+        /// MTU of the way.
+        mtu: u16,
         /// The source address that the route prefers; unspecified if the kernel doesn't tell.
         src: A,
     },
@@ -163,6 +170,8 @@ pub struct Way {
     pub oif: u32,
     /// Next hop or MACs.
     pub via: [u32; 4],
+    /// MTU.
+    pub mtu: u16,
     /// `FLOW_*`.
     pub flags: u8,
 }
@@ -202,6 +211,19 @@ pub trait Host<A: Address> {
     fn count(&self, event: Event, n: u64);
     /// Where a packet with this tuple would be routed that came in by `iif`.
     fn route(&self, tuple: &Tuple<A>, iif: u32) -> Route<A>;
+    /// MTU of an interface of this host; the largest there is if it is gone.
+    fn link_mtu(&self, ifindex: u32) -> u16;
+    /// What is remembered of a next hop that is not resolved.
+    fn probing(&self, hop: &NextHop) -> Option<Probing>;
+    /// Remembers it.
+    fn set_probing(&self, hop: &NextHop, probing: Probing);
+    /// What the first fragment of a datagram became.
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentWay<A>>;
+    /// Remembers it.
+    fn set_fragment(&self, key: &FragmentKey<A>, way: &FragmentWay<A>);
+    /// Changes the time that belongs to an interface's answers as `take` says, in one atomic step; false if it says
+    /// none. See [`crate::rate`].
+    fn take_turn(&self, ifindex: u32, take: impl Fn(u64) -> Option<u64>) -> bool;
     /// Whether a socket of this host owns a tuple: sends `sent`, and receives what answers it.
     fn host_socket(&self, sent: &Tuple<A>) -> bool;
     /// Whether every port of a range (see [`PortSpans::id`]) was found taken towards a remote during this tick, and

@@ -236,7 +236,7 @@ impl Family {
     }
 
     /// With a prefix length: in IPv6, that of a link.
-    fn with_prefix(self, address: Ipv4Addr, v4: u8) -> String {
+    pub fn with_prefix(self, address: Ipv4Addr, v4: u8) -> String {
         let prefix = if self == Self::V4 { v4 } else { 64 };
         format!("{}/{prefix}", self.at(address))
     }

@@ -27,4 +27,5 @@ pub mod snapshot;
 pub mod socket;
 mod sweep;
 pub mod sysctl;
+pub mod told;
 pub mod variant;

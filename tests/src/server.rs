@@ -106,7 +106,7 @@ fn answer_datagrams(name: &str, sockets: &[UdpSocket], stop: &AtomicBool, counts
         socket.set_nonblocking(true).expect("nonblocking");
         poll.add(socket, number);
     }
-    let mut buffer = [0; 2048];
+    let mut buffer = vec![0; 1 << 16];
     while !stop.load(Ordering::Relaxed) {
         for number in poll.wait(TICK) {
             let socket = &sockets[number];

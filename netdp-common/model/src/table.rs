@@ -10,7 +10,7 @@ use std::hash::Hash;
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{Flow, Slot, Tuple};
 use netdp_common::meta::Meta;
-use netdp_common::tables::{Entry, Flows, InsertError, RingSlot};
+use netdp_common::tables::{Entry, Flows, InsertError, RingSlot, Way};
 
 use crate::cpu::Shared;
 
@@ -126,8 +126,9 @@ impl<A: Address> Entry<A> for Element<'_, A> {
         self.0.get()
     }
 
-    fn set_next_hop(&self, oif: u32, via: [u32; 4], flags: u8) {
-        self.0.set(Flow { oif, via, flags, ..self.0.get() });
+    fn set_way(&self, way: &Way) {
+        let Way { oif, via, mtu, flags, .. } = *way;
+        self.0.set(Flow { oif, via, mtu, flags, ..self.0.get() });
     }
 }
 

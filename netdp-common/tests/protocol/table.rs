@@ -15,7 +15,7 @@ use loom::sync::{Condvar, Mutex};
 use netdp_common::family::{Address, Ipv4Addr};
 use netdp_common::flow::{Flow, Tuple};
 use netdp_common::meta::Meta;
-use netdp_common::tables::{Entry, Flows, InsertError, RingSlot};
+use netdp_common::tables::{Entry, Flows, InsertError, RingSlot, Way};
 
 use netdp_model::cpu::Shared;
 
@@ -212,6 +212,7 @@ impl Entry<Ipv4Addr> for Handle<'_> {
             dport: translation.dport,
             oif: next_hop.oif,
             via: next_hop.via,
+            mtu: next_hop.mtu,
             flags: next_hop.flags,
             own_src: own.own_src,
             own_dst: own.own_dst,
@@ -229,8 +230,9 @@ impl Entry<Ipv4Addr> for Handle<'_> {
         self.table.piece(&self.element().tail).tag
     }
 
-    fn set_next_hop(&self, oif: u32, via: [u32; 4], flags: u8) {
-        let number = self.table.intern(Value { oif, via, flags, ..Value::default() });
+    fn set_way(&self, way: &Way) {
+        let Way { oif, via, mtu, flags, .. } = *way;
+        let number = self.table.intern(Value { oif, via, mtu, flags, ..Value::default() });
         self.element().next_hop.store(number, Release);
     }
 }

@@ -1,13 +1,18 @@
 //! The host's side: the same core over plain Rust tables and a packet in a vector.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use netdp_common::family::Address;
-use netdp_common::flow::{Config, Endpoint, Network, Published, PublishedKey, Timeouts, Tuple, Uplink};
+use netdp_common::flow::{
+    Config, Endpoint, FragmentKey, FragmentWay, Network, NextHop, Probing, Published, PublishedKey, Timeouts,
+    Tuple, Uplink,
+};
 use netdp_common::packet::Packet as _;
 use netdp_common::tables::{Flows as _, Host, RingSlot, Route, Scratch, Step};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
-use netdp_common::{icmp_error, inbound, nat, outbound, refusal};
+use netdp_common::{fragment, icmp_error, inbound, nat, outbound, refusal};
 
 use self::flows::FlowTable;
 use super::plan::Plan;
@@ -49,6 +54,13 @@ pub struct Model<F: Plan> {
     tables: Rc<Tables<F::Addr>>,
     config: Config,
     flows: Rc<FlowTable<F::Addr>>,
+    traces: Rc<RefCell<Traces<F::Addr>>>,
+}
+
+/// What packets leave behind besides flows.
+struct Traces<A> {
+    probing: HashMap<NextHop, Probing>,
+    fragments: Vec<(FragmentKey<A>, FragmentWay<A>)>,
 }
 
 impl<F: Plan> Model<F> {
@@ -62,11 +74,18 @@ impl<F: Plan> Model<F> {
             timeouts: Timeouts::DEFAULT.in_ticks(),
             pressed: Timeouts::PRESSED.in_ticks(),
         };
+        let traces = Traces { probing: HashMap::new(), fragments: Vec::new() };
         let flows = FlowTable::default();
         for (key, flow) in &tables.flows {
             flows.insert(key, flow).expect("no flow twice");
         }
-        Self { site: *site, tables: Rc::new(tables), config, flows: Rc::new(flows) }
+        Self {
+            site: *site,
+            tables: Rc::new(tables),
+            config,
+            flows: Rc::new(flows),
+            traces: Rc::new(RefCell::new(traces)),
+        }
     }
 
     /// What the hook does with a packet, as the kernel would tell it.
@@ -78,13 +97,14 @@ impl<F: Plan> Model<F> {
             tables: Rc::clone(&self.tables),
             config: self.config,
             flows: Rc::clone(&self.flows),
+            traces: Rc::clone(&self.traces),
         };
         let (verdict, told) = walk(hook, &mut frame);
         let (action, reason) = match verdict.action() {
             Action::Stack => (Code::Next, None),
             Action::Drop(reason) => (Code::Shot, Some(reason)),
             Action::Refused => (Code::Shot, told),
-            Action::ToEndpoint(_) | Action::ToNextHop(_) => (Code::Redirect, told),
+            Action::ToEndpoint(_) | Action::ToNextHop(_) | Action::ToLink(_) => (Code::Redirect, told),
         };
         Outcome { action, reason, packet: frame.bytes }
     }
@@ -99,7 +119,7 @@ impl<F: Plan> Model<F> {
 fn walk<F: Plan>(hook: Hook, frame: &mut Frame<F>) -> (Verdict, Option<DropReason>) {
     for _ in 0..TAIL_CALLS {
         let mut scratch = Scratch::empty();
-        let verdict = match hook {
+        let mut verdict = match hook {
             _ if frame.ethertype() != F::ETHERTYPE => Verdict::STACK,
             Hook::FromContainer => nat::from_container::<F, _>(frame, &mut scratch.known),
             Hook::FromWorld => nat::from_world::<F, _>(frame, &mut scratch.known),
@@ -108,18 +128,24 @@ fn walk<F: Plan>(hook: Hook, frame: &mut Frame<F>) -> (Verdict, Option<DropReaso
         if verdict == Verdict::ICMP_ERROR {
             return (icmp_error::translate::<F, _>(frame, &mut scratch), None);
         }
-        if verdict != Verdict::NO_FLOW_YET {
-            return (verdict, None);
+        if verdict == Verdict::PRIVATE {
+            return (fragment::leave::<F, _>(frame, &mut scratch.known), None);
         }
-        let verdict = match hook {
-            Hook::FromContainer => outbound::open::<F, _>(frame, &mut scratch),
-            Hook::FromWorld | Hook::ToWorld => inbound::open::<F, _>(frame, &mut scratch),
-        };
-        if hook == Hook::FromContainer
+        if verdict == Verdict::FRAGMENT {
+            verdict = fragment::carry::<F, _>(frame, &mut scratch.known);
+        }
+        if verdict == Verdict::NO_FLOW_YET {
+            verdict = match hook {
+                Hook::FromContainer => outbound::open::<F, _>(frame, &mut scratch),
+                Hook::FromWorld | Hook::ToWorld => inbound::open::<F, _>(frame, &mut scratch),
+            };
+        }
+        if hook != Hook::ToWorld
             && verdict.is_told()
             && let Action::Drop(reason) = verdict.action()
         {
-            return (refusal::reset::<F, _>(frame), Some(reason));
+            let (_, refused) = verdict.parts();
+            return (refusal::tell::<F, _>(frame, refused), Some(reason));
         }
         if verdict != Verdict::FLOW_OPENED {
             return (verdict, None);
@@ -139,6 +165,7 @@ struct Frame<F: Plan> {
     tables: Rc<Tables<F::Addr>>,
     config: Config,
     flows: Rc<FlowTable<F::Addr>>,
+    traces: Rc<RefCell<Traces<F::Addr>>>,
 }
 
 impl<F: Plan> Host<F::Addr> for Frame<F> {
@@ -209,6 +236,31 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
         route::<F>(&self.site, tuple.dst)
     }
 
+    fn link_mtu(&self, _ifindex: u32) -> u16 {
+        MTU
+    }
+
+    fn probing(&self, hop: &NextHop) -> Option<Probing> {
+        self.traces.borrow().probing.get(hop).copied()
+    }
+
+    fn set_probing(&self, hop: &NextHop, probing: Probing) {
+        self.traces.borrow_mut().probing.insert(*hop, probing);
+    }
+
+    fn fragment(&self, key: &FragmentKey<F::Addr>) -> Option<FragmentWay<F::Addr>> {
+        self.traces.borrow().fragments.iter().rfind(|(known, _)| known == key).map(|(_, way)| *way)
+    }
+
+    fn set_fragment(&self, key: &FragmentKey<F::Addr>, way: &FragmentWay<F::Addr>) {
+        self.traces.borrow_mut().fragments.push((*key, *way));
+    }
+
+    /// The kernel's side is never asked for so many that it says no.
+    fn take_turn(&self, _ifindex: u32, take: impl Fn(u64) -> Option<u64>) -> bool {
+        take(0).is_some()
+    }
+
     fn host_socket(&self, _sent: &Tuple<F::Addr>) -> bool {
         false
     }
@@ -238,12 +290,16 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
     }
 }
 
+/// Of every interface of a [`Site`].
+const MTU: u16 = 1500;
+
 /// The routing table that a [`Site`]'s namespace has.
 fn route<F: Plan>(site: &Site, dst: F::Addr) -> Route<F::Addr> {
     let out = |oif, to: F::Addr, src| {
         let mut via = [0; 4];
         via[..to.words().len()].copy_from_slice(to.words());
-        Route::Out { oif, via, via_v6: F::ip(to).is_ipv6(), src }
+        let (via_v6, resolved) = (F::ip(to).is_ipv6(), to == F::NEXT_HOP);
+        Route::Out { oif, via, via_v6, src, resolved, mtu: MTU }
     };
     match dst {
         _ if dst == F::GATEWAY || dst == F::HOST || dst.is_loopback() => Route::Local,

@@ -80,6 +80,8 @@ fn address<F: Plan>() {
         ip(&format!("address add {}/{} dev {link} nodad", F::ip(addr), F::PREFIX));
     }
     ip(&format!("route add default via {} dev up0", F::ip(F::NEXT_HOP)));
+    let (next_hop, mac) = (F::ip(F::NEXT_HOP), text(NEXT_HOP_MAC));
+    ip(&format!("neighbour add {next_hop} lladdr {mac} dev up0 nud permanent"));
     let family = if F::ip(F::HOST).is_ipv4() { "ipv4" } else { "ipv6" };
     fs::write(format!("/proc/sys/net/{family}/conf/br0/forwarding"), "1").expect("forwarding of br0");
 }

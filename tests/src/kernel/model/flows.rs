@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use netdp_common::family::Address;
 use netdp_common::flow::{Flow, Tuple};
 use netdp_common::meta::Meta;
-use netdp_common::tables::{Entry, Flows, InsertError};
+use netdp_common::tables::{Entry, Flows, InsertError, Way};
 
 use super::super::tables::FlowEntry;
 
@@ -53,8 +53,9 @@ impl<A: Address> Entry<A> for Element<A> {
         self.0.get()
     }
 
-    fn set_next_hop(&self, oif: u32, via: [u32; 4], flags: u8) {
-        self.0.set(Flow { oif, via, flags, ..self.0.get() });
+    fn set_way(&self, way: &Way) {
+        let Way { oif, via, mtu, flags, .. } = *way;
+        self.0.set(Flow { oif, via, mtu, flags, ..self.0.get() });
     }
 }
 

@@ -33,9 +33,19 @@ impl<F: Plan> Packet for Frame<F> {
         Some(())
     }
 
-    fn truncate(&mut self, len: usize) -> Option<()> {
-        // The kernel's helper makes it longer, too.
+    /// BPF_PROG_TEST_RUN aggregates nothing.
+    fn segment_size(&self) -> u32 {
+        0
+    }
+
+    fn resize(&mut self, len: usize) -> Option<()> {
         self.bytes.resize(len, 0);
+        Some(())
+    }
+
+    fn replace_head(&mut self, old: usize, new: usize) -> Option<()> {
+        let l3 = self.l3();
+        self.bytes.splice(l3..l3 + old, std::iter::repeat_n(0, new));
         Some(())
     }
 
