@@ -273,7 +273,7 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     #[inline(always)]
     fn set_probing(&self, hop: &NextHop, probing: Probing) {
         // A full LRU makes room; whatever else fails makes the packet one that is sent.
-        let _judged_anew_next_time = PROBING.insert(hop, &probing, 0);
+        let _judged_anew_next_time = PROBING.insert(hop, probing, 0);
     }
 
     #[inline(always)]

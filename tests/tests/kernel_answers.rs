@@ -123,10 +123,8 @@ fn every_error_byte_by_byte<F: Plan>() {
 fn errors_about_page_fragments<F: Plan>() {
     in_new_site(|site| {
         let sides = Sides::<F>::new(site, established::<F>(site));
-        if !sides.programs.accepts::<F>(100, Linear::First(14)) {
-            println!("skipped: this kernel's BPF_PROG_TEST_RUN knows no page fragments");
-            return;
-        }
+        let accepted = sides.programs.accepts::<F>(100, Linear::First(14));
+        assert!(accepted, "this kernel's BPF_PROG_TEST_RUN knows no page fragments");
         for linear in [14, 34, 60, 90, 200, 600] {
             for payload in [600, 1400] {
                 let frame = Frame { ttl: 1, payload, ..Frame::<F>::of_endpoint(0, outward::<F>(UDP).0) };

@@ -17,7 +17,7 @@ use netdp_common::{fragment, icmp_error, inbound, nat, outbound, refusal};
 use self::flows::FlowTable;
 use super::plan::Plan;
 use super::programs::{Code, Outcome};
-use super::site::Site;
+use super::site::{MTU, Site};
 use super::tables::{FlowEntry, Tables, now};
 
 mod flows;
@@ -289,9 +289,6 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
         self.ifindex
     }
 }
-
-/// Of every interface of a [`Site`].
-const MTU: u16 = 1500;
 
 /// The routing table that a [`Site`]'s namespace has.
 fn route<F: Plan>(site: &Site, dst: F::Addr) -> Route<F::Addr> {

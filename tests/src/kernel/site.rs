@@ -20,6 +20,9 @@ pub const VETH_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 2, 0], [2, 0, 0, 0, 2, 1]];
 /// The default gateway's MAC.
 pub const NEXT_HOP_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
 
+/// Of every interface, bytes.
+pub const MTU: u16 = 1500;
+
 /// The interfaces' numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Site {

@@ -9,7 +9,7 @@ use netdp_common::meta::{Meta, ticks};
 use nix::time::{ClockId, clock_gettime};
 
 use super::plan::Plan;
-use super::site::{BRIDGE_MAC, ENDPOINT_MACS, Site};
+use super::site::{BRIDGE_MAC, ENDPOINT_MACS, MTU, Site};
 
 /// One direction of a flow.
 pub type FlowEntry<A> = (Tuple<A>, Flow<A>);
@@ -191,6 +191,7 @@ fn direction<A: Address>(key: Tuple<A>, to: Tuple<A>, kind: Kind) -> Flow<A> {
         own_dst: key.dst,
         own_sport: key.sport,
         own_dport: key.dport,
+        mtu: MTU,
         kind: kind as u8,
         ..Flow::default()
     }
