@@ -46,7 +46,7 @@ pub fn carry<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) ->
 }
 
 /// A packet with an endpoint's address on its way out by an uplink: the stack had it to fragment it (see
-/// [`nat::too_big`]), and routed it. It is translated as it would have been before, if there is a flow.
+/// `nat::too_big`), and routed it. It is translated as it would have been before, if there is a flow.
 #[inline(always)]
 pub fn leave<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) -> Verdict {
     match translate::<F, C>(c, known) {
