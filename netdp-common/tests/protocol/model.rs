@@ -54,12 +54,20 @@ pub(crate) fn explore(name: &str, preemptions: Option<usize>, scenario: impl Fn(
     builder.max_branches = 100_000;
     builder.preemption_bound = preemptions;
     let start = std::time::Instant::now();
+    let scenario = Arc::new(scenario);
     builder.check(move || {
         counted.fetch_add(1, Ordering::Relaxed);
-        scenario();
+        let scenario = Arc::clone(&scenario);
+        spawn(move || scenario()).join().unwrap();
     });
     let runs = runs.load(Ordering::Relaxed);
     println!("{name}: {runs} interleavings (preemptions: {preemptions:?}) in {:?}", start.elapsed());
+}
+
+/// Starts a thread of the model. By itself loom gives it 32 KiB of stack, and frames are built there.
+fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    const STACK_WORDS: usize = 0x4000;
+    thread::Builder::new().stack_size(STACK_WORDS).spawn(work).expect("a thread of the model")
 }
 
 impl Model {
@@ -76,10 +84,10 @@ impl Model {
         self.spawn(move |model| model.packet_here(cpu, now, hook, sent))
     }
 
-    fn spawn<T: 'static>(&self, work: impl FnOnce(&Self) -> T + 'static) -> JoinHandle<T> {
+    fn spawn<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> T + Send + 'static) -> JoinHandle<T> {
         let model = self.clone();
         model.table.comes();
-        thread::spawn(move || {
+        spawn(move || {
             let done = work(&model);
             model.table.goes();
             done
