@@ -77,28 +77,39 @@ impl Reached {
     /// The ways that a packet can go, and the reasons to drop it, that have not been seen.
     pub fn missing(&self) -> Vec<Fate> {
         use DropReason::{
-            ClaimContended, EndpointGone, IcmpUnmatched, IcmpUnsupported, Internal, Isolated, Malformed,
-            NoFlow, NoRoute, NotPublished, PortsExhausted, RewriteFailed, Spoofed, TableFull, TtlExceeded,
-            UnsupportedProtocol, Untranslated, UplinkNotAttached,
+            ClaimContended, EndpointGone, HostUnreachable, IcmpUnmatched, IcmpUnsupported, Internal,
+            Isolated, Malformed, NoFlow, NoRoute, NotPublished, PortsExhausted, RewriteFailed, Spoofed,
+            TableFull, TooBig, TtlExceeded, UnsupportedProtocol, Untranslated, UplinkNotAttached,
         };
-        // Not of this host: nobody contends, everything is there, every rewrite of a whole packet succeeds.
-        let impossible = [ClaimContended, EndpointGone, RewriteFailed];
+        // Not of this host: nobody contends, everything is there, every rewrite of a whole packet succeeds, and every
+        // way is wide and its next hop known.
+        let impossible = [ClaimContended, EndpointGone, RewriteFailed, HostUnreachable, TooBig];
         let reasons = DropReason::ALL.iter().filter(|reason| !impossible.contains(reason));
-        let told = [PortsExhausted, TableFull, NoFlow, NoRoute, UplinkNotAttached, Internal, Isolated];
+        let told = [
+            PortsExhausted,
+            TableFull,
+            NoFlow,
+            NoRoute,
+            UplinkNotAttached,
+            Internal,
+            Isolated,
+            TtlExceeded,
+            UnsupportedProtocol,
+        ];
         let untold = [
             Untranslated,
             NotPublished,
             Spoofed,
-            TtlExceeded,
             DropReason::Fragment,
             Malformed,
-            UnsupportedProtocol,
             IcmpUnsupported,
             IcmpUnmatched,
         ];
         let known = |reason: &DropReason| told.contains(reason) || untold.contains(reason);
         assert!(reasons.clone().all(known), "a new reason");
-        let drops = reasons.copied().map(Fate::Dropped).chain(told.map(Fate::Answered));
+        // What is told of is also dropped in silence, now and then.
+        let silent = reasons.copied().filter(|reason| !told.contains(reason));
+        let drops = silent.map(Fate::Dropped).chain(told.map(Fate::Answered));
         let veths = [ifindex::VETH_A, ifindex::VETH_B, ifindex::VETH_C].map(Fate::ToEndpoint);
         let ways = [Fate::Stack, Fate::ToNextHop(ifindex::UPLINK)].into_iter().chain(veths);
         ways.chain(drops).filter(|fate| !self.0.contains(fate)).collect()

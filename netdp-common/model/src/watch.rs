@@ -308,9 +308,23 @@ fn fields_at<F: Plan>(frame: &[u8], l3: usize) -> Option<Fields<F::Addr>> {
 fn behind_extensions(frame: &[u8], next: IpNumber, at: usize) -> (u8, usize, bool) {
     let Some(rest) = frame.get(at..) else { return (next.0, at, false) };
     let (extensions, next, rest, _) = Ipv6ExtensionsSlice::from_slice_lax(next, rest);
-    let is_later = extensions.into_iter().any(|extension| match extension {
-        Ipv6ExtensionSlice::Fragment(fragment) => fragment.fragment_offset().value() != 0,
-        _ => false,
-    });
+    let mut unread = extensions.slice().len();
+    let mut extensions = extensions.into_iter();
+    let mut is_later = false;
+    // Its iterator reads on behind the whole ones if another one should follow (etherparse 0.21).
+    while unread > 0
+        && let Some(extension) = extensions.next()
+    {
+        unread -= match extension {
+            Ipv6ExtensionSlice::HopByHop(header)
+            | Ipv6ExtensionSlice::Routing(header)
+            | Ipv6ExtensionSlice::DestinationOptions(header) => header.slice().len(),
+            Ipv6ExtensionSlice::Fragment(header) => {
+                is_later |= header.fragment_offset().value() != 0;
+                header.slice().len()
+            }
+            Ipv6ExtensionSlice::Authentication(header) => header.slice().len(),
+        };
+    }
     (next.0, frame.len() - rest.len(), is_later)
 }

@@ -66,14 +66,15 @@ fn a_range_is_one_rule() {
     assert_eq!(
         chain(&model, Family::V4, Table::Nat, "PORTS"),
         [
+            format!("-d 192.0.2.1 {}", rule("20000:29999", "10.9.0.2")),
             rule("8080", "10.9.0.2:80"),
             rule("9000:9009", "10.9.0.2:8000-8009/9000"),
-            format!("-d 192.0.2.1 {}", rule("20000:29999", "10.9.0.2")),
-        ]
+        ],
+        "one address before all of them"
     );
     assert_eq!(
         chain(&model, Family::V6, Table::Nat, "PORTS"),
-        [rule("9000:9009", "[fd00:9::2]:8000-8009/9000"), rule("8080", "[fd00:9::2]:80")]
+        [rule("8080", "[fd00:9::2]:80"), rule("9000:9009", "[fd00:9::2]:8000-8009/9000")]
     );
 }
 
