@@ -5,6 +5,7 @@
 //! as processes. A test panics on what should not be, since a panic says where.
 
 pub mod ask;
+pub mod behaviour;
 pub mod build;
 pub mod capture;
 pub mod consistent;
@@ -29,3 +30,4 @@ mod sweep;
 pub mod sysctl;
 pub mod told;
 pub mod variant;
+pub mod wire;

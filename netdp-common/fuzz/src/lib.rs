@@ -77,12 +77,13 @@ impl Reached {
     /// The ways that a packet can go, and the reasons to drop it, that have not been seen.
     pub fn missing(&self) -> Vec<Fate> {
         use DropReason::{
-            ClaimContended, EndpointGone, IcmpUnmatched, IcmpUnsupported, Internal, Isolated, Malformed,
-            NoFlow, NoRoute, NotPublished, PortsExhausted, RewriteFailed, Spoofed, TableFull, TtlExceeded,
-            UnsupportedProtocol, Untranslated, UplinkNotAttached,
+            BadChecksum, ClaimContended, EndpointGone, HostUnreachable, IcmpUnmatched, IcmpUnsupported,
+            Internal, Isolated, Malformed, NoFlow, NoRoute, NotPublished, PortsExhausted, RewriteFailed,
+            Spoofed, TableFull, TooBig, TtlExceeded, UnsupportedProtocol, Untranslated, UplinkNotAttached,
         };
-        // Not of this host: nobody contends, everything is there, every rewrite of a whole packet succeeds.
-        let impossible = [ClaimContended, EndpointGone, RewriteFailed];
+        // Not of this host: nobody contends, everything is there, every rewrite of a whole packet succeeds, next hops
+        // answer, and no input is as long as an MTU.
+        let impossible = [ClaimContended, EndpointGone, RewriteFailed, HostUnreachable, TooBig];
         let reasons = DropReason::ALL.iter().filter(|reason| !impossible.contains(reason));
         let told = [PortsExhausted, TableFull, NoFlow, NoRoute, UplinkNotAttached, Internal, Isolated];
         let untold = [
@@ -95,6 +96,7 @@ impl Reached {
             UnsupportedProtocol,
             IcmpUnsupported,
             IcmpUnmatched,
+            BadChecksum,
         ];
         let known = |reason: &DropReason| told.contains(reason) || untold.contains(reason);
         assert!(reasons.clone().all(known), "a new reason");
