@@ -13,7 +13,7 @@ mod filtering;
 mod fragments;
 mod lifetimes;
 mod mapping;
-mod packet;
+
 mod rows;
 mod side;
 mod tcp;

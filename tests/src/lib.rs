@@ -18,6 +18,8 @@ pub mod maps;
 pub mod masquerade;
 pub mod netdp;
 pub mod netns;
+pub mod odd;
+pub mod packet;
 pub mod poll;
 pub mod process;
 pub mod race;

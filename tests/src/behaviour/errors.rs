@@ -6,8 +6,8 @@ use netdp_common::header::{icmp, ipv4, udp};
 
 use super::Finding;
 use super::mapping::SYN;
-use super::packet::{Carries, Packet, Seen};
 use super::side::{INNER, Node, PORT, PUBLISHED, Side};
+use crate::packet::{Carries, Packet, Seen};
 
 /// An error.
 #[derive(Clone, Copy, Debug)]

@@ -7,8 +7,8 @@ use netdp_common::header::tcp;
 
 use super::Finding;
 use super::mapping::SYN;
-use super::packet::{Carries, Packet};
 use super::side::{Nat, PORT, Side};
+use crate::packet::{Carries, Packet};
 
 /// A NAT must be silent for so long (RFC 5382 REQ-4).
 const SILENCE: Duration = Duration::from_secs(6);

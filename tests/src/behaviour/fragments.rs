@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use super::Finding;
-use super::packet::{Carries, Packet, Seen};
 use super::side::{Node, PORT, Side};
 use crate::lab::UPLINK;
+use crate::packet::{Carries, Packet, Seen};
 
 /// Of the uplink, while it is narrow.
 const NARROW: usize = 1400;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use netdp_common::header::{icmp, tcp, udp};
 
 use super::errors::{Error, error};
-use super::packet::{Carries, Packet, Seen};
 use super::side::{PORT, Side};
 use super::{Finding, tcp as connection};
+use crate::packet::{Carries, Packet, Seen};
 
 /// After so long, a listing in whole seconds tells whether a flow was refreshed.
 const WAIT: Duration = Duration::from_millis(3_300);

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use netdp_common::header::tcp;
 
 use super::Finding;
-use super::packet::{Carries, Packet};
 use super::side::{INNER, Node, PORT, PUBLISHED, Side};
+use crate::packet::{Carries, Packet};
 
 /// Opens a connection.
 pub(super) const SYN: Carries = Carries::Tcp { flags: tcp::SYN, seq: 1000, ack: 0 };

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use netdp_common::header::ethernet;
 
-use super::packet::{Carries, Packet, Seen};
 use crate::lab::{Container, HOST, Lab, UPLINK, WORLD, WORLD_2, WORLD_3, WORLD_LINK};
 use crate::masquerade::Masquerade;
 use crate::netns::Netns;
+use crate::packet::{Carries, Packet, Seen};
 use crate::variant::{Family, Variant};
 use crate::wire::{self, Tap};
 

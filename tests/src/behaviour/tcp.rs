@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use netdp_common::header::tcp::{ACK, FIN, RST, SYN};
 
 use super::Finding;
-use super::packet::{Carries, Packet, Seen};
 use super::side::{INNER, PORT, PUBLISHED, Side};
+use crate::packet::{Carries, Packet, Seen};
 
 /// A connection that A opens to the first remote. A's sequence numbers begin at 1000, the remote's at 5000.
 pub(super) struct Connection<'a> {

@@ -1,4 +1,4 @@
-//! The packets of the script: built by etherparse, and read back by it.
+//! Packets without a link-layer header: built by etherparse, and read back by it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,6 +9,7 @@ use etherparse::{
 };
 use netdp_common::header::ethernet;
 use netdp_model::checksum::checksums_are_right;
+use netdp_model::extensions;
 
 /// What a packet carries.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -173,6 +174,8 @@ pub struct Seen {
     pub src: SocketAddr,
     /// Destination; an echo's identifier too.
     pub dst: SocketAddr,
+    /// IP protocol.
+    pub proto: u8,
     /// Time to live, or hop limit.
     pub ttl: u8,
     /// A TCP segment's header.
@@ -209,21 +212,20 @@ impl Seen {
             }
             LaxNetSlice::Ipv6(ip) => {
                 let header = ip.header();
-                let extensions = ip.extensions().clone().into_iter();
-                let offset = extensions.filter_map(|extension| match extension {
-                    etherparse::Ipv6ExtensionSlice::Fragment(fragment) => Some(fragment.fragment_offset()),
-                    _ => None,
-                });
-                let offset = offset.last().map_or(0, IpFragOffset::value);
+                let rest = bytes.get(Ipv6Header::LEN..)?;
+                let fragment = extensions::behind(header.next_header().0, rest).fragment;
+                let offset = fragment.map_or(0, |(offset, _)| offset);
+                let fragmented = fragment.is_some_and(|fragment| fragment != (0, false));
                 let length = usize::from(header.payload_length()) + Ipv6Header::LEN;
                 let (src, dst) = (header.source_addr().into(), header.destination_addr().into());
-                (src, dst, header.hop_limit(), offset, ip.is_payload_fragmented(), length)
+                (src, dst, header.hop_limit(), offset, fragmented, length)
             }
             LaxNetSlice::Arp(_) => return None,
         };
         let mut seen = Self {
             src: SocketAddr::new(src, 0),
             dst: SocketAddr::new(dst, 0),
+            proto: net.ip_payload_ref()?.ip_number.0,
             ttl,
             tcp: None,
             icmp: None,
@@ -232,10 +234,21 @@ impl Seen {
             bytes: bytes[..length.min(bytes.len())].to_vec(),
             first_fragment: fragmented.then_some(offset == 0),
         };
-        if let Some(transport) = packet.transport {
-            seen.read_transport(&transport);
+        match packet.transport {
+            Some(transport) => seen.read_transport(&transport),
+            None => seen.read_ports(),
         }
         Some(seen)
+    }
+
+    /// Of a transport header that is cut off.
+    fn read_ports(&mut self) {
+        let has_ports = matches!(IpNumber(self.proto), IpNumber::TCP | IpNumber::UDP);
+        if let (true, [a, b, c, d, ..]) = (has_ports && self.first_fragment != Some(false), &self.payload[..])
+        {
+            self.src.set_port(u16::from_be_bytes([*a, *b]));
+            self.dst.set_port(u16::from_be_bytes([*c, *d]));
+        }
     }
 
     fn read_transport(&mut self, transport: &TransportSlice<'_>) {
