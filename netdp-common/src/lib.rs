@@ -44,5 +44,6 @@ pub mod reclaim;
 pub mod refusal;
 pub mod reset;
 pub mod rewrite;
+mod sum;
 pub mod tables;
 pub mod verdict;

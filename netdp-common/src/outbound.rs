@@ -78,7 +78,8 @@ fn decide<F: Family, C: Context<F>>(
         // Straight to who is asked for: the bridge would ask a host's firewall, which lets ARP alone but not this.
         return Ok(Decision::Neighbour { oif: neighbour.ifindex, macs: macs_from(neighbour, sender.mac) });
     }
-    if dst.is_multicast() || dst.is_loopback() {
+    // Nor does anybody route to no address at all (RFC 1122 3.2.1.3).
+    if dst.is_multicast() || dst.is_loopback() || dst == F::Addr::UNSPECIFIED {
         return Ok(Decision::Stack);
     }
     let network = c.network(sender.network).ok_or(DropReason::EndpointGone)?;

@@ -124,6 +124,9 @@ pub fn parse<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Addr>) -> 
     read::<F, P>(packet, parsed).is_some()
 }
 
+/// Bytes of the shortest transport headers, UDP's and ICMP's.
+const SHORTEST: u32 = 8;
+
 /// [`parse`] out of line: where a flow is being opened, the stack is short and the time is not.
 #[inline(never)]
 pub fn parse_again<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Addr>) -> bool {
@@ -150,6 +153,11 @@ fn read<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Addr>) -> Optio
     set_ports(parsed, [Be16::default(); 2]);
     if header.fragment == Fragment::Later {
         return Some(());
+    }
+    // What lies behind the packet's end is padding, and no ports. (An aggregated packet may be too long to say its length.)
+    let has_ports = header.proto == tcp::PROTO || header.proto == udp::PROTO || header.proto == F::ICMP;
+    if has_ports && header.total_len < u32::from(header.len) + SHORTEST && packet.segment_size() == 0 {
+        return None;
     }
     if header.proto == tcp::PROTO {
         let [ports, _sequence, _acknowledgement, flags]: [u32; 4] = packet.load(l4 + tcp::PORTS)?;

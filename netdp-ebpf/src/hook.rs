@@ -28,6 +28,13 @@ pub(crate) fn by_family(ctx: &TcContext, v4: impl FnOnce(&TcContext) -> i32, v6:
     }
 }
 
+/// A frame as the stack will take it, see [`Skb::drop_priority_tag`].
+#[inline(always)]
+pub(crate) fn received(ctx: TcContext) -> TcContext {
+    Skb::<V4>::new(ctx.skb.skb).drop_priority_tag();
+    ctx
+}
+
 /// See [`nat::from_container`].
 #[inline(always)]
 pub(crate) fn from_container<F: Room>(ctx: &TcContext) -> i32 {

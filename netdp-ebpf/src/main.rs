@@ -26,7 +26,7 @@ use crate::maps::Continuation;
 /// Ingress of an endpoint's host veth.
 #[classifier]
 fn from_container(ctx: TcContext) -> i32 {
-    hook::by_family(&ctx, hook::from_container::<V4>, Continuation::FromContainer)
+    hook::by_family(&hook::received(ctx), hook::from_container::<V4>, Continuation::FromContainer)
 }
 
 /// Continues [`from_container`] for IPv6.
@@ -63,7 +63,7 @@ fn refuse_v6(ctx: TcContext) -> i32 {
 /// Ingress of an uplink.
 #[classifier]
 fn from_world(ctx: TcContext) -> i32 {
-    hook::by_family(&ctx, hook::from_world::<V4>, Continuation::FromWorld)
+    hook::by_family(&hook::received(ctx), hook::from_world::<V4>, Continuation::FromWorld)
 }
 
 /// Continues [`from_world`] for IPv6.

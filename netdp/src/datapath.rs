@@ -191,6 +191,8 @@ pub trait Datapath {
     fn remove_flows(&mut self, flows: &[FlowHandle]) -> Result<usize, Error>;
     /// Counters and gauges.
     fn stats(&self) -> Result<Stats, Error>;
+    /// What of publishing does not work on this host, in a sentence; none: all does.
+    fn unserved(&self) -> Option<&'static str>;
     /// What somebody else removed or changed; [`Datapath::refresh_host`] puts it right.
     fn faults(&self) -> Result<Vec<String>, Error>;
     /// Removes the whole datapath of this instance: programs, links, maps, rules. Returns what of the host's own is

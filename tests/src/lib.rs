@@ -5,6 +5,7 @@
 //! as processes. A test panics on what should not be, since a panic says where.
 
 pub mod ask;
+pub mod behaviour;
 pub mod build;
 pub mod capture;
 pub mod consistent;
@@ -17,6 +18,8 @@ pub mod maps;
 pub mod masquerade;
 pub mod netdp;
 pub mod netns;
+pub mod odd;
+pub mod packet;
 pub mod poll;
 pub mod process;
 pub mod race;
@@ -29,3 +32,4 @@ mod sweep;
 pub mod sysctl;
 pub mod told;
 pub mod variant;
+pub mod wire;

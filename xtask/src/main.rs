@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod apt;
 mod bench_programs;
+mod captures;
 mod check;
 mod command;
 mod demo;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
 use crate::command::{self, cargo, is_root, shown, target_directory};
-use crate::setup;
+use crate::{captures, setup};
 
 /// Two tests at a time: most of a network test is waiting, and the race tests lock the others of their file out.
 const ROOT_TEST_THREADS: &str = "--test-threads=2";
@@ -117,6 +117,11 @@ fn run_tests(tier: Tier) -> Result<Tally> {
         tests.args(["--", ROOT_TEST_THREADS]);
         if is_root() {
             tests.arg("--include-ignored");
+        }
+        tests.env("NETDP_CAPTURES", captures::directory()?);
+        if !captures::directory()?.is_dir() {
+            println!("tests of captured frames are skipped: their source package needs apt");
+            tests.args(["--skip", "captured"]);
         }
         if tier == Tier::Kernel && command::kernel()? < PAGE_FRAGMENTS {
             println!("tests of packets in page fragments are skipped: they need Linux 6.19");

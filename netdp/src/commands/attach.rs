@@ -166,7 +166,9 @@ pub async fn attach(
     publish::carry_out(instance, name, &planned.ports)?;
     let target = instance.endpoint(name)?.target.clone();
     loopback(instance, &ns, &target).await?;
-    Ok(instance.endpoint(name)?.clone())
+    let endpoint = instance.endpoint(name)?.clone();
+    publish::warn(instance, &endpoint.published)?;
+    Ok(endpoint)
 }
 
 fn create_namespace(

@@ -154,6 +154,11 @@ fn datapath_check(instance: &mut Instance) -> Check {
 /// Whether what the state says is there.
 async fn instance_checks(instance: &mut Instance, checks: &mut Vec<Check>) -> Result<(), Error> {
     checks.push(datapath_check(instance));
+    if let Ok(Some(datapath)) = instance.datapath_if_there()
+        && let Some(what) = datapath.unserved()
+    {
+        checks.push(Check::new("host sockets", false, what));
+    }
     for (name, network) in &instance.state.networks {
         let there = network::has_bridge(instance, network).await?;
         let forwarding = host::forwarding(&network.bridge);

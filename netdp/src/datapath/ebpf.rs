@@ -259,6 +259,10 @@ impl Datapath for Ebpf {
         stats::read(self)
     }
 
+    fn unserved(&self) -> Option<&'static str> {
+        (!object::has_socket_hooks(&self.dir)).then_some(object::WITHOUT_SOCKET_HOOKS)
+    }
+
     fn faults(&self) -> Result<Vec<String>, Error> {
         host::unhooked(self)
     }

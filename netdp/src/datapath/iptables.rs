@@ -261,6 +261,10 @@ impl Datapath for Iptables {
         stats::read(self)
     }
 
+    fn unserved(&self) -> Option<&'static str> {
+        None
+    }
+
     fn faults(&self) -> Result<Vec<String>, Error> {
         let mut faults = self.differences()?;
         let undone = Sysctls::of(&self.dir, &self.instance, self.options)?.undone()?;

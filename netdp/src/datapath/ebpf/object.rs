@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, SchedClassifier};
+use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, ProgramError, SchedClassifier};
 use aya::{Ebpf as Object, EbpfLoader, include_bytes_aligned};
 use netdp_common::flow::{Config, Timeouts};
 
@@ -216,19 +216,33 @@ fn pin_all(object: &mut Object, dir: &Path) -> Result<(), Error> {
     hook_sockets(object, &dir.join("links"))
 }
 
-/// Attaches the socket hooks to the root of the cgroup2 tree; where there is none, `doctor` says so.
+/// What does not work without them.
+pub(super) const WITHOUT_SOCKET_HOOKS: &str = "the host itself does not reach published ports, and its processes can bind them: the socket programs are attached to no \
+     cgroup2 tree (netdp doctor)";
+
+/// Whether an instance has them: there may have been no cgroup2 tree when it began.
+pub(super) fn has_socket_hooks(dir: &Path) -> bool {
+    SOCKET_HOOKS.iter().any(|name| dir.join("links").join(name).exists())
+}
+
+/// Attaches the socket hooks to the root of the cgroup2 tree. Where there is none, or none that takes programs, the
+/// instance does without: `doctor` says so, and every publish.
 fn hook_sockets(object: &mut Object, links: &Path) -> Result<(), Error> {
-    let Some(root) = crate::net::cgroup::find_cgroup2() else {
-        tracing::warn!("no cgroup2 tree is mounted: the host itself does not reach published ports");
-        return Ok(());
-    };
+    let Some(root) = crate::net::cgroup::find_cgroup2() else { return Ok(()) };
     let cgroup = fs::File::open(&root).map_err(|e| doing(format!("opening {}", root.display()), e))?;
     for name in SOCKET_HOOKS {
         let what = || format!("attaching {name} to {}", root.display());
         let program: &mut CgroupSockAddr = program(object, name)?;
         // No flags: a link always leaves room for others' programs, and link_create knows no such flag.
         step("attach a socket hook")?;
-        let link = program.attach(&cgroup, CgroupAttachMode::Single).map_err(|e| doing(what(), e))?;
+        let link = match program.attach(&cgroup, CgroupAttachMode::Single) {
+            // A tree that belongs to somebody else.
+            Err(ProgramError::SyscallError(error)) if name == SOCKET_HOOKS[0] => {
+                tracing::warn!("{}: {}", what(), error.io_error);
+                return Ok(());
+            }
+            attached => attached.map_err(|e| doing(what(), e))?,
+        };
         let link = program.take_link(link).map_err(|e| doing(what(), e))?;
         let link: aya::programs::links::FdLink = link.try_into().map_err(|e| doing(what(), e))?;
         link.pin(links.join(name)).map_err(|e| doing(what(), e))?;
