@@ -71,15 +71,21 @@ pub struct Record {
 pub fn record<F: Plan>(data: &[u8]) -> Record {
     /// More than an input has steps.
     const ROOM: usize = 2 * STEPS;
-    /// The bits of the number of ports.
-    const PORTS: u8 = 3;
     let mut input = Input::new(data);
-    let mut host = host::<F>((input.byte() >> 1) & !PORTS);
-    let own = host.published.iter_mut().filter(|(key, ..)| key.port.get() == TWIN);
-    own.for_each(|(_, _, published)| published.port = TWIN);
+    let host = still_host::<F>(input.byte() >> 1);
     let network_flags = host.networks[&BRIDGE_AB].flags;
     let walk = steps::Walk::<F>::new(Watched::new(host, ROOM), true);
     Record { network_flags, frames: walked(walk, input) }
+}
+
+/// The host of [`record`].
+pub fn still_host<F: Plan>(kind: u8) -> World<F::Addr> {
+    /// The bits of the number of ports.
+    const PORTS: u8 = 3;
+    let mut host = host::<F>(kind & !PORTS);
+    let own = host.published.iter_mut().filter(|(key, ..)| key.port.get() == TWIN);
+    own.for_each(|(_, _, published)| published.port = TWIN);
+    host
 }
 
 /// Two bits for the number of ports, three for flags of the network of A and B.
