@@ -1,7 +1,7 @@
 //! The iptables datapath: netfilter does the work, and netdp writes the rules.
 //!
 //! Every change writes the whole of netdp's own chains anew, in one step for each table; chains with counters stay.
-//! What the rules are made from lies in the instance's directory ([`model`]), with what iptables-save showed
+//! What the rules are made from lies in the instance's directory (`model.rs`), with what iptables-save showed
 //! afterwards: what is no longer so was changed by somebody else, and is put back by the next command.
 
 use std::cell::OnceCell;

@@ -52,7 +52,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// What names it, as bytes for [`delete_by`].
+    /// What names it, as bytes for [`delete`].
     pub fn name(&self) -> Vec<u8> {
         let mut bytes = vec![0; netlink_packet_core::Emitable::buffer_len(&self.key.as_slice())];
         netlink_packet_core::Emitable::emit(&self.key.as_slice(), &mut bytes);
