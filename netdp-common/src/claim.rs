@@ -11,7 +11,7 @@
 use crate::family::{Address, Be16};
 use crate::flow::{FLOW_INITIATOR, Flow, Kind, Tuple};
 use crate::meta::Meta;
-use crate::ports::{RANDOM_TRIES, Search};
+use crate::ports::RANDOM_TRIES;
 use crate::random::siphash;
 use crate::reclaim::{self, Judged};
 use crate::tables::{Flows, Host, InsertError, Request, Step, Way, Work};
@@ -45,12 +45,19 @@ pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(),
 fn begin<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, now: u32) -> bool {
     prepare(work);
     let random = unpredictable(host, work, 0);
-    work.search = Search::new(&work.request.spans, random);
     let meta = Meta::new(generation(random), 0, now);
     (work.forward.meta, work.forward.tag) = (meta.0, meta.tag());
     (work.reverse.meta, work.reverse.tag) = (meta.0, meta.tag());
     work.remote = reclaim::remote_of(&work.answer);
-    work.request.keep_port || !host.exhausted(&work.remote, work.request.spans.id())
+    let range = work.request.spans.id();
+    if !work.request.keep_port && host.exhausted(&work.remote, range) {
+        return false;
+    }
+    work.remote.pad = reclaim::SPENT;
+    let spent = host.exhausted(&work.remote, range);
+    work.remote.pad = [0; 3];
+    work.search.begin(&work.request.spans, random, spent);
+    true
 }
 
 /// After the last one.
@@ -215,7 +222,11 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
     fn choose(&mut self, i: u32) -> bool {
         let random = if i < RANDOM_TRIES { unpredictable(self.host, self.work, i + 1) } else { 0 };
         if i == RANDOM_TRIES {
-            self.host.set_exhausted(&reclaim::sweep_mark(&self.work.answer), self.work.request.spans.id());
+            self.remember(reclaim::SWEEPING, true);
+        }
+        if i == self.work.search.second_from() {
+            // Whichever group has just been seen taken comes last for the next flow.
+            self.remember(reclaim::SPENT, !self.work.search.preferred_last);
         }
         let port = self.work.search.port(i, random);
         if self.work.request.host_address && self.host.reserved(self.work.answer.proto, port) {
@@ -226,6 +237,19 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
         self.work.forward.sport = port;
         self.work.reverse.own_dport = port;
         true
+    }
+
+    /// Remembers something about the ports towards this remote, for this tick, or forgets it.
+    #[inline(always)]
+    fn remember(&mut self, what: [u8; 3], holds: bool) {
+        let Work { remote, request, .. } = &mut *self.work;
+        remote.pad = what;
+        if holds {
+            self.host.set_exhausted(remote, request.spans.id());
+        } else {
+            self.host.clear_exhausted(remote);
+        }
+        remote.pad = [0; 3];
     }
 
     /// Whether the chosen port is another flow's; if that has expired, by the timeouts of a host with room or of one

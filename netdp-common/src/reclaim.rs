@@ -85,6 +85,10 @@ pub fn remote_of<A: Address>(answer: &Tuple<A>) -> Tuple<A> {
 /// [`Tuple::pad`] of [`sweep_mark`].
 pub const SWEEPING: [u8; 3] = [1, 0, 0];
 
+/// [`Tuple::pad`] of the key under which it is remembered that the ports that are tried first are taken. It only says
+/// in which order ports are tried, and so outlasts one that is freed.
+pub const SPENT: [u8; 3] = [2, 0, 0];
+
 /// Under which key it is remembered that somebody goes through all ports towards a remote.
 #[inline(always)]
 pub fn sweep_mark<A: Address>(answer: &Tuple<A>) -> Tuple<A> {
