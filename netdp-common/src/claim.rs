@@ -12,13 +12,14 @@ use crate::family::{Address, Be16};
 use crate::flow::{FLOW_INITIATOR, Flow, Kind, Tuple};
 use crate::meta::Meta;
 use crate::ports::RANDOM_TRIES;
+use crate::quota;
 use crate::random::siphash;
 use crate::reclaim::{self, Judged};
-use crate::tables::{Flows, Host, InsertError, Request, Step, Way, Work};
+use crate::tables::{Entry as _, Flows, Host, InsertError, Request, Step, Way, Work};
 use crate::verdict::{DropReason, Event};
 
 /// Slots that are inspected for something to reclaim when the table is full.
-const EMERGENCY_SLOTS: u32 = 256;
+const EMERGENCY_SLOTS: u32 = 2048;
 
 /// Claims a mapping for the flow of [`Work::request`], unless another packet of the flow is faster. Either way the
 /// flow is in the table now, or will be when the packet starts over.
@@ -32,7 +33,10 @@ pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(),
         host.count(Event::SnatExhausted, 1);
         return Err(DropReason::PortsExhausted);
     }
-    let tries = work.search.tries();
+    if !quota::is_granted(host, work, now) {
+        return Err(DropReason::FlowLimit);
+    }
+    let tries = work.search.tries() + LAST_TRIES;
     let mut probe = Probe { host, work, now, result: Claimed::Nothing };
     host.repeat(tries, &mut probe);
     let result = probe.result;
@@ -71,7 +75,7 @@ fn settle<A: Address, H: Host<A>>(
     match result {
         Claimed::Port => enter_initiator(host, work),
         // Somebody's expired flow made room: start over.
-        Claimed::Full if reclaim::make_room(host, &work.answer, now, EMERGENCY_SLOTS) => Ok(()),
+        Claimed::Full if reclaim::make_room(host, &work.answer, now, EMERGENCY_SLOTS, 0) => Ok(()),
         Claimed::Full => Err(DropReason::TableFull),
         // A port is being given back, or this very flow is being opened: start over.
         Claimed::Soon => Ok(()),
@@ -101,6 +105,7 @@ fn remember_exhausted<A: Address, H: Host<A>>(host: &H, remote: &mut Tuple<A>, r
 fn enter_initiator<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(), DropReason> {
     let Err(error) = insert(host.flows(), &work.request.first, &work.forward) else {
         host.count(Event::FlowsCreated, 1);
+        host.add_held(work.request.holder(), 1);
         if work.request.kind == Kind::Snat as u8 {
             host.count(Event::SnatAllocated, 1);
         }
@@ -184,7 +189,7 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
             return true;
         }
         // A look-up that hits costs half of an insert that fails.
-        if i > 0 && self.is_taken(i >= PRESSED_AFTER) {
+        if i > 0 && self.is_taken(i) {
             return true;
         }
         if self.work.request.host_address && host.host_socket(&self.work.answer.reversed()) {
@@ -198,7 +203,7 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
             Err(InsertError::Taken) => {
                 host.count(Event::SnatCollisions, 1);
                 // The port to keep is worth waiting for; the others are looked at again.
-                if keeps && !self.is_taken(false) {
+                if keeps && !self.is_taken(0) {
                     self.result = Claimed::Soon;
                 }
                 !keeps || !matches!(self.result, Claimed::Soon)
@@ -220,7 +225,8 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
     /// Sets the port of try `i`; false if mappings must not take it.
     #[inline(always)]
     fn choose(&mut self, i: u32) -> bool {
-        let random = if i < RANDOM_TRIES { unpredictable(self.host, self.work, i + 1) } else { 0 };
+        let last = i >= self.work.search.tries();
+        let random = if i < RANDOM_TRIES || last { unpredictable(self.host, self.work, i + 1) } else { 0 };
         if i == RANDOM_TRIES {
             self.remember(reclaim::SWEEPING, true);
         }
@@ -255,10 +261,20 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
     /// Whether the chosen port is another flow's; if that has expired, by the timeouts of a host with room or of one
     /// under pressure, it is removed.
     #[inline(always)]
-    fn is_taken(&mut self, pressed: bool) -> bool {
+    fn is_taken(&mut self, i: u32) -> bool {
         let Some(entry) = self.host.flows().get(&self.work.answer) else { return false };
         let Some(config) = self.host.config() else { return true };
-        let timeouts = if pressed { &config.pressed } else { &config.timeouts };
+        let timeouts = if i < PRESSED_AFTER {
+            &config.timeouts
+        } else if i < self.work.search.tries() {
+            &config.pressed
+        } else {
+            let holder = entry.read_with(Flow::holder);
+            if !quota::is_richer(self.host, holder, self.work.request.holder()) {
+                return true;
+            }
+            &config.spent
+        };
         let judged = reclaim::remove_if_expired(self.host, &entry, &self.work.answer, self.now, timeouts);
         if judged == Judged::Gone {
             return false;
@@ -270,6 +286,10 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
         true
     }
 }
+
+/// Tries at random when every port was seen taken: flows that are no conversation give way to endpoints that have
+/// far fewer. Who floods a remote has most of its ports, so that one of them is soon found.
+const LAST_TRIES: u32 = if cfg!(loom) { 0 } else { 32 };
 
 /// Ports that are found taken before a remote counts as crowded and idle flows towards it give way sooner: at 64 %
 /// use, one flow in 35 gets so far.

@@ -38,6 +38,7 @@ pub mod outbound;
 pub mod packet;
 pub mod parse;
 pub mod ports;
+pub mod quota;
 pub mod random;
 pub mod rate;
 pub mod reclaim;

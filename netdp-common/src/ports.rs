@@ -50,7 +50,8 @@ impl Search {
         RANDOM_TRIES + self.groups[0].len
     }
 
-    /// The port of try `i`, host byte order; `random` is fresh for each of the first [`RANDOM_TRIES`].
+    /// The port of try `i`, host byte order; `random` is fresh for each of the first [`RANDOM_TRIES`] and for each after
+    /// the last.
     #[inline(always)]
     pub fn port(&mut self, i: u32, random: u64) -> u16 {
         let [first, second] = &mut self.groups;
@@ -58,8 +59,11 @@ impl Search {
             first.port(below(random, first.len))
         } else if i < RANDOM_TRIES + first.len {
             first.next()
-        } else {
+        } else if i < RANDOM_TRIES + first.len + second.len {
             second.next()
+        } else {
+            let index = below(random, first.len + second.len);
+            if index < first.len { first.port(index) } else { second.port(index - first.len) }
         }
     }
 }

@@ -135,10 +135,11 @@ pub fn remove_if_expired<A: Address, H: Host<A>>(
     timeouts: &Timeouts,
 ) -> Judged {
     let mut other_key = Tuple::zeroed();
-    let mut flags = 0;
+    let (mut flags, mut holder) = (0, 0);
     let own = take_alive(entry, |flow| {
         other_key = self::other_key(flow, key.proto);
         flags = flow.flags;
+        holder = flow.holder();
         is_own(flow, key)
     });
     if own == Meta::GONE {
@@ -178,6 +179,7 @@ pub fn remove_if_expired<A: Address, H: Host<A>>(
         return Judged::Contended;
     }
     host.count(Event::FlowsExpired, 1);
+    host.add_held(holder, -1);
     Judged::Gone
 }
 
@@ -238,15 +240,17 @@ fn remove_single<A: Address, H: Host<A>>(
 pub fn remove_exact<A: Address, H: Host<A>>(host: &H, key: &Tuple<A>, generation: u32) -> bool {
     let Some(entry) = host.flows().get(key) else { return false };
     for _ in 0..REMOVE_TRIES {
-        let mut answer = Tuple::zeroed();
+        let (mut answer, mut holder) = (Tuple::zeroed(), 0);
         let meta = take_alive(&entry, |flow| {
             answer = other_key(flow, key.proto);
+            holder = flow.holder();
             is_own(flow, key)
         });
         if meta == Meta::GONE || meta.generation() != generation {
             return false;
         }
         if remove_judged(host, (&entry, meta, key), &answer) {
+            host.add_held(holder, -1);
             return true;
         }
     }
@@ -285,6 +289,7 @@ pub fn enter<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>, meta: u64) {
         enter: TAKEN | u64::from(Meta(meta).generation()),
         key: answer,
         emergency: false,
+        holder: 0,
         freed: 0,
     };
     host.repeat(FIND_FREE, &mut hand);
@@ -293,19 +298,26 @@ pub fn enter<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>, meta: u64) {
     }
 }
 
-/// The table is full: inspects up to `slots` slots, by the timeouts of a host under pressure, until one flow has
-/// been reclaimed. True: one was. `answer`: the key of the flow that wants room; it enters later.
+/// The table is full, or `holder` (not 0) has all that it may have: inspects up to `slots` slots until one flow, of
+/// that endpoint's, has been reclaimed. True: one was. `answer`: the key of the flow that wants room; it enters later.
 #[inline(never)]
-pub fn make_room<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>, now: u32, slots: u32) -> bool {
+pub fn make_room<A: Address, H: Host<A>>(
+    host: &H,
+    answer: &Tuple<A>,
+    now: u32,
+    slots: u32,
+    holder: u32,
+) -> bool {
     let Some(config) = host.config() else { return false };
     let mut hand = Hand {
         host,
-        timeouts: &config.pressed,
+        timeouts: &config.spent,
         base: host.advance_hand(slots),
         now,
         enter: 0,
         key: answer,
         emergency: true,
+        holder,
         freed: 0,
     };
     host.repeat(slots, &mut hand);
@@ -323,6 +335,8 @@ struct Hand<'a, A, H> {
     key: &'a Tuple<A>,
     /// Look at every flow, and stop at the first that could be reclaimed.
     emergency: bool,
+    /// Only at flows of this endpoint, see [`Flow::holder`]; 0: at everybody's.
+    holder: u32,
     /// 1 once a flow has been reclaimed.
     freed: u32,
 }
@@ -364,6 +378,9 @@ impl<A: Address, H: Host<A>> Hand<'_, A, H> {
         if let Some(entry) = self.host.flows().get(&key) {
             let meta = entry.meta();
             if meta.generation() == generation {
+                if self.holder != 0 && entry.read_with(Flow::holder) != self.holder {
+                    return false;
+                }
                 if remove_if_expired(self.host, &entry, &key, self.now, self.timeouts) != Judged::Gone {
                     slot.set_due(self.now.wrapping_add(self.revisit(&entry, &key)));
                     return false;

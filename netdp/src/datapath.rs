@@ -102,6 +102,9 @@ pub struct EndpointEntry {
     pub mac: [u8; 6],
     /// The bridge's MAC.
     pub bridge_mac: [u8; 6],
+    /// Most flows that it may have; none: its share.
+    #[serde(default)]
+    pub max_flows: Option<u32>,
 }
 
 /// A published port or range: key (`proto`, `host_addr`, `host_port`..=`host_port_end`).
