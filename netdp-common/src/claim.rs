@@ -29,24 +29,21 @@ const EMERGENCY_SLOTS: u32 = 2048;
 #[inline(always)]
 pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(), DropReason> {
     let now = host.now();
-    if !begin(host, work, now) {
-        host.count(Event::SnatExhausted, 1);
-        return Err(DropReason::PortsExhausted);
-    }
     if !quota::is_granted(host, work, now) {
         return Err(DropReason::FlowLimit);
     }
-    let tries = work.search.tries() + LAST_TRIES;
+    begin(host, work, now);
+    let tries = work.search.tries() + LAST_TRIES - work.search.from;
     let mut probe = Probe { host, work, now, result: Claimed::Nothing };
     host.repeat(tries, &mut probe);
     let result = probe.result;
     settle(host, work, now, result)
 }
 
-/// Before the first port is tried. False: it is known that there is none. (Out of line, as [`settle`]: the stack of
+/// Before the first port is tried. (Out of line, as [`settle`]: the stack of
 /// neither is there while ports are tried.)
 #[inline(never)]
-fn begin<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, now: u32) -> bool {
+fn begin<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, now: u32) {
     prepare(work);
     let random = unpredictable(host, work, 0);
     let meta = Meta::new(generation(random), 0, now);
@@ -54,14 +51,14 @@ fn begin<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, now: u32) -> bool
     (work.reverse.meta, work.reverse.tag) = (meta.0, meta.tag());
     work.remote = reclaim::remote_of(&work.answer);
     let range = work.request.spans.id();
-    if !work.request.keep_port && host.exhausted(&work.remote, range) {
-        return false;
-    }
+    let is_exhausted = !work.request.keep_port && host.exhausted(&work.remote, range);
     work.remote.pad = reclaim::SPENT;
     let spent = host.exhausted(&work.remote, range);
     work.remote.pad = [0; 3];
     work.search.begin(&work.request.spans, random, spent);
-    true
+    if is_exhausted {
+        work.search.from = work.search.tries();
+    }
 }
 
 /// After the last one.
@@ -80,7 +77,9 @@ fn settle<A: Address, H: Host<A>>(
         // A port is being given back, or this very flow is being opened: start over.
         Claimed::Soon => Ok(()),
         Claimed::Nothing => {
-            remember_exhausted(host, &mut work.remote, work.request.spans.id());
+            if work.search.from == 0 {
+                remember_exhausted(host, &mut work.remote, work.request.spans.id());
+            }
             host.count(Event::SnatExhausted, 1);
             Err(DropReason::PortsExhausted)
         }
@@ -184,6 +183,7 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
     #[inline(always)]
     fn step(&mut self, i: u32) -> bool {
         let host = self.host;
+        let i = self.work.search.from + i;
         let keeps = self.work.request.keep_port && i == 0;
         if !keeps && !self.choose(i) {
             return true;

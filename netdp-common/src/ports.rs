@@ -15,6 +15,8 @@ pub struct Search {
     groups: [Group; 2],
     /// The preferred ports are the second group.
     pub preferred_last: bool,
+    /// The try to begin with: 0, or, if every port is known to be taken, [`Self::tries`].
+    pub from: u32,
 }
 
 /// A group of ports, and where in it the search is.
@@ -31,6 +33,7 @@ impl Search {
     /// they come last.
     #[inline(always)]
     pub fn begin(&mut self, spans: &PortSpans, random: u64, spent: bool) {
+        self.from = 0;
         let stride = STRIDES[(random >> 62) as usize & 3];
         let preferred = Group::new(spans.preferred, random >> 16, stride);
         let ephemeral = Group::new([spans.ephemeral, Span::EMPTY], random, stride);

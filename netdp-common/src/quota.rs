@@ -10,8 +10,11 @@ use crate::flow::Kind;
 use crate::reclaim;
 use crate::tables::{Host, Request, Work};
 
-/// Slots that are inspected for a flow of an endpoint that has all it may have.
-const SLOTS: u32 = 128;
+/// Slots that are inspected for a flow of an endpoint that has all it may have: first those where the clock hand comes
+/// by, which has the oldest flows of who has many.
+pub(crate) const AHEAD: u32 = 128;
+/// Then those behind it, which have the latest flows of all.
+pub(crate) const BEHIND: u32 = 512;
 
 /// How many flows there are.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -50,7 +53,7 @@ pub fn is_granted<A: Address, H: Host<A>>(host: &H, work: &Work<A>, now: u32) ->
         None => 0,
     };
     allows(host.held(holder), max_flows, config.flows_max, host.endpoints() < 2)
-        || reclaim::make_room(host, &work.answer, now, SLOTS, holder)
+        || reclaim::make_room(host, &work.answer, now, AHEAD + BEHIND, holder)
 }
 
 /// Whether one endpoint has so many more flows than another that its half-open and one-shot ones give way to it when all

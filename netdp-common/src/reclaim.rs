@@ -12,6 +12,7 @@ use crate::family::{Address, Be16};
 use crate::flow::{FLOW_INITIATOR, Flow, Timeouts, Tuple};
 use crate::lifetime;
 use crate::meta::Meta;
+use crate::quota;
 use crate::tables::{Entry, Flows, Host, RingSlot, Step};
 use crate::verdict::Event;
 
@@ -312,7 +313,8 @@ pub fn make_room<A: Address, H: Host<A>>(
     let mut hand = Hand {
         host,
         timeouts: &config.spent,
-        base: host.advance_hand(slots),
+        // Who has all that it may have looks around the hand, which its new flow will move.
+        base: host.advance_hand(if holder == 0 { slots } else { 0 }),
         now,
         enter: 0,
         key: answer,
@@ -344,7 +346,11 @@ struct Hand<'a, A, H> {
 impl<A: Address, H: Host<A>> Step for Hand<'_, A, H> {
     #[inline(always)]
     fn step(&mut self, i: u32) -> bool {
-        let Some(slot) = self.host.slot(self.base.wrapping_add(i)) else { return false };
+        let mut number = self.base.wrapping_add(i);
+        if self.holder != 0 && i >= quota::AHEAD {
+            number = number.wrapping_sub(quota::AHEAD + quota::BEHIND);
+        }
+        let Some(slot) = self.host.slot(number) else { return false };
         let owner = slot.owner();
         if owner != 0 && !self.inspect(&slot, owner) {
             return self.goes_on(i);
