@@ -31,6 +31,7 @@ pub mod icmp_answer;
 pub mod icmp_error;
 pub mod inbound;
 pub mod lifetime;
+pub mod link;
 pub mod meta;
 pub mod nat;
 pub mod next_hop;

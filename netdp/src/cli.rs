@@ -300,6 +300,9 @@ pub struct Unpublish {
     /// Everything that it publishes
     #[arg(long, conflicts_with = "spec")]
     pub all: bool,
+    /// Let established connections finish
+    #[arg(long)]
+    pub drain: bool,
 }
 
 #[cfg(test)]

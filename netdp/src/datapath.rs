@@ -124,6 +124,15 @@ pub struct PublishEntry {
     pub port: u16,
 }
 
+/// What becomes of an unpublished port's flows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FlowsOfPort {
+    /// They end at once.
+    End,
+    /// Those that are established may finish.
+    Drain,
+}
+
 /// What [`Datapath::flows`] lists. Addresses and ports are `(address, port)`; an ICMP identifier is the port.
 #[derive(Clone, Debug)]
 pub struct FlowInfo {
@@ -185,7 +194,7 @@ pub trait Datapath {
     /// Publishes, or moves a published port to another endpoint in one step; flows of the old one are removed.
     fn publish(&mut self, entry: &PublishEntry) -> Result<(), Error>;
     /// Unpublishes and removes the flows of that port.
-    fn unpublish(&mut self, entry: &PublishEntry) -> Result<(), Error>;
+    fn unpublish(&mut self, entry: &PublishEntry, flows: FlowsOfPort) -> Result<(), Error>;
     /// Hooks uplinks that appeared and tells the programs what changed on the host (addresses, reserved ports).
     fn refresh_host(&mut self) -> Result<(), Error>;
     /// The living flows.

@@ -14,7 +14,7 @@ use netdp_common::packet::{L4Fix, Packet};
 use netdp_common::quota::Held;
 use netdp_common::tables::{Flows, Host, RingSlot, Route, Scratch, Step};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
-use netdp_common::{fragment, icmp_error, inbound, nat, outbound, refusal};
+use netdp_common::{fragment, icmp_error, inbound, link, nat, outbound, refusal};
 
 use crate::hook::{Fate, Hook};
 use crate::plan::Plan;
@@ -95,6 +95,9 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
             (ethertype, _) if ethertype == F::ETHERTYPE => self.walk(hook),
             (ethertype, Hook::FromContainer(_)) if ethertype == <F::Other as Family>::ETHERTYPE => {
                 self.unserved(hook)
+            }
+            (_, Hook::FromContainer(_)) if F::Addr::BITS == 32 => {
+                Fate::of(link::from_container::<F, Self>(self))
             }
             _ => Fate::Stack,
         }

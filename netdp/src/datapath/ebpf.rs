@@ -12,7 +12,10 @@ use netdp_common::flow;
 
 use crate::net::PortFlags;
 
-use super::{Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, Kind, NetworkEntry, PublishEntry, Stats};
+use super::{
+    Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, FlowsOfPort, Kind, NetworkEntry, PublishEntry,
+    Stats,
+};
 
 mod damage;
 mod family;
@@ -264,10 +267,10 @@ impl Datapath for Ebpf {
         }
     }
 
-    fn unpublish(&mut self, entry: &PublishEntry) -> Result<(), Error> {
+    fn unpublish(&mut self, entry: &PublishEntry, flows: FlowsOfPort) -> Result<(), Error> {
         match entry.endpoint {
-            IpAddr::V4(_) => published::unpublish::<V4>(self, entry),
-            IpAddr::V6(_) => published::unpublish::<V6>(self, entry),
+            IpAddr::V4(_) => published::unpublish::<V4>(self, entry, flows),
+            IpAddr::V6(_) => published::unpublish::<V6>(self, entry, flows),
         }
     }
 
