@@ -53,7 +53,7 @@ fn begin<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, now: u32) {
     let range = work.request.spans.id();
     let is_exhausted = !work.request.keep_port && host.exhausted(&work.remote, range);
     work.remote.pad = reclaim::SPENT;
-    let spent = host.exhausted(&work.remote, range);
+    let spent = work.request.spans.has_both() && host.exhausted(&work.remote, range);
     work.remote.pad = [0; 3];
     work.search.begin(&work.request.spans, random, spent);
     if is_exhausted {

@@ -123,6 +123,12 @@ impl PortSpans {
         (first.lo ^ second.lo ^ self.ephemeral.lo) << 16 | (self.count() & 0xffff)
     }
 
+    /// Whether some are preferred to others.
+    #[inline(always)]
+    pub const fn has_both(&self) -> bool {
+        self.ephemeral.len > 0 && self.preferred[0].len + self.preferred[1].len > 0
+    }
+
     /// How many ports there are.
     pub const fn count(&self) -> u32 {
         self.preferred[0].len + self.preferred[1].len + self.ephemeral.len

@@ -43,7 +43,7 @@ fn nobody_claims_anothers_address(lab: &Lab) {
         frame::announcement(own, own, liar.gateway),
         frame::announcement(theirs, own, liar.address),
     ];
-    if let IpAddr::V6(_) = liar.address {
+    if liar.address.is_ipv6() {
         let [a, b, c, d, e, f] = own;
         let half = |high, low| u16::from_be_bytes([high, low]);
         let link_local =
