@@ -1,6 +1,6 @@
 //! How many flows an endpoint may have: nobody takes what the others need.
 //!
-//! A flow counts for whoever opened it, one through a published port for whose port that is ([`Flow::holder`]). As long as
+//! A flow counts for whoever opened it, one through a published port for whose port that is ([`crate::flow::Flow::holder`]). As long as
 //! there are other endpoints, one may have half of what they leave of the table, or as many flows as it was allowed;
 //! alone it may have everything. Who has that many makes room among its own flows first, as in a full table: half-open,
 //! one-shot and closed ones give way.
