@@ -171,6 +171,9 @@ pub struct Endpoint {
     pub addresses: Vec<IpNet>,
     /// Its published ports.
     pub published: Vec<Published>,
+    /// Most flows that it may have, if that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_flows: Option<u32>,
 }
 
 /// A name for a namespace, without an interface: `--network none|host|container:NAME`.
@@ -298,6 +301,7 @@ impl Endpoint {
             addresses: self.addresses.iter().map(IpNet::addr).collect(),
             mac: self.mac.0,
             bridge_mac: network.mac.0,
+            max_flows: self.max_flows,
         }
     }
 

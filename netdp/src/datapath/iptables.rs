@@ -8,7 +8,10 @@ use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::{Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, Kind, NetworkEntry, PublishEntry, Stats};
+use super::{
+    Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, FlowsOfPort, Kind, NetworkEntry, PublishEntry,
+    Stats,
+};
 use crate::net::{PortFlags, blocking, sysctl};
 
 mod family;
@@ -236,9 +239,13 @@ impl Datapath for Iptables {
         flows::remove_published(&self.model, entry, Some(entry))
     }
 
-    fn unpublish(&mut self, entry: &PublishEntry) -> Result<(), Error> {
+    fn unpublish(&mut self, entry: &PublishEntry, flows: FlowsOfPort) -> Result<(), Error> {
         self.change(|model| model.unpublish(entry))?;
-        flows::remove_published(&self.model, entry, None)
+        match flows {
+            FlowsOfPort::End => flows::remove_published(&self.model, entry, None),
+            // Conntrack goes on to translate what it knows.
+            FlowsOfPort::Drain => Ok(()),
+        }
     }
 
     fn refresh_host(&mut self) -> Result<(), Error> {

@@ -28,6 +28,7 @@ fn model() -> Model {
         addresses: vec!["10.9.0.2".parse().unwrap(), "fd00:9::2".parse().unwrap()],
         mac: [2, 0, 0, 0, 0, 1],
         bridge_mac: [2, 0, 0, 0, 0, 2],
+        max_flows: None,
     };
     model.endpoints.insert(5, endpoint);
     model
