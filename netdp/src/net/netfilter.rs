@@ -39,15 +39,15 @@ impl Netfilter {
         Ok(Self { socket })
     }
 
-    /// Asks for all of something.
-    pub(super) fn dump(&self, inner: NetfilterMessageInner) -> io::Result<Vec<NetfilterMessageInner>> {
+    /// Asks for all of something, in every family.
+    pub(super) fn dump(&self, inner: NetfilterMessageInner) -> io::Result<Vec<NetfilterMessage>> {
         let family = NetfilterProtoFamily::Unspec;
         self.send(&[message(family, 0, inner, NLM_F_REQUEST | NLM_F_DUMP)])?;
         let mut answers = Vec::new();
         loop {
             for message in self.receive()? {
                 match message.payload {
-                    NetlinkPayload::InnerMessage(message) => answers.push(message.inner),
+                    NetlinkPayload::InnerMessage(message) => answers.push(message),
                     NetlinkPayload::Done(_) => return Ok(answers),
                     NetlinkPayload::Error(error) => return Err(error.to_io()),
                     _ => {}
