@@ -129,17 +129,17 @@ impl Served {
         for transport in Transport::ALL {
             answered(&self.web.netns, transport, (lab.at(WORLD), PORT), "world");
             answered(&lab.world, transport, (lab.at(HOST), 8088), "web");
-            answered(&self.other.netns, transport, (lab.at(HOST), 8088), "web");
             answered(&self.web.netns, transport, (lab.at(HOST), 8088), "web");
         }
         answered(&lab.host, Transport::Tcp, (lab.at(HOST), 8088), "web");
         self.web.netns.sh(&format!("ping -c 1 -W 2 {}", self.web.gateway));
     }
 
-    /// S2.
+    /// Neighbours, directly and by a published port (S2, S3).
     #[track_caller]
-    fn neighbours_work(&self) {
+    fn neighbours_work(&self, lab: &Lab) {
         for transport in Transport::ALL {
+            answered(&self.other.netns, transport, (lab.at(HOST), 8088), "web");
             answered(&self.other.netns, transport, (self.web.address, PORT), "web");
         }
     }
@@ -158,7 +158,7 @@ fn ufw_stays_as_it_is(lab: &Lab) {
     let before = rules(&lab.host);
     let served = Served::new(lab);
     served.works(lab);
-    served.neighbours_work();
+    served.neighbours_work(lab);
     served.host_is_closed(lab);
     assert!(kept(&before, &rules(&lab.host)), "a rule of ufw's is gone: {:#?}", rules(&lab.host));
     lab.netdp.ok("down");
@@ -184,7 +184,8 @@ fn reload(lab: &Lab, trusts_bridge: bool) {
             }
         }
     }
-    let rules = format!("table inet firewalld\ndelete table inet firewalld\n{}", firewalld(lab, trusts_bridge));
+    let rules =
+        format!("table inet firewalld\ndelete table inet firewalld\n{}", firewalld(lab, trusts_bridge));
     load(&lab.host, "nft -f -", &rules);
 }
 
@@ -207,11 +208,14 @@ fn firewalld_stays_as_it_is(lab: &Lab) {
     let (well, found) = firewall(lab);
     assert!(found.contains("inet firewalld filter_FORWARD"), "{found}");
     if lab.variant.datapath == Datapath::Ebpf {
-        served.neighbours_work();
+        served.neighbours_work(lab);
         assert!(well, "{found}");
     } else {
         unanswered(&served.other.netns, Transport::Udp, (served.web.address, PORT));
-        assert!(!well && found.contains("--zone=trusted --add-interface=netdp0"), "{found}");
+        assert!(
+            !well && found.contains("firewall-cmd --permanent --zone=trusted --add-interface="),
+            "{found}"
+        );
     }
     assert_eq!(table(), before);
     lab.netdp.ok("down");
@@ -224,7 +228,7 @@ fn firewalld_reloads(lab: &Lab) {
     let served = Served::new(lab);
     for _ in 0..2 {
         served.works(lab);
-        served.neighbours_work();
+        served.neighbours_work(lab);
         let (well, found) = firewall(lab);
         assert!(well, "{found}");
         reload(lab, true);
