@@ -71,6 +71,8 @@ impl Proto {
 pub struct NetworkEntry {
     /// The bridge's ifindex: the network's key.
     pub bridge: u32,
+    /// The bridge's name.
+    pub bridge_ifname: String,
     /// Its subnets.
     pub subnets: Vec<IpNet>,
     /// The bridge's addresses.

@@ -280,6 +280,7 @@ impl Network {
     pub fn entry(&self) -> NetworkEntry {
         NetworkEntry {
             bridge: self.ifindex,
+            bridge_ifname: self.bridge.clone(),
             subnets: self.subnets.clone(),
             gateways: self.gateways.clone(),
             snat_to: self.snat_to.clone(),

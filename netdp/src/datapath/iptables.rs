@@ -5,6 +5,7 @@
 //! afterwards: what is no longer so was changed by somebody else, and is put back by the next command.
 
 use std::cell::OnceCell;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -32,7 +33,7 @@ use model::{Model, Network};
 use names::Names;
 pub use probe::probe;
 use program::Backend;
-use ruleset::{Ruleset, Table};
+use ruleset::Ruleset;
 use saved::Saved;
 use sysctls::Sysctls;
 
@@ -101,7 +102,8 @@ impl Iptables {
         self.model.save(&self.dir)?;
         let applied = self.apply();
         let Err(error) = applied else { return self.model.save(&self.dir) };
-        self.model = before;
+        let made_tables = std::mem::take(&mut self.model.made_tables);
+        self.model = Model { made_tables, ..before };
         match self.apply().and_then(|()| self.model.save(&self.dir)) {
             Ok(()) => Err(error),
             Err(again) => {
@@ -116,10 +118,11 @@ impl Iptables {
         for family in self.families()? {
             let want = rules::ruleset(&self.model, &self.instance, family);
             let found = self.saved(family)?;
-            if !self.model.installed.contains_key(&family) {
+            if let Entry::Vacant(unknown) = self.model.made_tables.entry(family) {
                 let made = want.tables.keys().filter(|table| !found.has(**table));
-                let made = made.map(|table| table.name().to_owned()).collect();
-                self.model.made_tables.insert(family, made);
+                unknown.insert(made.map(|table| table.name().to_owned()).collect());
+                // First: tables that nobody remembers would stay for ever.
+                self.model.save(&self.dir)?;
             }
             self.write(family, &want, found)?;
             let own = self.saved(family)?.own(&self.names());
@@ -183,8 +186,10 @@ impl Iptables {
         if !found.own(&self.names()).is_empty() {
             self.write(family, &Ruleset::default(), found)?;
         }
-        let made = self.model.made_tables.get(&family).into_iter().flatten();
-        host::remove_tables(self.model.backend, family, made.filter_map(|name| Table::named(name)))
+        match self.model.made_tables.get(&family) {
+            Some(made) => host::remove_tables(self.model.backend, family, made),
+            None => Ok(()),
+        }
     }
 }
 
@@ -194,11 +199,10 @@ impl Datapath for Iptables {
     }
 
     fn add_network(&mut self, network: &NetworkEntry) -> Result<(), Error> {
-        let bridge = host::name(network.bridge)?;
-        let filtered = host::filter_bridge(network.bridge, &bridge, self.options)?;
-        let told = Network { bridge: bridge.clone(), filtered, entry: network.clone() };
+        let filtered = host::filter_bridge(network, self.options)?;
+        let told = Network { filtered, entry: network.clone() };
         self.change(|model| drop(model.networks.insert(network.bridge, told)))?;
-        host::prepare_bridge(&bridge, network, self.options)
+        host::prepare_bridge(network, self.options)
     }
 
     fn remove_network(&mut self, bridge: u32) -> Result<(), Error> {

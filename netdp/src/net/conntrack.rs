@@ -66,7 +66,7 @@ pub fn list() -> Result<Vec<Connection>> {
     let doing = || "listing the tracked connections".to_owned();
     let ask = NetfilterMessageInner::from(ConntrackMessage::Get(Vec::new()));
     let answers = Netfilter::open()?.dump(ask).map_err(Error::system(doing))?;
-    let connections = answers.into_iter().filter_map(|answer| match answer {
+    let connections = answers.into_iter().filter_map(|answer| match answer.inner {
         NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) => connection(attributes),
         _ => None,
     });

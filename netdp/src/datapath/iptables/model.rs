@@ -39,8 +39,6 @@ pub(super) struct Model {
 /// A network.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub(super) struct Network {
-    /// The bridge's name.
-    pub(super) bridge: String,
     /// Whether iptables sees what the bridge itself forwards, and knows by which port it came (`br_netfilter`).
     pub(super) filtered: bool,
     /// As it was told.
