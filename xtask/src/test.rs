@@ -120,7 +120,7 @@ fn run_tests(tier: Tier) -> Result<Tally> {
         }
         tests.env("NETDP_CAPTURES", captures::directory()?);
         if !captures::directory()?.is_dir() {
-            println!("tests of captured frames are skipped: their source package needs apt");
+            println!("tests of captured frames are skipped: setup has not got their source package");
             tests.args(["--skip", "captured"]);
         }
         if tier == Tier::Kernel && command::kernel()? < PAGE_FRAGMENTS {

@@ -118,17 +118,18 @@ impl Reached {
     /// The ways that a packet can go, and the reasons to drop it, that have not been seen.
     pub fn missing(&self) -> Vec<Fate> {
         use DropReason::{
-            BadChecksum, ClaimContended, EndpointGone, HostUnreachable, IcmpUnmatched, IcmpUnsupported,
-            Internal, Isolated, Malformed, NoFlow, NoRoute, NotPublished, PortsExhausted, RewriteFailed,
-            Spoofed, TableFull, TooBig, TtlExceeded, UnsupportedProtocol, Untranslated, UplinkNotAttached,
+            BadChecksum, ClaimContended, EndpointGone, FlowLimit, HostUnreachable, IcmpUnmatched,
+            IcmpUnsupported, Internal, Isolated, Malformed, NoFlow, NoRoute, NotPublished, PortsExhausted,
+            RewriteFailed, Spoofed, TableFull, TooBig, TtlExceeded, UnsupportedProtocol, Untranslated,
+            UplinkNotAttached,
         };
         // Not of this host: nobody contends, everything is there, every rewrite of a whole packet succeeds, next hops
-        // answer, and no input is as long as an MTU.
-        let impossible = [ClaimContended, EndpointGone, RewriteFailed, HostUnreachable, TooBig];
+        // answer, no input is as long as an MTU, what fills the table gives way, and the shares are a big table's.
+        let impossible =
+            [ClaimContended, EndpointGone, RewriteFailed, HostUnreachable, TooBig, TableFull, FlowLimit];
         let mut reasons = DropReason::ALL.iter().filter(|reason| !impossible.contains(reason));
         let told = [
             PortsExhausted,
-            TableFull,
             NoFlow,
             NoRoute,
             UplinkNotAttached,
