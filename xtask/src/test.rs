@@ -11,8 +11,8 @@ use clap::ValueEnum;
 use crate::command::{self, cargo, is_root, shown, target_directory};
 use crate::{captures, setup};
 
-/// Two tests at a time: most of a network test is waiting, and the race tests lock the others of their file out.
-const ROOT_TEST_THREADS: &str = "--test-threads=2";
+/// More than there are CPUs: most of a network test is waiting, and the race tests lock the others of their file out.
+const ROOT_TEST_THREADS: &str = "--test-threads=4";
 
 /// Options of the tests.
 #[derive(clap::Args)]

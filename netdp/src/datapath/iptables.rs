@@ -98,12 +98,15 @@ impl Iptables {
     fn change(&mut self, change: impl FnOnce(&mut Model)) -> Result<(), Error> {
         let before = self.model.clone();
         change(&mut self.model);
-        // First, so that a command that is killed in between leaves a model that covers every rule.
+        // First, so that it is known when a command was killed in between.
+        self.model.settled = false;
         self.model.save(&self.dir)?;
-        let applied = self.apply();
-        let Err(error) = applied else { return self.model.save(&self.dir) };
+        let Err(error) = self.apply() else {
+            self.model.settled = true;
+            return self.model.save(&self.dir);
+        };
         let made_tables = std::mem::take(&mut self.model.made_tables);
-        self.model = Model { made_tables, ..before };
+        self.model = Model { made_tables, settled: true, ..before };
         match self.apply().and_then(|()| self.model.save(&self.dir)) {
             Ok(()) => Err(error),
             Err(again) => {
@@ -165,6 +168,9 @@ impl Iptables {
     /// What is not as the last change left it.
     fn differences(&self) -> Result<Vec<String>, Error> {
         let mut found = Vec::new();
+        if !self.model.settled {
+            found.push("a change of the rules was cut short".to_owned());
+        }
         for (family, installed) in &self.model.installed {
             let saved = self.saved(*family)?;
             let now = saved.own(&self.names());
@@ -206,14 +212,14 @@ impl Datapath for Iptables {
     }
 
     fn remove_network(&mut self, bridge: u32) -> Result<(), Error> {
-        if !self.model.networks.contains_key(&bridge) {
+        if self.model.settled && !self.model.networks.contains_key(&bridge) {
             return Ok(());
         }
         self.change(|model| drop(model.networks.remove(&bridge)))
     }
 
     fn add_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error> {
-        if self.model.endpoints.get(&endpoint.host_ifindex) == Some(endpoint) {
+        if self.model.settled && self.model.endpoints.get(&endpoint.host_ifindex) == Some(endpoint) {
             return Ok(());
         }
         self.change(|model| drop(model.endpoints.insert(endpoint.host_ifindex, endpoint.clone())))?;
@@ -222,7 +228,7 @@ impl Datapath for Iptables {
     }
 
     fn remove_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error> {
-        if self.model.endpoints.contains_key(&endpoint.host_ifindex) {
+        if !self.model.settled || self.model.endpoints.contains_key(&endpoint.host_ifindex) {
             self.change(|model| drop(model.endpoints.remove(&endpoint.host_ifindex)))?;
         }
         // Its address may be another endpoint's by now.

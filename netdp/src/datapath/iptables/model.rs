@@ -34,6 +34,8 @@ pub(super) struct Model {
     pub(super) installed: BTreeMap<Family, Vec<String>>,
     /// Tables that weren't there before, by family.
     pub(super) made_tables: BTreeMap<Family, BTreeSet<String>>,
+    /// Whether the rules are what all this says; not while they are changed.
+    pub(super) settled: bool,
 }
 
 /// A network.
@@ -74,6 +76,7 @@ impl Model {
             guarded: BTreeMap::new(),
             installed: BTreeMap::new(),
             made_tables: BTreeMap::new(),
+            settled: true,
         }
     }
 
