@@ -26,8 +26,10 @@ pub mod ethernet {
 
 /// ARP about IPv4 on Ethernet (RFC 826).
 pub mod arp {
-    /// The sender's MAC, followed by its address.
+    /// The sender's MAC.
     pub const SENDER: usize = 8;
+    /// The sender's address.
+    pub const SENDER_ADDRESS: usize = 14;
 }
 
 /// IPv4 (RFC 791).

@@ -92,7 +92,7 @@ pub(crate) fn is_private<F: Family, C: Context<F>>(c: &C, addr: &F::Addr) -> boo
     if !c.private_prefix(F::prefix_digest(addr)) {
         return false;
     }
-    let Some(endpoint) = c.endpoint(addr) else { return false };
+    let Some(endpoint) = c.endpoint(addr) else { return c.allowed(0, addr) };
     match c.network(endpoint.network) {
         Some(network) => network.flags & crate::flow::NETWORK_ROUTED == 0,
         None => true,

@@ -59,7 +59,10 @@ fn decide<F: Family, C: Context<F>>(
     if !is_mac(from, sender.mac) {
         return Err(DropReason::Spoofed);
     }
-    if parsed.transport == Transport::IcmpOther && F::forges(c, parsed.header.transport(c.l3()), sender) {
+    let may_use = |addr: &F::Addr| c.allowed(sender.ifindex, addr);
+    if parsed.transport == Transport::IcmpOther
+        && F::forges(c, parsed.header.transport(c.l3()), sender, may_use)
+    {
         return Err(DropReason::Spoofed);
     }
     if src.is_link_local() && Some(src) == F::link_local(sender.bridge_mac) {
@@ -68,7 +71,7 @@ fn decide<F: Family, C: Context<F>>(
     if src == F::Addr::UNSPECIFIED || (src.is_link_local() && src != sender.addr) {
         return Ok(Decision::Stack);
     }
-    if src != sender.addr {
+    if src != sender.addr && !may_use(&src) {
         return Err(DropReason::Spoofed);
     }
     let discovered = match parsed.transport {

@@ -366,7 +366,12 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn forges<P: Packet>(_packet: &P, _l4: usize, _endpoint: &Endpoint<Ipv4Addr>) -> bool {
+    fn forges<P: Packet>(
+        _packet: &P,
+        _l4: usize,
+        _endpoint: &Endpoint<Ipv4Addr>,
+        _allowed: impl FnOnce(&Ipv4Addr) -> bool,
+    ) -> bool {
         false
     }
 
@@ -507,15 +512,24 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn forges<P: Packet>(packet: &P, l4: usize, endpoint: &Endpoint<Ipv6Addr>) -> bool {
+    fn forges<P: Packet>(
+        packet: &P,
+        l4: usize,
+        endpoint: &Endpoint<Ipv6Addr>,
+        allowed: impl FnOnce(&Ipv6Addr) -> bool,
+    ) -> bool {
         let Some([icmp_type, ..]) = packet.load::<[u8; 4]>(l4 + icmp::FIRST_WORD) else { return false };
         if icmp_type != icmp::NEIGHBOUR_ADVERTISEMENT {
             return icmp_type == icmp::ROUTER_ADVERTISEMENT || icmp_type == icmp::REDIRECT;
         }
         // Whatever link-local address it has given itself, but not the gateway's.
         packet.load(l4 + icmp::TARGET).is_none_or(|target: Ipv6Addr| {
-            target != endpoint.addr
-                && (!target.is_link_local() || Some(target) == Self::link_local(endpoint.bridge_mac))
+            let own = if target.is_link_local() {
+                Some(target) != Self::link_local(endpoint.bridge_mac)
+            } else {
+                target == endpoint.addr || allowed(&target)
+            };
+            !own
         })
     }
 

@@ -248,8 +248,8 @@ pub struct Attachment {
     /// Most flows that the endpoint may have [default: half of what the others leave]
     #[arg(long, value_name = "N")]
     pub max_flows: Option<u32>,
-    /// Another source address that it may use (not in this version)
-    #[arg(long, value_name = "CIDR", hide = true)]
+    /// Addresses that it may send from besides its own
+    #[arg(long, value_name = "CIDR")]
     pub allow_address: Vec<IpNet>,
 }
 
