@@ -152,6 +152,8 @@ pub struct Request<A> {
     pub spans: PortSpans,
     /// Try the translated source port itself before choosing.
     pub keep_port: bool,
+    /// No other than that will do.
+    pub only_port: bool,
     /// The new source is an address of this host: neither reserved ports nor its sockets' tuples may be taken.
     pub host_address: bool,
     /// What the flow is, a [`crate::flow::Kind`].

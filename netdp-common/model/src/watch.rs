@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use netdp_common::family::Be16;
 use netdp_common::flow::{NETWORK_NO_ICC, NETWORK_ROUTED, PublishedKey, Tuple};
-use netdp_common::header::{ethernet, icmp, ipv4, ipv6, tcp, udp};
+use netdp_common::header::{ethernet, icmp, ipv4, ipv6, sctp, tcp, udp};
 use netdp_common::reclaim::remove_exact;
 use netdp_common::tables::{Entry as _, Flows as _, Host as _};
 
@@ -283,8 +283,10 @@ impl<F: Plan> Watched<F> {
                 found if found == reply => (0, identifier),
                 _ => return None,
             }
-        } else if fields.proto == tcp::PROTO || fields.proto == udp::PROTO {
+        } else if matches!(fields.proto, tcp::PROTO | udp::PROTO | sctp::PROTO) {
             (word(fields.l4)?, word(fields.l4 + 2)?)
+        } else if matches!(fields.proto, 4 | 41 | 47 | 50 | 97 | 115 | 137) {
+            (0, 0)
         } else {
             return None;
         };
