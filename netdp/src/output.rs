@@ -28,6 +28,15 @@ pub fn json<T: Serialize + ?Sized>(document: &T) -> Result<(), Error> {
 
 /// Prints a table; nothing but its head, if it has no rows.
 pub fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Result<(), Error> {
+    rows_of_any_length(&head.map(ToOwned::to_owned), rows)
+}
+
+/// The same where the number of columns is not known before.
+pub fn rows(head: &[String], rows: Vec<Vec<String>>) -> Result<(), Error> {
+    rows_of_any_length(head, rows)
+}
+
+fn rows_of_any_length<R: Into<comfy_table::Row>>(head: &[String], rows: Vec<R>) -> Result<(), Error> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(head);
     table.add_rows(rows);
