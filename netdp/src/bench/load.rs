@@ -10,6 +10,7 @@ use super::Error;
 use crate::net::NetNs;
 
 pub mod clash;
+pub(super) mod frames;
 pub mod poll;
 pub mod server;
 pub mod socket;

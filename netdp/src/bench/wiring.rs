@@ -16,7 +16,7 @@ pub(super) use netdp::Instance;
 pub(super) use netfilter::Nat;
 
 /// The containers' interfaces on the host, with their numbers behind it.
-const HOST_IFNAME: &str = "nb";
+pub(super) const HOST_IFNAME: &str = "nb";
 
 /// Ports of the host and where they lead in the first container.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -6,6 +6,7 @@ use super::competitor::Competitor;
 use super::options::Effort;
 use super::results::{Metric, Run, Sample};
 
+mod forward;
 mod race;
 
 /// One round on a prepared arena, given its number (0: warm-up).
@@ -39,7 +40,7 @@ pub(super) trait Case {
 type Cases = fn(Effort, u32) -> Vec<Box<dyn Case>>;
 
 /// Every workload by name, in the order in which they are measured.
-const ALL: [(&str, Cases); 1] = [("race", race::cases)];
+const ALL: [(&str, Cases); 2] = [("race", race::cases), ("forward", forward::cases)];
 
 /// Their names.
 pub(super) fn names() -> Vec<&'static str> {
