@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::competitor::Competitor;
 use super::wiring::{Forward, Wiring};
-use super::{Error, counters, sweep};
+use super::{Error, command, counters, sweep};
 use crate::net::{LOOPBACK, Link, Mac, Net, NetNs, VethSpec, blocking};
 
 /// The world's address on the link.
@@ -101,11 +101,6 @@ impl Arena {
         Ok(Self { competitor, world, host, clients, world_mac, uplink_mac, wiring })
     }
 
-    /// All namespaces with connections of their own.
-    pub(super) fn ends(&self) -> impl Iterator<Item = &NetNs> {
-        self.clients.iter().map(|client| &client.ns).chain([&self.world])
-    }
-
     /// Makes ports of the first container reachable at the host's address; nothing to do where nothing translates.
     pub(super) fn publish(&self, forwards: &[Forward]) -> Result<(), Error> {
         self.wiring.publish(&self.host, self.clients[0].address, forwards)
@@ -114,6 +109,11 @@ impl Arena {
     /// Undoes it.
     pub(super) fn unpublish(&self) -> Result<(), Error> {
         self.wiring.unpublish(&self.host)
+    }
+
+    /// Another handle of the world's namespace.
+    pub(super) fn world_again(&self) -> Result<NetNs, Error> {
+        Ok(NetNs::open(command::path(&self.world).as_ref())?)
     }
 
     /// Where the world reaches a published port of the first container.

@@ -9,7 +9,10 @@ use nix::unistd::Pid;
 use super::Error;
 use crate::net::NetNs;
 
+pub(super) mod bulk;
+pub mod churn;
 pub mod clash;
+pub(super) mod exchange;
 pub(super) mod frames;
 pub mod poll;
 pub mod server;

@@ -2,7 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use aya::maps::{Array, PerCpuArray};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
+use aya::maps::{Array, MapInfo, PerCpuArray};
 use aya::programs::links::FdLink;
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
@@ -163,4 +165,31 @@ fn missing(what: &str) -> Error {
 /// As the packets carry it, read as the machine reads a word.
 fn in_wire_order(address: Ipv4Addr) -> u32 {
     u32::from_ne_bytes(address.octets())
+}
+
+/// Bytes that the kernel accounts for the pinned maps of an instance of netdp.
+pub(super) fn memory_of_pins(instance: &str) -> Result<u64, Error> {
+    let doing = "reading an instance's maps";
+    let mut bytes = 0;
+    let mut dirs = vec![std::path::Path::new("/sys/fs/bpf/netdp").join(instance)];
+    while let Some(dir) = dirs.pop() {
+        let entries = std::fs::read_dir(&dir).map_err(Error::system(format!("listing {}", dir.display())))?;
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                dirs.push(path);
+            } else if let Ok(map) = MapInfo::from_pin(&path) {
+                // Programs and links are pinned beside them.
+                bytes += memory_of(&map).map_err(Error::bpf(doing))?;
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+/// The kernel's own estimate, as it stands in the descriptor's fdinfo.
+fn memory_of(map: &MapInfo) -> std::io::Result<u64> {
+    let fd = map.fd().map_err(std::io::Error::other)?;
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd()))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+    line.and_then(|value| value.trim().parse().ok()).ok_or_else(|| std::io::ErrorKind::InvalidData.into())
 }

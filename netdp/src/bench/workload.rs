@@ -6,7 +6,14 @@ use super::competitor::Competitor;
 use super::options::Effort;
 use super::results::{Metric, Run, Sample};
 
+mod attach;
+mod bulk;
+mod churn;
+mod dns;
+mod flows;
 mod forward;
+mod memory;
+mod publish;
 mod race;
 
 /// One round on a prepared arena, given its number (0: warm-up).
@@ -40,7 +47,17 @@ pub(super) trait Case {
 type Cases = fn(Effort, u32) -> Vec<Box<dyn Case>>;
 
 /// Every workload by name, in the order in which they are measured.
-const ALL: [(&str, Cases); 2] = [("race", race::cases), ("forward", forward::cases)];
+const ALL: [(&str, Cases); 9] = [
+    ("race", race::cases),
+    ("churn", churn::cases),
+    ("forward", forward::cases),
+    ("flows", flows::cases),
+    ("dns", dns::cases),
+    ("bulk", bulk::cases),
+    ("publish", publish::cases),
+    ("attach", attach::cases),
+    ("memory", memory::cases),
+];
 
 /// Their names.
 pub(super) fn names() -> Vec<&'static str> {

@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
+
 use crate::bench::arena;
 use crate::bench::{Error, stop};
 use crate::net::{Mac, NetNs};
@@ -52,6 +54,16 @@ pub(in crate::bench) struct Stream {
     pub(in crate::bench) length: usize,
 }
 
+/// How long sending took.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::bench) struct Spent {
+    /// On the clock.
+    pub(in crate::bench) wall: Duration,
+    /// On the CPU: what others did meanwhile is not in it, nor what the kernel did in interrupts if it accounts for
+    /// those apart (`CONFIG_IRQ_TIME_ACCOUNTING`).
+    pub(in crate::bench) cpu: Duration,
+}
+
 /// A packet socket with its frames.
 #[derive(Debug)]
 pub(in crate::bench) struct Sender {
@@ -77,9 +89,9 @@ impl Sender {
         Ok(Self { socket, stream, frames: vec![frame; BATCH], sums, next: 0 })
     }
 
-    /// Sends so many, each of the next flow; returns how long that took.
-    pub(in crate::bench) fn send(&mut self, count: u64) -> Result<Duration, Error> {
-        let since = Instant::now();
+    /// Sends so many, each of the next flow; returns how long that took, and how much of it this thread had the CPU.
+    pub(in crate::bench) fn send(&mut self, count: u64) -> Result<Spent, Error> {
+        let (since, cpu) = (Instant::now(), thread_time()?);
         let mut left = count;
         while left > 0 {
             stop::check()?;
@@ -90,7 +102,7 @@ impl Sender {
             self.send_batch(batch).map_err(Error::system("sending frames"))?;
             left -= batch as u64;
         }
-        Ok(since.elapsed())
+        Ok(Spent { wall: since.elapsed(), cpu: thread_time()?.saturating_sub(cpu) })
     }
 
     /// Makes a frame one of the next flow.
@@ -141,6 +153,12 @@ impl Sender {
         }
         Ok(())
     }
+}
+
+fn thread_time() -> Result<Duration, Error> {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .map_err(Error::system("reading the thread's clock"))?;
+    Ok(time.into())
 }
 
 /// A raw packet socket that only sends, past the queueing discipline.

@@ -2,6 +2,8 @@
 //! a packet on to the next interface on the same CPU, so the sender's time is that of the whole way; what sending
 //! itself costs is measured beside it and taken off.
 
+use std::time::Duration;
+
 use super::{Case, Round};
 use crate::bench::Error;
 use crate::bench::arena::{Arena, ETH0, Shape, UPLINK, WORLD_LINK};
@@ -82,7 +84,7 @@ impl Case for Forwarding {
     }
 
     fn metrics(&self) -> Vec<Metric> {
-        vec![Metric::new("cost", "ns", Better::Lower), Metric::new("with_sender", "ns", Better::Lower)]
+        metrics()
     }
 
     fn suits(&self, _: Competitor) -> bool {
@@ -109,6 +111,12 @@ impl Case for Forwarding {
     fn finish(&self, runs: &mut [Run]) {
         take_senders_cost_off(runs);
     }
+}
+
+/// Those of every way: on the clock and on the CPU, without the sender's own and with it.
+pub(super) fn metrics() -> Vec<Metric> {
+    let time = |name| Metric::new(name, "ns", Better::Lower);
+    ["cost", "cpu_cost", "with_sender", "cpu_with_sender"].map(time).into()
 }
 
 /// Why netfilter can't track so many flows here.
@@ -183,9 +191,10 @@ impl Path {
             sender.send(packets)
         })?;
         let arrived = self.sink.arrived()?.since(before);
-        let nanoseconds = timed[0].as_secs_f64() * 1e9 / packets as f64;
+        let nanoseconds = |time: Duration| time.as_secs_f64() * 1e9 / packets as f64;
         let mut sample = Sample::new([
-            ("with_sender", nanoseconds),
+            ("with_sender", nanoseconds(timed[0].wall)),
+            ("cpu_with_sender", nanoseconds(timed[0].cpu)),
             ("sent", packets as f64),
             ("arrived", arrived.as_expected as f64),
         ]);
@@ -200,22 +209,17 @@ impl Path {
     }
 }
 
-/// Derives `cost` from `with_sender`, round by round.
+/// Derives `cost` and `cpu_cost` from what includes the sender's own, round by round.
 pub(super) fn take_senders_cost_off(runs: &mut [Run]) {
-    let direct = runs.iter().find(|run| run.competitor == Competitor::Direct);
-    let sender: Vec<(u32, f64)> = direct
-        .into_iter()
-        .flat_map(|run| &run.samples)
-        .filter(|sample| sample.invalid.is_none())
-        .filter_map(|sample| Some((sample.round, *sample.metrics.get("with_sender")?)))
-        .collect();
-    for sample in
-        runs.iter_mut().filter(|run| run.competitor != Competitor::Direct).flat_map(|run| &mut run.samples)
-    {
-        let own = sender.iter().find(|(round, _)| *round == sample.round);
-        let cost = own.and_then(|(_, own)| Some(sample.metrics.get("with_sender")? - own));
-        if let Some(cost) = cost {
-            sample.metrics.insert("cost".into(), cost);
+    let Some(direct) = runs.iter().find(|run| run.competitor == Competitor::Direct).cloned() else { return };
+    let others = runs.iter_mut().filter(|run| run.competitor != Competitor::Direct);
+    for sample in others.flat_map(|run| &mut run.samples) {
+        let own = direct.samples.iter().find(|own| own.round == sample.round && own.invalid.is_none());
+        for (cost, all) in [("cost", "with_sender"), ("cpu_cost", "cpu_with_sender")] {
+            let own = own.and_then(|own| own.metrics.get(all));
+            if let (Some(all), Some(own)) = (sample.metrics.get(all), own) {
+                sample.metrics.insert(cost.into(), all - own);
+            }
         }
     }
 }
