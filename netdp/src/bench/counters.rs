@@ -9,7 +9,7 @@ use crate::net::NetNs;
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// One number of /proc/net/snmp or netstat: pairs of lines, names above values.
-pub fn of_protocol(ns: &NetNs, file: &str, group: &str, name: &str) -> Result<u64, Error> {
+pub(super) fn of_protocol(ns: &NetNs, file: &str, group: &str, name: &str) -> Result<u64, Error> {
     let path = format!("/proc/thread-self/net/{file}");
     let text = ns.run(|| fs::read_to_string(&path))?.map_err(Error::system(format!("reading {path}")))?;
     let missing =
@@ -25,13 +25,13 @@ fn lookup(text: &str, group: &str, name: &str) -> Option<u64> {
 }
 
 /// SYN and SYN-ACK that were sent again in these namespaces.
-pub fn syn_retransmitted<'a>(namespaces: impl IntoIterator<Item = &'a NetNs>) -> Result<u64, Error> {
+pub(super) fn syn_retransmitted<'a>(namespaces: impl IntoIterator<Item = &'a NetNs>) -> Result<u64, Error> {
     let count = |ns| of_protocol(ns, "netstat", "TcpExt", "TCPSynRetrans");
     namespaces.into_iter().map(count).sum()
 }
 
 /// What the sockets of a namespace dropped because they were full: the load's own fault, not the NAT's.
-pub fn overflows(ns: &NetNs) -> Result<u64, Error> {
+pub(super) fn overflows(ns: &NetNs) -> Result<u64, Error> {
     let queues = [("netstat", "TcpExt", "ListenDrops"), ("snmp", "Udp", "RcvbufErrors")];
     queues.into_iter().map(|(file, group, name)| of_protocol(ns, file, group, name)).sum()
 }

@@ -96,6 +96,7 @@ impl Wiring {
         match self {
             Self::Bridged | Self::Redirected(_) => Ok(()),
             Self::Netfilter(_) => netfilter::forget_flows(host),
+            Self::Netdp(instance) if instance.is_tracked() => netfilter::forget_flows(host),
             Self::Netdp(instance) => instance.forget_flows(host),
         }
     }

@@ -5,7 +5,7 @@ use plotters::prelude::*;
 use super::number;
 use crate::bench::Error;
 use crate::bench::competitor::Competitor;
-use crate::bench::results::{CaseResult, Results, Run};
+use crate::bench::results::{CaseResult, Metric, Results, Run};
 
 /// Pixels.
 const WIDTH: u32 = 900;

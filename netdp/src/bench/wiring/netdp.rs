@@ -12,6 +12,10 @@ use crate::net::NetNs;
 const NETWORK: &str = "bench";
 const BRIDGE: &str = "nd-bench";
 
+/// Its datapaths.
+const EBPF: &str = "ebpf";
+const IPTABLES: &str = "iptables";
+
 /// What is counted beside netfilter's `insert_failed`.
 const COUNTERS: [&str; 4] = ["snat_collisions", "snat_exhausted", "flows_recycled", "flows_expired"];
 
@@ -34,7 +38,7 @@ impl Instance {
         containers: Vec<NetNs>,
         flows: Option<u32>,
     ) -> Result<(Self, Vec<Client>), Error> {
-        let datapath = if competitor == Competitor::NetdpEbpf { "ebpf" } else { "iptables" };
+        let datapath = if competitor == Competitor::NetdpEbpf { EBPF } else { IPTABLES };
         // From here on, whatever fails, the instance is taken down.
         let instance = Self { name: name.into(), datapath, host: again(host)?, flows };
         let mtu = MTU.to_string();
@@ -73,6 +77,11 @@ impl Instance {
     /// Takes all of them back.
     pub(super) fn unpublish(&self, host: &NetNs) -> Result<(), Error> {
         self.command(host, &["unpublish", &endpoint(0), "--all"]).map(drop)
+    }
+
+    /// Whether netfilter has its flows.
+    pub(super) fn is_tracked(&self) -> bool {
+        self.datapath == IPTABLES
     }
 
     /// `netdp flows flush`.

@@ -10,7 +10,7 @@ use crate::bench::competitor::Competitor;
 use crate::bench::load::Transport;
 use crate::bench::options::Effort;
 use crate::bench::programs;
-use crate::bench::results::{Better, Metric, Sample};
+use crate::bench::results::{Better, Metric};
 use crate::bench::wiring::Forward;
 
 const MIB: f64 = (1 << 20) as f64;

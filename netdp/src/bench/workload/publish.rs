@@ -9,7 +9,7 @@ use crate::bench::arena::{Arena, Shape};
 use crate::bench::competitor::Competitor;
 use crate::bench::load::Transport;
 use crate::bench::options::Effort;
-use crate::bench::results::{Better, Metric, Run, Sample};
+use crate::bench::results::{Better, Metric, Run};
 use crate::bench::wiring::Forward;
 
 /// The first published port, and the one in the container.
