@@ -37,7 +37,7 @@ use crate::output;
 /// Measures, or compares two runs that were measured.
 pub async fn run(json: bool, args: cli::Bench) -> Result<(), crate::Error> {
     if let [first, second] = args.compare.as_slice() {
-        return Ok(compare::run(json, first, second)?);
+        return compare::run(json, first, second);
     }
     let options = Options::new(&args, json)?;
     let dir = options.out.clone();

@@ -170,18 +170,13 @@ fn in_wire_order(address: Ipv4Addr) -> u32 {
 /// Bytes that the kernel accounts for the pinned maps of an instance of netdp.
 pub(super) fn memory_of_pins(instance: &str) -> Result<u64, Error> {
     let doing = "reading an instance's maps";
+    let dir = std::path::Path::new("/sys/fs/bpf/netdp").join(instance).join("v1/maps");
+    let entries = std::fs::read_dir(&dir).map_err(Error::system(format!("listing {}", dir.display())))?;
     let mut bytes = 0;
-    let mut dirs = vec![std::path::Path::new("/sys/fs/bpf/netdp").join(instance)];
-    while let Some(dir) = dirs.pop() {
-        let entries = std::fs::read_dir(&dir).map_err(Error::system(format!("listing {}", dir.display())))?;
-        for path in entries.flatten().map(|entry| entry.path()) {
-            if path.is_dir() {
-                dirs.push(path);
-            } else if let Ok(map) = MapInfo::from_pin(&path) {
-                // Programs and links are pinned beside them.
-                bytes += memory_of(&map).map_err(Error::bpf(doing))?;
-            }
-        }
+    for entry in entries {
+        let path = entry.map_err(Error::system(format!("listing {}", dir.display())))?.path();
+        let map = MapInfo::from_pin(&path).map_err(Error::bpf(doing))?;
+        bytes += memory_of(&map).map_err(Error::bpf(doing))?;
     }
     Ok(bytes)
 }

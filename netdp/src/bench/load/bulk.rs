@@ -1,7 +1,7 @@
 //! As much as TCP carries, by streams that do nothing else.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -34,18 +34,30 @@ pub(in crate::bench) enum Ask {
 pub(in crate::bench) struct StreamServer {
     stop: Arc<AtomicBool>,
     received: Arc<AtomicU64>,
+    /// Streams that came from another address than they should.
+    strange: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl StreamServer {
-    /// Listens.
-    pub(in crate::bench) fn new(ns: &NetNs, at: SocketAddr) -> Result<Self, Error> {
+    /// Listens; all streams should come from one address.
+    pub(in crate::bench) fn new(ns: &NetNs, at: SocketAddr, expected: IpAddr) -> Result<Self, Error> {
         let listener =
             ns.run(|| socket::tcp_listening(at))?.map_err(Error::system(format!("listening on {at}")))?;
         let (stop, received) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&received));
-        let thread = std::thread::spawn(move || accept(&listener, &stopped, &counted));
-        Ok(Self { stop, received, thread: Some(thread) })
+        let strange = Arc::new(AtomicU64::new(0));
+        let (stopped, counted, noticed) = (Arc::clone(&stop), Arc::clone(&received), Arc::clone(&strange));
+        let thread = std::thread::spawn(move || {
+            accept(&listener, &stopped, &counted, |peer| {
+                noticed.fetch_add(u64::from(peer != expected), Ordering::Relaxed);
+            });
+        });
+        Ok(Self { stop, received, strange, thread: Some(thread) })
+    }
+
+    /// How many streams came from another address than they should.
+    pub(in crate::bench) fn strange(&self) -> u64 {
+        self.strange.load(Ordering::Relaxed)
     }
 
     /// How many bytes have come in.
@@ -63,10 +75,11 @@ impl Drop for StreamServer {
     }
 }
 
-fn accept(listener: &TcpListener, stop: &AtomicBool, received: &Arc<AtomicU64>) {
+fn accept(listener: &TcpListener, stop: &AtomicBool, received: &Arc<AtomicU64>, see: impl Fn(IpAddr)) {
     while !stop.load(Ordering::Relaxed) {
         match listener.accept() {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
+                see(peer.ip());
                 let received = Arc::clone(received);
                 // It ends with its client. A client that fails says so itself.
                 std::thread::spawn(move || {

@@ -43,7 +43,7 @@ impl ChurnServer {
         at: SocketAddr,
         first: ClosesFirst,
         threads: usize,
-        expected: Vec<IpAddr>,
+        expected: &[IpAddr],
     ) -> Result<Self, Error> {
         let listener = ns.run(|| socket::tcp_listening(at))?;
         let listener = listener.and_then(|listener| listener.set_nonblocking(false).map(|()| listener));
@@ -52,7 +52,7 @@ impl ChurnServer {
         let threads = (0..threads)
             .map(|_| {
                 let (listener, stop) = (Arc::clone(&listener), Arc::clone(&stop));
-                let (strange, expected) = (Arc::clone(&strange), expected.clone());
+                let (strange, expected) = (Arc::clone(&strange), expected.to_vec());
                 std::thread::spawn(move || serve(&listener, first, &stop, &expected, &strange))
             })
             .collect();

@@ -83,7 +83,8 @@ impl Clash<'_> {
 
     fn open(&self, number: usize, client: Peer<'_>, start: &Barrier) -> Result<Vec<Fate>, Error> {
         let ready = super::pin(number).and_then(|()| super::enter(client.ns));
-        let sources = self.source_ports.clone().map(|port| SocketAddr::new(client.address, port)).collect();
+        let sources: Vec<SocketAddr> =
+            self.source_ports.clone().map(|port| SocketAddr::new(client.address, port)).collect();
         match self.transport {
             Transport::Tcp => tcp::open(sources, self.to, ready, start),
             Transport::Udp => udp::open(&sources, self.to, ready, start),

@@ -49,7 +49,10 @@ type Drawn = Result<bool, Box<dyn std::error::Error>>;
 
 /// Horizontal bars with the interval as a whisker.
 fn bars(case: &CaseResult, svg: &mut String) -> Drawn {
-    let Some(metric) = case.metrics.first() else { return Ok(false) };
+    // A count that is zero everywhere is good news, and an empty picture.
+    let differs =
+        |metric: &&Metric| case.runs.iter().flat_map(|run| run.values(&metric.name)).any(|value| value > 0.0);
+    let Some(metric) = case.metrics.iter().find(differs) else { return Ok(false) };
     let found: Vec<_> =
         case.runs.iter().filter_map(|run| Some((run.competitor, run.summary(&metric.name)?))).collect();
     let longest = found.iter().map(|(_, summary)| summary.high).fold(0.0, f64::max);

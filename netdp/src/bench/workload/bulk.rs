@@ -61,16 +61,22 @@ impl Case for Bulk {
 
     fn prepare<'a>(&'a self, arena: &'a Arena) -> Result<Round<'a>, Error> {
         let to = SocketAddr::new(WORLD.into(), PORT);
-        let server = StreamServer::new(&arena.world, to)?;
+        let server = StreamServer::new(&arena.world, to, arena.seen_as(0).into())?;
         let client = &arena.clients[0];
         let client = Peer { ns: &client.ns, address: client.address.into() };
         Ok(Box::new(move |_| {
-            if self.ask == Ask::Echo {
-                return Ok(dns::sample(&exchange::on_a_connection(client, to, self.duration)?));
-            }
-            let bytes = bulk::throughput(client, (&server, to), (self.ask, self.streams), self.duration)?;
-            let mut sample = Sample::new([("rate", bytes * 8.0 / GIGA)]);
-            sample.invalid_if(bytes == 0.0, || "nothing arrived".into());
+            let mut sample = if self.ask == Ask::Echo {
+                dns::sample(&exchange::on_a_connection(client, to, self.duration)?)
+            } else {
+                let bytes = bulk::throughput(client, (&server, to), (self.ask, self.streams), self.duration)?;
+                let mut sample = Sample::new([("rate", bytes * 8.0 / GIGA)]);
+                sample.invalid_if(bytes == 0.0, || "nothing arrived".into());
+                sample
+            };
+            let strange = server.strange();
+            sample.invalid_if(strange > 0, || {
+                format!("{strange} streams came from another address than they should")
+            });
             Ok(sample)
         }))
     }

@@ -80,7 +80,7 @@ impl Case for Churn {
             let port = PORT + u16::try_from(round).unwrap_or(0);
             let at = SocketAddr::new(WORLD.into(), port);
             let world = arena.world_again()?;
-            let server = ChurnServer::new(world, at, self.first, CLIENTS * AT_ONCE, expected.clone())?;
+            let server = ChurnServer::new(world, at, self.first, CLIENTS * AT_ONCE, &expected)?;
             let report = churn(&clients, &server, self.first, self.duration)?;
             let mut sample = sample(report);
             let strange = server.strange();

@@ -14,7 +14,7 @@ use crate::bench::Error;
 ///
 /// The payload is the source, so that an answer to another flow is noticed.
 pub(super) fn open(
-    sources: &Vec<SocketAddr>,
+    sources: &[SocketAddr],
     to: SocketAddr,
     ready: Result<(), Error>,
     start: &Barrier,
