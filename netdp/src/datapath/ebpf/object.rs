@@ -134,7 +134,7 @@ pub(super) fn load(options: &OpenOptions) -> Result<Object, Error> {
         .map_max_entries("RING_V6", ring_slots)
         .load(OBJECT)
         .map_err(|e| doing("loading the eBPF object", e))?;
-    configure(&mut object, ring_slots)?;
+    configure(&mut object, flows, ring_slots)?;
     for name in classifiers() {
         let program: &mut SchedClassifier = program(&mut object, name)?;
         program.load().map_err(|e| doing(format!("loading the program {name}"), e))?;
@@ -149,7 +149,7 @@ pub(super) fn load(options: &OpenOptions) -> Result<Object, Error> {
 
 fn program<'a, P>(object: &'a mut Object, name: &str) -> Result<&'a mut P, Error>
 where
-    &'a mut P: TryFrom<&'a mut Program, Error = aya::programs::ProgramError>,
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
 {
     let missing =
         || doing(format!("finding the program {name}"), std::io::Error::other("it is not in the object"));
@@ -157,7 +157,7 @@ where
     program.try_into().map_err(|e| doing(format!("finding the program {name}"), e))
 }
 
-fn configure(object: &mut Object, ring_slots: u32) -> Result<(), Error> {
+fn configure(object: &mut Object, flows: u32, ring_slots: u32) -> Result<(), Error> {
     let mut secret = [0u8; 16];
     fs::File::open("/dev/urandom")
         .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut secret))
@@ -169,6 +169,9 @@ fn configure(object: &mut Object, ring_slots: u32) -> Result<(), Error> {
         trace: 0,
         timeouts: Timeouts::DEFAULT.in_ticks(),
         pressed: Timeouts::PRESSED.in_ticks(),
+        spent: Timeouts::SPENT.in_ticks(),
+        flows_max: flows,
+        pad: 0,
     };
     let map = object
         .map_mut("CONFIG")
