@@ -10,7 +10,7 @@ mod arena;
 mod command;
 mod compare;
 mod competitor;
-mod counters;
+pub mod counters;
 mod error;
 pub mod load;
 mod machine;

@@ -13,6 +13,12 @@ pub fn line(text: impl Display) -> Result<(), Error> {
     write(&format!("{text}\n"))
 }
 
+/// Prints lines, all at once.
+pub fn lines(lines: impl IntoIterator<Item = impl Display>) -> Result<(), Error> {
+    let text: String = lines.into_iter().map(|line| format!("{line}\n")).collect();
+    if text.is_empty() { Ok(()) } else { write(&text) }
+}
+
 /// Says on standard error what went wrong without failing the command.
 pub fn warning(text: impl Display) -> Result<(), Error> {
     let text = text.to_string().replace('\n', "; ");

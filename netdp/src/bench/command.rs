@@ -16,7 +16,7 @@ use super::Error;
 use crate::net::NetNs;
 
 /// A competitor that needs longer for one step can't be measured.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a command line (split at spaces) in a namespace; returns its standard output.
 pub(super) fn run(ns: &NetNs, line: &str) -> Result<String, Error> {

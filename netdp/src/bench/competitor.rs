@@ -57,6 +57,21 @@ impl Competitor {
         }
     }
 
+    /// What it is, for who reads a report.
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::Direct => "no host in between: what sending and receiving cost by themselves",
+            Self::Plain => "a bridge and ip_forward without NAT; the world has a route to the containers",
+            Self::Masquerade => "iptables: MASQUERADE, and DNAT rules for published ports",
+            Self::RandomFully => "the same with --random-fully, which avoids most of the races for a port",
+            Self::Nftables => "nftables: masquerade, and published ports in a map",
+            Self::NetdpIptables => "netdp --datapath iptables",
+            Self::NetdpEbpf => "netdp --datapath ebpf",
+            Self::Redirect => "a limit: a TC program that only redirects, looking up the route; no NAT",
+            Self::RedirectNextHop => "a limit: the same with a given next hop",
+        }
+    }
+
     /// As in file names and JSON.
     pub const fn id(self) -> &'static str {
         match self {

@@ -9,7 +9,7 @@ use crate::net::NetNs;
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// One number of /proc/net/snmp or netstat: pairs of lines, names above values.
-pub(super) fn of_protocol(ns: &NetNs, file: &str, group: &str, name: &str) -> Result<u64, Error> {
+pub fn of_protocol(ns: &NetNs, file: &str, group: &str, name: &str) -> Result<u64, Error> {
     let path = format!("/proc/thread-self/net/{file}");
     let text = ns.run(|| fs::read_to_string(&path))?.map_err(Error::system(format!("reading {path}")))?;
     let missing =
@@ -25,7 +25,7 @@ fn lookup(text: &str, group: &str, name: &str) -> Option<u64> {
 }
 
 /// SYN and SYN-ACK that were sent again in these namespaces.
-pub(super) fn syn_retransmitted<'a>(namespaces: impl IntoIterator<Item = &'a NetNs>) -> Result<u64, Error> {
+pub fn syn_retransmitted<'a>(namespaces: impl IntoIterator<Item = &'a NetNs>) -> Result<u64, Error> {
     let count = |ns| of_protocol(ns, "netstat", "TcpExt", "TCPSynRetrans");
     namespaces.into_iter().map(count).sum()
 }
@@ -37,7 +37,7 @@ pub(super) fn overflows(ns: &NetNs) -> Result<u64, Error> {
 }
 
 /// `conntrack -S`'s `insert_failed`, summed over CPUs; 0 where nothing is tracked.
-pub(super) fn insert_failed(ns: &NetNs) -> Result<u64, Error> {
+pub fn insert_failed(ns: &NetNs) -> Result<u64, Error> {
     let text = ns.run(|| fs::read_to_string("/proc/thread-self/net/stat/nf_conntrack"))?.unwrap_or_default();
     let mut lines = text.lines();
     let names = lines.next().unwrap_or_default();

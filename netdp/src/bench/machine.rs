@@ -60,6 +60,13 @@ impl Machine {
         }
     }
 
+    /// Whether little else ran before: what does takes the CPU from load and competitors alike.
+    fn was_idle(&self) -> bool {
+        /// A build leaves more than this for minutes.
+        const IDLE: f64 = 0.5;
+        self.load_average.parse().is_ok_and(|load: f64| load < IDLE)
+    }
+
     /// What a table says about it.
     pub fn lines(&self) -> Vec<String> {
         let tool = |name: &str, version: &Option<String>| match version {
@@ -70,13 +77,18 @@ impl Machine {
         vec![
             format!("{} x {}, {} MiB, kernel {}", self.cpus, self.cpu, self.memory_mib, self.kernel),
             format!(
-                "netdp {}{build}, {}, {}, BPF JIT {}, conntrack max {}, load average {}",
+                "netdp {}{build}, {}, {}, BPF JIT {}, conntrack max {}, load average {}{}",
                 self.netdp,
                 tool("iptables", &self.iptables),
                 tool("nft", &self.nft),
                 if self.bpf_jit == "0" { "off" } else { "on" },
                 self.conntrack_max.map_or_else(|| "-".into(), |max| max.to_string()),
                 self.load_average,
+                if self.was_idle() {
+                    ""
+                } else {
+                    " (SOMETHING ELSE WAS RUNNING: measure again on a quiet machine)"
+                },
             ),
             format!("offloads: {}", self.offloads),
         ]

@@ -8,6 +8,7 @@ use super::competitor::Competitor;
 use super::results::{CaseResult, Metric, REFERENCE, Results, Run};
 use super::stats::Summary;
 use super::targets::{self, Outcome};
+use super::workload;
 use crate::output;
 
 mod html;
@@ -15,6 +16,9 @@ mod plot;
 
 /// Columns before those of the metrics.
 const WHO: &str = "COMPETITOR";
+
+/// What a quick run can't tell.
+const QUICK: &str = "a quick run: fewer and shorter cases, which show large differences only";
 
 /// Writes `results.json`, the plots and `report.html`.
 pub(super) fn write(dir: &Path, results: &Results) -> Result<(), Error> {
@@ -36,6 +40,9 @@ pub(super) fn print(results: &Results) -> Result<(), crate::Error> {
     for line in results.machine.lines() {
         output::line(line)?;
     }
+    if results.quick {
+        output::line(QUICK)?;
+    }
     output::line(format!(
         "medians of {} interleaved rounds after a warm-up; +- is half of the interval that holds the median with 90 % \
          confidence{}; ratios are round by round, to {}, ~ where 1 is within their interval",
@@ -45,6 +52,9 @@ pub(super) fn print(results: &Results) -> Result<(), crate::Error> {
     ))?;
     for case in &results.cases {
         output::line(format!("\n{}\n{}", case.title(), case.about))?;
+        if let Some(check) = workload::self_check(&case.workload) {
+            output::line(format!("a round counts if {check}"))?;
+        }
         output::rows(&head(case), rows(case))?;
         for (competitor, problem) in problems(case) {
             output::line(format!("{}: {problem}", competitor.title()))?;

@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::competitor::Competitor;
 use super::{Error, command};
 use crate::net::NetNs;
 
+/// How often a namespace that is still held is looked at again.
+const TICK: Duration = Duration::from_millis(100);
 /// How every instance's name begins; the process id follows.
 const PREFIX: &str = "ndbench-";
 
@@ -26,10 +30,21 @@ pub(super) fn run() -> Result<(), Error> {
         for name in
             entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_dead(name))
         {
-            command::netdp(&name, &here, &["down".into()])?;
+            take_down(&name, &here)?;
         }
     }
     Ok(())
+}
+
+/// The step that a killed run was at goes on as a process of its own, and holds the namespace until it is done.
+fn take_down(name: &str, here: &NetNs) -> Result<(), Error> {
+    let since = Instant::now();
+    loop {
+        match command::netdp(name, here, &["down".into()]) {
+            Err(_) if since.elapsed() < command::PATIENCE => thread::sleep(TICK),
+            ended => return ended.map(drop),
+        }
+    }
 }
 
 fn is_dead(name: &str) -> bool {

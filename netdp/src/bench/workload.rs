@@ -46,25 +46,52 @@ pub(super) trait Case {
 /// Makes a workload's cases for that much effort and so many rounds.
 type Cases = fn(Effort, u32) -> Vec<Box<dyn Case>>;
 
-/// Every workload by name, in the order in which they are measured.
-const ALL: [(&str, Cases); 9] = [
-    ("race", race::cases),
-    ("churn", churn::cases),
-    ("forward", forward::cases),
-    ("flows", flows::cases),
-    ("dns", dns::cases),
-    ("bulk", bulk::cases),
-    ("publish", publish::cases),
-    ("attach", attach::cases),
-    ("memory", memory::cases),
+/// Every workload by name, in the order in which they are measured, with what makes a round count.
+const ALL: [(&str, Cases, &str); 9] = [
+    (
+        "race",
+        race::cases,
+        "the server saw the right address and no two flows as one, every answer belonged to its flow, and the \
+         server's own sockets dropped nothing",
+    ),
+    (
+        "churn",
+        churn::cases,
+        "the server saw the right address; connections that both ends did not close in order are `failed`",
+    ),
+    (
+        "forward",
+        forward::cases,
+        "a program at the far end counted at least 99.9 % of the packets with the right addresses and ports, and none \
+         otherwise",
+    ),
+    (
+        "flows",
+        flows::cases,
+        "a program at the far end counted the packets, and none came untranslated; those that did not come are `lost`",
+    ),
+    ("dns", dns::cases, "the server saw the right address; questions without an answer are `lost`"),
+    ("bulk", bulk::cases, "bytes were counted where they arrived, on streams from the right address"),
+    (
+        "publish",
+        publish::cases,
+        "at least 99.9 % of the packets to the last of the ports reached the container at its own port",
+    ),
+    ("attach", attach::cases, "every command succeeded (that traffic then flows is what the others check)"),
+    ("memory", memory::cases, "a packet of every flow arrived, translated"),
 ];
 
 /// Their names.
 pub(super) fn names() -> Vec<&'static str> {
-    ALL.iter().map(|(name, _)| *name).collect()
+    ALL.iter().map(|(name, ..)| *name).collect()
 }
 
 /// All of them.
 pub(super) fn all() -> impl Iterator<Item = (&'static str, Cases)> {
-    ALL.into_iter()
+    ALL.into_iter().map(|(name, cases, _)| (name, cases))
+}
+
+/// What makes a round of a workload count; else it is reported as invalid.
+pub(super) fn self_check(workload: &str) -> Option<&'static str> {
+    ALL.iter().find(|(name, ..)| *name == workload).map(|(_, _, check)| *check)
 }

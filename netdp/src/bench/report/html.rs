@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use super::plot::Plot;
-use super::{head, problems, rows};
+use super::{QUICK, head, problems, rows};
+use crate::bench::competitor::Competitor;
 use crate::bench::results::{CaseResult, Results};
-use crate::bench::targets;
+use crate::bench::{targets, workload};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark}\
@@ -17,6 +18,16 @@ th:first-child,td:first-child,td:last-child,th:last-child{text-align:left}\
 tr.netdp{font-weight:600}tr.invalid{opacity:.5;text-decoration:line-through}\
 .plot{background:#fff;border-radius:6px;max-width:100%}.plot svg{max-width:100%;height:auto}\
 .met{color:#2a7}.missed{color:#c33}.problem{color:#c33}small{opacity:.7}";
+
+/// What the figures are, and are not.
+const METHOD: &str = "\
+<details><summary>How to read this</summary><p>World, host and containers are network namespaces of one machine, \
+connected by veth pairs, and the load is made on the same CPUs: compare the competitors with each other, not the \
+figures with those of a network card. Every competitor has an arena of its own, all at the same time, and they take \
+turns in each round. What sending a packet itself costs (`no host`) is measured in the same round and taken off the \
+costs per packet; `with sender` is the whole. `cpu` is the time that all of the machine's CPUs were busy meanwhile, the \
+load's own included. Counters are those of the kernel and of netdp, where they are not zero. A line that is struck \
+through failed its check or could not be measured; why stands below the table.<dl>";
 
 /// The whole page.
 pub(super) fn page(results: &Results, plots: &[Plot]) -> String {
@@ -32,6 +43,14 @@ pub(super) fn page(results: &Results, plots: &[Plot]) -> String {
         results.rounds,
         results.seconds,
     );
+    if results.quick {
+        let _ = write!(html, "<p class=problem>This is {QUICK}.");
+    }
+    html.push_str(METHOD);
+    for competitor in Competitor::ALL {
+        let _ = write!(html, "<dt>{}<dd>{}", competitor.title(), competitor.about());
+    }
+    html.push_str("</dl></details>");
     html.push_str(&targets_table(results));
     for case in &results.cases {
         html.push_str(&section(case, plots));
@@ -42,6 +61,9 @@ pub(super) fn page(results: &Results, plots: &[Plot]) -> String {
 
 fn section(case: &CaseResult, plots: &[Plot]) -> String {
     let mut html = format!("<h2>{}</h2><p>{}", escaped(&case.title()), escaped(&case.about));
+    if let Some(check) = workload::self_check(&case.workload) {
+        let _ = write!(html, "<br><small>A round counts if {}.</small>", escaped(check));
+    }
     for plot in plots.iter().filter(|plot| plot.title == case.title()) {
         let _ = write!(html, "<div class=plot>{}</div>", plot.svg);
     }
