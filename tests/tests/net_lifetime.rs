@@ -81,9 +81,11 @@ fn every_port_serves_one_remote(lab: &Lab) {
     const PORTS: std::ops::RangeInclusive<u16> = 1024..=u16::MAX;
     lab.netdp.ok(&format!("network create wide {} --flows-max 131072", lab.subnet("10.57.0.0/24")));
     let only = lab.container("only", "--network wide");
+    // However long it takes.
+    timeouts::set(&lab.netdp, Timeouts { udp: 600, ..Timeouts::DEFAULT.in_ticks() });
     let to = SocketAddr::new(lab.at(WORLD), PORT);
     let server = lab.world.enter(|| udp_bound(to)).expect("a server");
-    server.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
+    server.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
     let client = &only;
     let seen = std::thread::scope(|scope| {
         let sender = scope.spawn(move || {
