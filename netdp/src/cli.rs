@@ -123,7 +123,11 @@ pub enum Command {
     /// Print every packet that netdp drops, with its reason, until interrupted
     Monitor,
     /// What this kernel and host offer, and what is wrong
-    Doctor,
+    Doctor {
+        /// Instead: from where each published port is reached, and what the host's firewall has to do with it
+        #[arg(long)]
+        reachability: bool,
+    },
     /// Measure netdp side by side with what it replaces, in network namespaces of its own
     Bench(Bench),
     /// Put back what somebody else removed: rules, programs, settings
@@ -159,7 +163,7 @@ impl Command {
             Self::Flows { .. } => "flows",
             Self::Stats { .. } => "stats",
             Self::Monitor => "monitor",
-            Self::Doctor => "doctor",
+            Self::Doctor { .. } => "doctor",
             Self::Bench(_) => "bench",
             Self::Repair => "repair",
             Self::Gc => "gc",
@@ -247,8 +251,8 @@ pub struct Attachment {
     /// Most flows that the endpoint may have [default: half of what the others leave]
     #[arg(long, value_name = "N")]
     pub max_flows: Option<u32>,
-    /// Another source address that it may use (not in this version)
-    #[arg(long, value_name = "CIDR", hide = true)]
+    /// Addresses that it may send from besides its own
+    #[arg(long, value_name = "CIDR")]
     pub allow_address: Vec<IpNet>,
 }
 
