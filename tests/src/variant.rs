@@ -48,17 +48,23 @@ pub struct Variant {
     pub offloads: bool,
     /// The traffic's family.
     pub family: Family,
+    /// Programs are links (TCX); otherwise filters behind `clsact`, as before Linux 6.6.
+    pub tcx: bool,
 }
 
 impl Variant {
     /// eBPF, as interfaces are by default.
-    pub const EBPF: Self = Self { datapath: Datapath::Ebpf, offloads: true, family: Family::V4 };
+    pub const EBPF: Self = Self { datapath: Datapath::Ebpf, offloads: true, family: Family::V4, tcx: true };
     /// eBPF, every packet as it would be on a wire.
     pub const EBPF_PLAIN: Self = Self { offloads: false, ..Self::EBPF };
     /// eBPF, traffic by IPv6.
     pub const EBPF_V6: Self = Self { family: Family::V6, ..Self::EBPF };
     /// eBPF, traffic by IPv6, every packet as it would be on a wire.
     pub const EBPF_V6_PLAIN: Self = Self { offloads: false, ..Self::EBPF_V6 };
+    /// eBPF behind `clsact`.
+    pub const CLSACT: Self = Self { tcx: false, ..Self::EBPF };
+    /// eBPF behind `clsact`, traffic by IPv6.
+    pub const CLSACT_V6: Self = Self { tcx: false, ..Self::EBPF_V6 };
     /// iptables, as interfaces are by default.
     pub const IPTABLES: Self = Self { datapath: Datapath::Iptables, ..Self::EBPF };
     /// iptables, every packet as it would be on a wire.
@@ -77,6 +83,16 @@ macro_rules! on_every_datapath {
     ($($scenario:ident),+ $(,)?) => {$(
         mod $scenario {
             $crate::variants!($scenario: ebpf EBPF, iptables IPTABLES);
+        }
+    )+};
+}
+
+/// On every datapath, and on eBPF without TCX.
+#[macro_export]
+macro_rules! on_every_datapath_and_clsact {
+    ($($scenario:ident),+ $(,)?) => {$(
+        mod $scenario {
+            $crate::variants!($scenario: ebpf EBPF, clsact CLSACT, iptables IPTABLES);
         }
     )+};
 }
@@ -102,6 +118,7 @@ macro_rules! with_and_without_offloads_in_both_families {
             $crate::variants!(
                 $scenario: ebpf EBPF, ebpf_without_offloads EBPF_PLAIN,
                 ebpf_v6 EBPF_V6, ebpf_v6_without_offloads EBPF_V6_PLAIN,
+                clsact CLSACT, clsact_v6 CLSACT_V6,
                 iptables IPTABLES, iptables_without_offloads IPTABLES_PLAIN
             );
         }
@@ -113,7 +130,10 @@ macro_rules! with_and_without_offloads_in_both_families {
 macro_rules! on_every_datapath_in_both_families {
     ($($scenario:ident),+ $(,)?) => {$(
         mod $scenario {
-            $crate::variants!($scenario: ebpf EBPF, ebpf_v6 EBPF_V6, iptables IPTABLES);
+            $crate::variants!(
+                $scenario: ebpf EBPF, ebpf_v6 EBPF_V6,
+                clsact CLSACT, clsact_v6 CLSACT_V6, iptables IPTABLES
+            );
         }
     )+};
 }
@@ -137,7 +157,8 @@ macro_rules! on_ebpf_only_in_both_families {
         mod $scenario {
             $crate::variants!(
                 $scenario: ebpf EBPF, ebpf_without_offloads EBPF_PLAIN,
-                ebpf_v6 EBPF_V6, ebpf_v6_without_offloads EBPF_V6_PLAIN
+                ebpf_v6 EBPF_V6, ebpf_v6_without_offloads EBPF_V6_PLAIN,
+                clsact CLSACT, clsact_v6 CLSACT_V6
             );
         }
     )+};

@@ -8,7 +8,7 @@ use netdp_tests::ask::{Transport, answered};
 use netdp_tests::footprint::{Footprint, Objects};
 use netdp_tests::lab::{Lab, UPLINK, WORLD};
 use netdp_tests::netns::Netns;
-use netdp_tests::on_every_datapath;
+use netdp_tests::on_every_datapath_and_clsact;
 use netdp_tests::process::eventually;
 use netdp_tests::server::Server;
 use netdp_tests::sysctl;
@@ -19,7 +19,7 @@ const PORT: u16 = 7000;
 /// Mounts are the whole machine's: these tests do not run beside each other.
 static ALONE: Mutex<()> = Mutex::new(());
 
-on_every_datapath!(
+on_every_datapath_and_clsact!(
     no_host_wide_sysctl_is_written,
     down_leaves_nothing,
     down_leaves_what_others_changed,
@@ -102,7 +102,8 @@ fn down_leaves_what_others_changed(lab: &Lab) {
         "ip addr add 10.77.0.1/24 dev up0",
         "ip route add 10.78.0.0/16 via 10.99.0.3",
         "iptables -w -A FORWARD -s 10.79.0.0/16 -j ACCEPT",
-        "tc qdisc add dev up0 clsact",
+        "tc qdisc show dev up0 | grep -q clsact || tc qdisc add dev up0 clsact",
+        "tc filter add dev up0 ingress pref 7 bpf bytecode '1,6 0 0 0,'",
     ] {
         lab.host.sh(line);
     }
@@ -134,6 +135,8 @@ fn down_leaves_what_others_changed(lab: &Lab) {
     for kept in ["10.77.0.1/24", "10.78.0.0/16", "10.79.0.0/16", "clsact"] {
         assert!(after.listings.iter().any(|line| line.contains(kept)), "{kept} is gone");
     }
+    let filters = lab.host.sh("tc filter show dev up0 ingress");
+    assert!(filters.contains("pref 7") && !filters.contains("from_world"), "{filters}");
     assert_eq!(
         (
             after.sysctls["net/ipv4/ip_forward"].as_str(),

@@ -8,7 +8,7 @@ use std::path::Path;
 use netdp_tests::ask::{Transport, answered};
 use netdp_tests::consistent::contradictions;
 use netdp_tests::lab::{Container, HOST, Lab, WORLD};
-use netdp_tests::on_every_datapath;
+use netdp_tests::on_every_datapath_and_clsact;
 use netdp_tests::process::eventually;
 use netdp_tests::server::Server;
 use netdp_tests::snapshot::Snapshot;
@@ -16,7 +16,7 @@ use netdp_tests::snapshot::Snapshot;
 const PORT: u16 = 7000;
 const PUBLISHED: u16 = 8088;
 
-on_every_datapath!(
+on_every_datapath_and_clsact!(
     a_vanished_namespace,
     a_deleted_veth,
     a_deleted_bridge_comes_back_under_its_endpoints,

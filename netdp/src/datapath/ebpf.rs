@@ -14,6 +14,8 @@ use crate::net::PortFlags;
 
 use super::{Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, Kind, NetworkEntry, PublishEntry, Stats};
 
+mod attachment;
+mod clsact;
 mod damage;
 mod family;
 pub mod flows;
@@ -25,6 +27,7 @@ pub mod probe;
 pub mod published;
 pub mod stats;
 
+use attachment::Attachment;
 use family::Served;
 pub use object::{OpenOptions, Unsupported};
 pub use probe::{Probe, probe};
@@ -37,6 +40,9 @@ pub use probe::{Probe, probe};
 pub fn load_unpinned(options: &OpenOptions) -> Result<aya::Ebpf, Error> {
     object::load(options)
 }
+
+/// The directory of what is attached behind `clsact` qdiscs; there in such instances only.
+const FILTERS: &str = "filters";
 
 /// A family's flow table.
 type FlowTable<A> = HashMap<MapData, flow::Tuple<A>, flow::Flow<A>>;
@@ -79,6 +85,16 @@ impl Ebpf {
     /// Whether [`Ebpf::open`] has just created the datapath, so that a failing command must remove it again.
     pub fn was_created(&self) -> bool {
         self.created
+    }
+
+    /// Where what is attached is pinned, and how it is attached: an instance attaches as it did first.
+    fn hooks(&self) -> (PathBuf, Attachment) {
+        let filters = self.dir.join(FILTERS);
+        if filters.exists() {
+            (filters, Attachment::Clsact)
+        } else {
+            (self.dir.join("links"), Attachment::Tcx)
+        }
     }
 
     fn pin(&self, name: &str) -> PathBuf {
@@ -293,12 +309,15 @@ fn absent_is_ok(result: Result<(), aya::maps::MapError>, what: impl FnOnce() -> 
     }
 }
 
-/// Removes a link's pin, and with it the link; there may be none.
+/// Removes the pin of what is attached, and with it the link or filter; there may be none.
 ///
 /// The link is opened first: the kernel releases a link at once when a descriptor was the last that held it, and some
 /// time later when a pin was (`bpf_link_put`); meanwhile the same program can't be attached there again.
 fn release(pin: &Path) -> Result<(), Error> {
     use aya::programs::links::{LinkError, PinnedLink};
+    if pin.parent().is_some_and(|dir| dir.ends_with(FILTERS)) {
+        return clsact::release(pin);
+    }
     step("unpin")?;
     let what = || format!("removing the pin {}", pin.display());
     match PinnedLink::from_pin(pin) {

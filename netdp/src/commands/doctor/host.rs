@@ -8,8 +8,8 @@ use aya::programs::{SchedClassifier, TcAttachType};
 use super::Check;
 use crate::net::{Filter, sysctl};
 
-/// TCX, without which the programs can't be attached in this version.
-const OLDEST: (u32, u32) = (6, 6);
+/// The oldest that the tests boot. Older ones get eBPF, too, if they take the programs.
+const OLDEST: (u32, u32) = (6, 1);
 /// The names of netdp's classifiers.
 const OURS: [&str; 3] = ["from_container", "from_world", "to_world"];
 /// The kernel's own type information.
@@ -20,8 +20,11 @@ pub(super) fn kernel() -> Check {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = release.trim();
     let ok = version(release).is_some_and(|version| version >= OLDEST);
-    let detail =
-        if ok { release.to_owned() } else { format!("{release}: the eBPF datapath needs Linux 6.6 (TCX)") };
+    let detail = if ok {
+        release.to_owned()
+    } else {
+        format!("{release}: the eBPF datapath is made for Linux 6.1 and newer")
+    };
     Check::new("kernel", ok, detail)
 }
 
@@ -68,11 +71,15 @@ pub(super) fn foreign_programs(ifname: &str) -> Vec<String> {
     foreign
 }
 
-/// A filter behind clsact: netdp has none there.
-pub(super) fn foreign_filter(Filter { kind, program, egress }: &Filter, ifname: &str) -> String {
+/// A filter behind clsact that is not netdp's.
+pub(super) fn foreign_filter(filter: &Filter, ifname: &str) -> Option<String> {
+    let Filter { kind, program, egress, .. } = filter;
+    if program.as_deref().is_some_and(|name| OURS.contains(&name)) {
+        return None;
+    }
     let side = if *egress { "egress" } else { "ingress" };
     let program = program.as_deref().map(|name| format!(" {name}")).unwrap_or_default();
-    format!("{kind} filter{program} at {ifname} {side} (clsact)")
+    Some(format!("{kind} filter{program} at {ifname} {side} (clsact)"))
 }
 
 /// Whether an interface forwards IPv4, as netdp set it.

@@ -1,0 +1,94 @@
+//! `cargo xtask test --kernels`: Debian's kernels in qemu, with the programs' loads and a core of the scenarios.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use crate::command::{cargo, find, output, run, target_directory};
+use crate::test::Tally;
+use crate::{apt, setup};
+
+mod boot;
+mod image;
+mod package;
+
+/// What the tests need on this machine, beside what [`setup`] installs: a program and the package that it comes in.
+const TOOLS: [(&str, &str); 3] =
+    [("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static"), ("depmod", "kmod")];
+
+/// The kernels that are booted: the beginnings of their releases. Without and with TCX (6.6).
+const SERIES: [&str; 2] = ["6.1", "6.12"];
+
+/// A test program and how it is run.
+pub(crate) struct Core {
+    /// Its name.
+    test: &'static str,
+    /// Its arguments: what is run of it.
+    args: &'static str,
+}
+
+/// The eBPF scenarios of a file in both families, as interfaces are by default. Emulated CPUs are slow: what only
+/// repeats with other offloads or with iptables is left to the machine's own kernel.
+const EBPF: &str = "--include-ignored --skip without_offloads --skip clsact --skip iptables";
+
+/// What runs on each kernel: loads and the verifier's budget, who reaches whom, published ports, nothing left behind.
+const CORE: [Core; 5] = [
+    Core { test: "kernel_programs", args: "--include-ignored" },
+    Core { test: "kernel_doctor", args: "--include-ignored" },
+    Core { test: "net_reach", args: EBPF },
+    Core { test: "net_publish", args: EBPF },
+    Core { test: "net_footprint", args: "--include-ignored ebpf" },
+];
+
+/// A test program that was built.
+pub(crate) struct Built {
+    core: Core,
+    path: PathBuf,
+}
+
+/// Boots every kernel; the sum of what their tests did.
+pub(crate) fn test() -> Result<Tally> {
+    setup::run(setup::Needs::Everything)?;
+    let missing = TOOLS.iter().filter(|(program, _)| find(program).is_none());
+    let missing: Vec<String> = missing.map(|(_, package)| (*package).into()).collect();
+    apt::install(&missing, "other kernels are booted with them")?;
+    let packages: Vec<String> = SERIES.into_iter().map(package::newest).collect::<Result<_>>()?;
+    run(cargo().args(["build", "--release", "--package", "netdp"]))?;
+    let target = target_directory()?;
+    let tests = build()?;
+    let mut sum = Tally::default();
+    for package in packages {
+        let kernel = package::unpacked(&target.join("kernels"), &package)?;
+        let initramfs = image::make(&kernel, &target.join("release/netdp"), &tests)?;
+        sum += boot::run(&kernel, &initramfs, tests.len())?;
+    }
+    Ok(sum)
+}
+
+/// Builds the core's test programs.
+fn build() -> Result<Vec<Built>> {
+    let mut build = cargo();
+    build.args(["test", "--no-run", "--message-format", "json", "--package", "netdp-tests"]);
+    for core in &CORE {
+        build.args(["--test", core.test]);
+    }
+    let messages = output(&mut build)?;
+    let executables = messages.lines().filter_map(|line| {
+        let (_, rest) = line.split_once("\"executable\":\"")?;
+        rest.split_once('"').map(|(path, _)| PathBuf::from(path))
+    });
+    let executables: Vec<PathBuf> = executables.collect();
+    CORE.into_iter()
+        .map(|core| {
+            // NAME-HASH
+            let is_it = |path: &&PathBuf| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.rsplit_once('-').is_some_and(|(name, _)| name == core.test)
+            };
+            let path = executables.iter().find(is_it).cloned();
+            let path =
+                path.with_context(|| format!("cargo names no executable of the test {}", core.test))?;
+            Ok(Built { core, path })
+        })
+        .collect()
+}
