@@ -102,11 +102,16 @@ fn down_leaves_what_others_changed(lab: &Lab) {
         "ip addr add 10.77.0.1/24 dev up0",
         "ip route add 10.78.0.0/16 via 10.99.0.3",
         "iptables -w -A FORWARD -s 10.79.0.0/16 -j ACCEPT",
-        "tc qdisc show dev up0 | grep -q clsact || tc qdisc add dev up0 clsact",
-        "tc filter add dev up0 ingress pref 7 bpf bytecode '1,6 0 0 0,'",
     ] {
         lab.host.sh(line);
     }
+    // Without TCX there is one already.
+    if !lab.host.sh("tc qdisc show dev up0").contains("clsact") {
+        lab.host.sh("tc qdisc add dev up0 clsact");
+    }
+    let filter = ["filter", "add", "dev", "up0", "ingress", "pref", "7", "bpf", "bytecode", "1,6 0 0 0,"];
+    let filter = lab.host.command("tc").args(filter).output().expect("running tc");
+    assert!(filter.status.success(), "{filter:?}");
     let ours_is_mounted = Path::new("/run/netdp/.mounted-bpffs").exists();
     let down = lab.netdp.run("down");
     let stays = foreign.exists();
