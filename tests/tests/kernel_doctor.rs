@@ -5,9 +5,10 @@ use std::process::Command;
 use netdp_tests::netdp::Netdp;
 use serde_json::Value;
 
-fn doctor(without: &str) -> Value {
+fn doctor(without: &[&str]) -> Value {
     let mut doctor = Command::new(Netdp::default_binary());
-    doctor.args(["--json", "--instance", "kernel-doctor"]).env("NETDP_WITHOUT", without).arg("doctor");
+    doctor.args(["--json", "--instance", "kernel-doctor", "doctor"]);
+    doctor.args(without.iter().flat_map(|feature| ["--without", *feature]));
     let output = doctor.output().expect("running netdp");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("one JSON document")
@@ -29,7 +30,7 @@ fn at_least(wanted: (u32, u32)) -> bool {
 #[test]
 #[ignore = "needs root"]
 fn programs_load_and_are_attached_as_the_kernel_can() {
-    let report = doctor("");
+    let report = doctor(&[]);
     assert_eq!(report["datapath"], "ebpf", "{report}");
     let how = if at_least((6, 6)) { "TCX" } else { "clsact" };
     let attachment = check(&report, "attachment");
@@ -40,7 +41,7 @@ fn programs_load_and_are_attached_as_the_kernel_can() {
 #[test]
 #[ignore = "needs root"]
 fn without_tcx_it_is_clsact() {
-    let report = doctor("tcx");
+    let report = doctor(&["tcx"]);
     assert_eq!(report["datapath"], "ebpf", "{report}");
     let attachment = check(&report, "attachment");
     assert!(attachment["detail"].as_str().is_some_and(|detail| detail.starts_with("clsact")), "{attachment}");
@@ -49,7 +50,7 @@ fn without_tcx_it_is_clsact() {
 #[test]
 #[ignore = "needs root"]
 fn without_ebpf_it_is_iptables_and_says_why() {
-    let report = doctor("ebpf");
+    let report = doctor(&["ebpf"]);
     assert_eq!(report["datapath"], "iptables", "{report}");
     assert!(report["reason"].as_str().is_some_and(|reason| reason.contains("eBPF")), "{report}");
 }

@@ -26,7 +26,7 @@ pub(crate) fn run(kernel: &Kernel, initramfs: &Path, programs: usize) -> Result<
     qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "2048", "-smp", "2"]);
     qemu.args(["-nodefaults", "-nographic", "-no-reboot", "-serial", "stdio"]);
     qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
-    qemu.args(["-append", "console=ttyS0 quiet panic=-1"]);
+    qemu.args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"]);
     println!("+ {}", shown(&qemu));
     let start = Instant::now();
     let mut child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("running qemu")?;
