@@ -153,7 +153,7 @@ pub(super) fn load(options: &OpenOptions) -> Result<Object, Error> {
 
 fn program<'a, P>(object: &'a mut Object, name: &str) -> Result<&'a mut P, Error>
 where
-    &'a mut P: TryFrom<&'a mut Program, Error = aya::programs::ProgramError>,
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
 {
     let missing =
         || doing(format!("finding the program {name}"), std::io::Error::other("it is not in the object"));
