@@ -3,7 +3,7 @@
 use bytemuck::Zeroable;
 
 use crate::family::{Address, Be16, Family, IcmpKind, IcmpNotice, Ipv4Addr, Ipv6Addr, V4, V6};
-use crate::flow::Tuple;
+use crate::flow::{Endpoint, Tuple};
 use crate::header::{ethernet, icmp, ipv4, ipv6, tcp, udp};
 use crate::packet::{Packet, apply_difference, difference};
 
@@ -366,6 +366,16 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn forges<P: Packet>(_packet: &P, _l4: usize, _endpoint: &Endpoint<Ipv4Addr>) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn link_local(_mac: [u8; 6]) -> Option<Ipv4Addr> {
+        None
+    }
+
+    #[inline(always)]
     fn prefix_digest(addr: &Ipv4Addr) -> u16 {
         (u32::from_be(addr.0) >> 16) as u16
     }
@@ -494,6 +504,25 @@ impl Family for V6 {
             return None;
         }
         packet.load(l4 + icmp::TARGET)
+    }
+
+    #[inline(always)]
+    fn forges<P: Packet>(packet: &P, l4: usize, endpoint: &Endpoint<Ipv6Addr>) -> bool {
+        let Some([icmp_type, ..]) = packet.load::<[u8; 4]>(l4 + icmp::FIRST_WORD) else { return false };
+        if icmp_type != icmp::NEIGHBOUR_ADVERTISEMENT {
+            return icmp_type == icmp::ROUTER_ADVERTISEMENT || icmp_type == icmp::REDIRECT;
+        }
+        // Whatever link-local address it has given itself, but not the gateway's.
+        packet.load(l4 + icmp::TARGET).is_none_or(|target: Ipv6Addr| {
+            target != endpoint.addr
+                && (!target.is_link_local() || Some(target) == Self::link_local(endpoint.bridge_mac))
+        })
+    }
+
+    #[inline(always)]
+    fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Option<Ipv6Addr> {
+        let word = u32::from_ne_bytes;
+        Some(Ipv6Addr([word([0xfe, 0x80, 0, 0]), 0, word([a ^ 2, b, c, 0xff]), word([0xfe, d, e, f])]))
     }
 
     #[inline(always)]

@@ -124,6 +124,8 @@ counters! {
     HostUnreachable = "host_unreachable",
     /// An ICMP error with a wrong checksum.
     BadChecksum = "bad_checksum",
+    /// The endpoint has as many flows as it may have.
+    FlowLimit = "flow_limit",
 }
 
 /// Number of per-CPU counters: the events, then the drop reasons.

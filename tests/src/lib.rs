@@ -12,6 +12,7 @@ pub mod consistent;
 pub mod counters;
 mod cpu;
 pub mod footprint;
+pub mod frame;
 pub mod kernel;
 pub mod lab;
 pub mod maps;

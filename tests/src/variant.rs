@@ -53,6 +53,11 @@ pub struct Variant {
 }
 
 impl Variant {
+    /// Whether the host reaches ports published at its loopback address of this family (design G15).
+    pub fn serves_loopback(self) -> bool {
+        self.datapath == Datapath::Ebpf || self.family == Family::V4
+    }
+
     /// eBPF, as interfaces are by default.
     pub const EBPF: Self = Self { datapath: Datapath::Ebpf, offloads: true, family: Family::V4, tcx: true };
     /// eBPF, every packet as it would be on a wire.
@@ -69,6 +74,8 @@ impl Variant {
     pub const IPTABLES: Self = Self { datapath: Datapath::Iptables, ..Self::EBPF };
     /// iptables, every packet as it would be on a wire.
     pub const IPTABLES_PLAIN: Self = Self { offloads: false, ..Self::IPTABLES };
+    /// iptables (ip6tables), traffic by IPv6.
+    pub const IPTABLES_V6: Self = Self { family: Family::V6, ..Self::IPTABLES };
 }
 
 /// Runs a scenario in a lab of its own.
@@ -119,7 +126,7 @@ macro_rules! with_and_without_offloads_in_both_families {
                 $scenario: ebpf EBPF, ebpf_without_offloads EBPF_PLAIN,
                 ebpf_v6 EBPF_V6, ebpf_v6_without_offloads EBPF_V6_PLAIN,
                 clsact CLSACT, clsact_v6 CLSACT_V6,
-                iptables IPTABLES, iptables_without_offloads IPTABLES_PLAIN
+                iptables IPTABLES, iptables_without_offloads IPTABLES_PLAIN, iptables_v6 IPTABLES_V6
             );
         }
     )+};
@@ -132,7 +139,7 @@ macro_rules! on_every_datapath_in_both_families {
         mod $scenario {
             $crate::variants!(
                 $scenario: ebpf EBPF, ebpf_v6 EBPF_V6,
-                clsact CLSACT, clsact_v6 CLSACT_V6, iptables IPTABLES
+                clsact CLSACT, clsact_v6 CLSACT_V6, iptables IPTABLES, iptables_v6 IPTABLES_V6
             );
         }
     )+};

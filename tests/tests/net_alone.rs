@@ -73,7 +73,7 @@ fn a_killed_command_leaves_a_working_instance(lab: &Lab) {
         let mut attach = Command::new(&lab.netdp.binary);
         attach.args(lab.netdp.options()).args(["attach", victim.name(), "--name", "victim"]);
         let mut child = attach.spawn().expect("running netdp");
-        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        std::thread::sleep(Duration::from_millis(milliseconds));
         let _ = child.kill();
         let _ = child.wait();
         answered(&lab.world, Transport::Tcp, (HOST, 8088), "web");

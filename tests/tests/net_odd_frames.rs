@@ -92,9 +92,9 @@ fn run(lab: &Lab, frames: impl Fn(&Ends, bool) -> Vec<Vec<u8>>) {
     ];
     let mut old = OldFlows::open(&scene);
     let attached = lab.host.sh(&format!("ip -d link show {UPLINK}"));
-    scene.from_inside(&frames(&scene.inside(), true));
+    scene.send_from_inside(&frames(&scene.inside(), true));
     old.are_alive();
-    scene.from_outside(&frames(&scene.outside(), false));
+    scene.send_from_outside(&frames(&scene.outside(), false));
     old.are_alive();
     assert_eq!(attached, lab.host.sh(&format!("ip -d link show {UPLINK}")));
     assert_eq!(contradictions(lab), [] as [String; 0]);
@@ -152,7 +152,7 @@ impl Scene<'_> {
     }
 
     /// What leaves has the host's address.
-    fn from_inside(&self, frames: &[Vec<u8>]) {
+    fn send_from_inside(&self, frames: &[Vec<u8>]) {
         let sender = Tap::open(&self.a.netns, "eth0");
         let outside = Tap::open(&self.lab.world, WORLD_LINK);
         assert!(frames.len() > 5_000, "only {} frames", frames.len());
@@ -174,7 +174,7 @@ impl Scene<'_> {
     }
 
     /// What comes in belongs to a flow, or is for a published port.
-    fn from_outside(&self, frames: &[Vec<u8>]) {
+    fn send_from_outside(&self, frames: &[Vec<u8>]) {
         let sender = Tap::open(&self.lab.world, WORLD_LINK);
         let inside = [&self.a, &self.b].map(|container| (container, Tap::open(&container.netns, "eth0")));
         let bridge = wire::mac_of(&self.lab.host, self.a.gateway);

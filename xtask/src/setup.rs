@@ -29,8 +29,8 @@ pub(crate) fn run(needs: Needs) -> Result<()> {
     add_components(&components)?;
     apt::install(&tools, "the tests and the demo use them")?;
     linker::install()?;
-    if !has_captures {
-        captures::fetch()?;
+    if !has_captures && let Err(error) = captures::fetch() {
+        println!("setup: there are no captured frames, and their tests will be skipped: {error:#}");
     }
     println!("setup: done");
     Ok(())

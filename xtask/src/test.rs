@@ -11,8 +11,8 @@ use clap::ValueEnum;
 use crate::command::{self, cargo, is_root, shown, target_directory};
 use crate::{captures, kernels, setup};
 
-/// Two tests at a time: most of a network test is waiting, and the race tests lock the others of their file out.
-const ROOT_TEST_THREADS: &str = "--test-threads=2";
+/// More than there are CPUs: most of a network test is waiting, and the race tests lock the others of their file out.
+const ROOT_TEST_THREADS: &str = "--test-threads=4";
 
 /// Options of the tests.
 #[derive(clap::Args)]
@@ -129,7 +129,7 @@ fn run_tests(tier: Tier) -> Result<Tally> {
         }
         tests.env("NETDP_CAPTURES", captures::directory()?);
         if !captures::directory()?.is_dir() {
-            println!("tests of captured frames are skipped: their source package needs apt");
+            println!("tests of captured frames are skipped: setup has not got their source package");
             tests.args(["--skip", "captured"]);
         }
         if tier == Tier::Kernel && command::kernel()? < PAGE_FRAGMENTS {

@@ -71,15 +71,21 @@ pub struct Record {
 pub fn record<F: Plan>(data: &[u8]) -> Record {
     /// More than an input has steps.
     const ROOM: usize = 2 * STEPS;
-    /// The bits of the number of ports.
-    const PORTS: u8 = 3;
     let mut input = Input::new(data);
-    let mut host = host::<F>((input.byte() >> 1) & !PORTS);
-    let own = host.published.iter_mut().filter(|(key, ..)| key.port.get() == TWIN);
-    own.for_each(|(_, _, published)| published.port = TWIN);
+    let host = still_host::<F>(input.byte() >> 1);
     let network_flags = host.networks[&BRIDGE_AB].flags;
     let walk = steps::Walk::<F>::new(Watched::new(host, ROOM), true);
     Record { network_flags, frames: walked(walk, input) }
+}
+
+/// The host of [`record`].
+pub fn still_host<F: Plan>(kind: u8) -> World<F::Addr> {
+    /// The bits of the number of ports.
+    const PORTS: u8 = 3;
+    let mut host = host::<F>(kind & !PORTS);
+    let own = host.published.iter_mut().filter(|(key, ..)| key.port.get() == TWIN);
+    own.for_each(|(_, _, published)| published.port = TWIN);
+    host
 }
 
 /// Two bits for the number of ports, three for flags of the network of A and B.
@@ -112,17 +118,18 @@ impl Reached {
     /// The ways that a packet can go, and the reasons to drop it, that have not been seen.
     pub fn missing(&self) -> Vec<Fate> {
         use DropReason::{
-            BadChecksum, ClaimContended, EndpointGone, HostUnreachable, IcmpUnmatched, IcmpUnsupported,
-            Internal, Isolated, Malformed, NoFlow, NoRoute, NotPublished, PortsExhausted, RewriteFailed,
-            Spoofed, TableFull, TooBig, TtlExceeded, UnsupportedProtocol, Untranslated, UplinkNotAttached,
+            BadChecksum, ClaimContended, EndpointGone, FlowLimit, HostUnreachable, IcmpUnmatched,
+            IcmpUnsupported, Internal, Isolated, Malformed, NoFlow, NoRoute, NotPublished, PortsExhausted,
+            RewriteFailed, Spoofed, TableFull, TooBig, TtlExceeded, UnsupportedProtocol, Untranslated,
+            UplinkNotAttached,
         };
         // Not of this host: nobody contends, everything is there, every rewrite of a whole packet succeeds, next hops
-        // answer, and no input is as long as an MTU.
-        let impossible = [ClaimContended, EndpointGone, RewriteFailed, HostUnreachable, TooBig];
+        // answer, no input is as long as an MTU, what fills the table gives way, and the shares are a big table's.
+        let impossible =
+            [ClaimContended, EndpointGone, RewriteFailed, HostUnreachable, TooBig, TableFull, FlowLimit];
         let mut reasons = DropReason::ALL.iter().filter(|reason| !impossible.contains(reason));
         let told = [
             PortsExhausted,
-            TableFull,
             NoFlow,
             NoRoute,
             UplinkNotAttached,

@@ -15,6 +15,7 @@ use crate::progress::Progress;
 use crate::refusal::Refusal;
 
 mod choice;
+mod firewall;
 mod host;
 
 /// What was looked at, in JSON.
@@ -98,10 +99,11 @@ async fn report(global: &Global) -> Result<Report, Error> {
     }
     let state = instance.as_ref().map(|instance| &instance.state);
     let (datapath, reason) = choice::datapath(global, state, ebpf, iptables);
-    match datapath {
-        Some(Kind::Iptables) => checks.extend(choice::limits()),
-        _ => checks.push(host::bypassed()),
+    if datapath == Some(Kind::Iptables) {
+        checks.extend(choice::limits());
     }
+    let networks = state.into_iter().flat_map(|state| state.networks.values());
+    checks.push(firewall::check(datapath, networks)?);
     checks.push(foreign_programs().await?);
     if let Some(mut instance) = instance {
         instance_checks(&mut instance, &mut checks).await?;

@@ -138,7 +138,7 @@ pub(super) fn load(options: &OpenOptions) -> Result<Object, Error> {
         .map_max_entries("RING_V6", ring_slots)
         .load(OBJECT)
         .map_err(|e| doing("loading the eBPF object", e))?;
-    configure(&mut object, ring_slots)?;
+    configure(&mut object, flows, ring_slots)?;
     for name in classifiers() {
         let program: &mut SchedClassifier = program(&mut object, name)?;
         program.load().map_err(|e| doing(format!("loading the program {name}"), e))?;
@@ -161,7 +161,7 @@ where
     program.try_into().map_err(|e| doing(format!("finding the program {name}"), e))
 }
 
-fn configure(object: &mut Object, ring_slots: u32) -> Result<(), Error> {
+fn configure(object: &mut Object, flows: u32, ring_slots: u32) -> Result<(), Error> {
     let mut secret = [0u8; 16];
     fs::File::open("/dev/urandom")
         .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut secret))
@@ -173,6 +173,9 @@ fn configure(object: &mut Object, ring_slots: u32) -> Result<(), Error> {
         trace: 0,
         timeouts: Timeouts::DEFAULT.in_ticks(),
         pressed: Timeouts::PRESSED.in_ticks(),
+        spent: Timeouts::SPENT.in_ticks(),
+        flows_max: flows,
+        pad: 0,
     };
     let map = object
         .map_mut("CONFIG")
