@@ -142,7 +142,7 @@ fn ruled(lab: &Lab, listed: &Listed) -> Vec<String> {
 
 fn pinned(lab: &Lab, listed: &Listed) -> Vec<String> {
     let pins = files_below(&lab.netdp.pins());
-    let hooks = if lab.variant.tcx { "links" } else { "filters" };
+    let hooks = lab.variant.hooks();
     let links = pins.iter().filter(|pin| pin.parent().is_some_and(|parent| parent.ends_with(hooks)));
     let name =
         |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -58,6 +58,11 @@ impl Variant {
         self.datapath == Datapath::Ebpf || self.family == Family::V4
     }
 
+    /// Where below an instance's pins those of the interfaces' programs are.
+    pub fn hooks(self) -> &'static str {
+        if self.tcx { "v1/tcx" } else { "v1/filters" }
+    }
+
     /// eBPF, as interfaces are by default.
     pub const EBPF: Self = Self { datapath: Datapath::Ebpf, offloads: true, family: Family::V4, tcx: true };
     /// eBPF, every packet as it would be on a wire.
@@ -152,6 +157,17 @@ macro_rules! on_ebpf_only {
         #[doc = concat!("Not on iptables: ", $reason, ".")]
         mod $scenario {
             $crate::variants!($scenario: ebpf EBPF, ebpf_without_offloads EBPF_PLAIN);
+        }
+    )+};
+}
+
+/// The same with and without TCX.
+#[macro_export]
+macro_rules! on_ebpf_as_attached {
+    ($($scenario:ident: $reason:literal),+ $(,)?) => {$(
+        #[doc = concat!("Not on iptables: ", $reason, ".")]
+        mod $scenario {
+            $crate::variants!($scenario: ebpf EBPF, clsact CLSACT);
         }
     )+};
 }

@@ -44,7 +44,12 @@ pub fn load_unpinned(options: &OpenOptions) -> Result<aya::Ebpf, Error> {
     object::load(options)
 }
 
-/// The directory of what is attached behind `clsact` qdiscs; there in such instances only.
+/// The programs that are attached to interfaces.
+pub const TC_HOOKS: [&str; 3] = ["from_container", "from_world", "to_world"];
+
+/// Where an instance's TC links are pinned; without TCX, what is attached behind `clsact` qdiscs. Each is in such
+/// instances only, and one of them always is.
+const TCX: &str = "tcx";
 const FILTERS: &str = "filters";
 
 /// A family's flow table.
@@ -92,12 +97,8 @@ impl Ebpf {
 
     /// Where what is attached is pinned, and how it is attached: an instance attaches as it did first.
     fn hooks(&self) -> (PathBuf, Attachment) {
-        let filters = self.dir.join(FILTERS);
-        if filters.exists() {
-            (filters, Attachment::Clsact)
-        } else {
-            (self.dir.join("links"), Attachment::Tcx)
-        }
+        let tcx = self.dir.join(TCX);
+        if tcx.exists() { (tcx, Attachment::Tcx) } else { (self.dir.join(FILTERS), Attachment::Clsact) }
     }
 
     fn pin(&self, name: &str) -> PathBuf {

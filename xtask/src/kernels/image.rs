@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use super::Built;
 use super::package::Kernel;
-use crate::command::{find, run};
+use crate::command::{find, output, run};
 
 /// The first process.
 const INIT: &str = include_str!("init.sh");
@@ -81,7 +81,7 @@ impl Image {
         let drivers = to.join("kernel/drivers/net");
         fs::create_dir_all(&drivers)?;
         for part in MODULES {
-            run(Command::new("cp").arg("-r").arg(kernel.modules.join(part)).arg(to.join("kernel")))?;
+            output(Command::new("cp").arg("-r").arg(kernel.modules.join(part)).arg(to.join("kernel")))?;
         }
         for entry in fs::read_dir(kernel.modules.join("kernel/drivers/net"))?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -130,7 +130,7 @@ impl Image {
     /// Copies a program without its debug information, and the libraries that it needs.
     fn executable(&self, program: &Path, inside: &str) -> Result<()> {
         let to = self.root.join(inside);
-        run(Command::new("strip").arg("-o").arg(&to).arg(program))?;
+        output(Command::new("strip").arg("-o").arg(&to).arg(program))?;
         // Of a static program, ldd says so and fails.
         let libraries = Command::new("ldd").arg(program).output().context("running ldd")?;
         let libraries = String::from_utf8_lossy(&libraries.stdout).into_owned();

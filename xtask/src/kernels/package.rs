@@ -19,27 +19,33 @@ pub(crate) struct Kernel {
     pub(crate) modules: PathBuf,
 }
 
-/// The newest package of a series, `6.1` for instance.
-pub(crate) fn newest(series: &str) -> Result<String> {
-    let prefix = format!("linux-image-{series}.");
-    if let Some(package) = listed(&prefix)? {
-        return Ok(package);
+/// The newest kernel of a series, `6.1` for instance: downloaded and unpacked below `directory`, unless it is there.
+pub(crate) fn unpacked(directory: &Path, series: &str) -> Result<Kernel> {
+    if let Some(package) = listed(series)?
+        && directory.join(&package).exists()
+    {
+        return kernel(directory, &package);
     }
+    // What the lists had yesterday may be superseded, and gone from the mirror.
     apt::update()?;
-    let Some(package) = listed(&prefix)? else {
+    let Some(package) = listed(series)? else {
         bail!(
-            "apt knows no package {prefix}…{SUFFIX}: add Debian 12's `bookworm` and `bookworm-security`, which have \
-             Linux 6.1 and 6.12, to the package sources; without these kernels nothing is tested on them"
+            "apt knows no package linux-image-{series}.…{SUFFIX}: add Debian 12's `bookworm` and `bookworm-security`, \
+             which have Linux 6.1 and 6.12, to the package sources; without these kernels nothing is tested on them"
         );
     };
-    Ok(package)
+    if !directory.join(&package).exists() {
+        download(directory, &package)?;
+    }
+    kernel(directory, &package)
 }
 
 /// Of kernels without drivers for real machines.
 const SUFFIX: &str = "-cloud-amd64";
 
-fn listed(prefix: &str) -> Result<Option<String>> {
-    let names = output(Command::new("apt-cache").args(["pkgnames", prefix]))?;
+fn listed(series: &str) -> Result<Option<String>> {
+    let prefix = format!("linux-image-{series}.");
+    let names = output(Command::new("apt-cache").args(["pkgnames", &prefix]))?;
     let packages = names.lines().filter(|name| name.ends_with(SUFFIX));
     // Names that only other packages mention have no candidate.
     let mut packages: Vec<&str> = packages.collect();
@@ -59,23 +65,25 @@ fn numbers(package: &str) -> Vec<u32> {
     package.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }
 
-/// Downloads and unpacks a package below `directory`, unless that was done before.
-pub(crate) fn unpacked(directory: &Path, package: &str) -> Result<Kernel> {
+fn download(directory: &Path, package: &str) -> Result<()> {
+    let draft = directory.join(format!("{package}.download"));
+    if draft.exists() {
+        fs::remove_dir_all(&draft)?;
+    }
+    fs::create_dir_all(&draft)?;
+    run(Command::new("apt-get").args(["-q", "download", package]).current_dir(&draft))?;
+    let archive = fs::read_dir(&draft)?.flatten().map(|entry| entry.path());
+    let archive = archive.into_iter().find(|path| path.extension().is_some_and(|it| it == "deb"));
+    let archive = archive.with_context(|| format!("apt-get downloaded no archive of {package}"))?;
+    run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(draft.join("root")))?;
+    // The rename is the moment when it is complete.
+    fs::rename(draft.join("root"), directory.join(package))?;
+    Ok(fs::remove_dir_all(&draft)?)
+}
+
+fn kernel(directory: &Path, package: &str) -> Result<Kernel> {
     let release = package.trim_start_matches("linux-image-").to_owned();
     let root = directory.join(package);
-    if !root.exists() {
-        let download = directory.join(format!("{package}.download"));
-        let _ = fs::remove_dir_all(&download);
-        fs::create_dir_all(&download)?;
-        run(Command::new("apt-get").args(["-q", "download", package]).current_dir(&download))?;
-        let archive = fs::read_dir(&download)?.flatten().map(|entry| entry.path());
-        let archive = archive.into_iter().find(|path| path.extension().is_some_and(|it| it == "deb"));
-        let archive = archive.with_context(|| format!("apt-get downloaded no archive of {package}"))?;
-        run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(download.join("root")))?;
-        // The rename is the moment when it is complete.
-        fs::rename(download.join("root"), &root)?;
-        fs::remove_dir_all(&download)?;
-    }
     // Debian 13 has /usr/lib only.
     let modules = ["lib/modules", "usr/lib/modules"].map(|path| root.join(path).join(&release));
     let modules = modules.into_iter().find(|path| path.is_dir());

@@ -6,12 +6,11 @@ use std::path::Path;
 use aya::programs::{SchedClassifier, TcAttachType};
 
 use super::Check;
+use crate::datapath::ebpf::TC_HOOKS;
 use crate::net::{Filter, sysctl};
 
 /// The oldest that the tests boot. Older ones get eBPF, too, if they take the programs.
 const OLDEST: (u32, u32) = (6, 1);
-/// The names of netdp's classifiers.
-const OURS: [&str; 3] = ["from_container", "from_world", "to_world"];
 /// The kernel's own type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -50,7 +49,7 @@ pub(super) fn foreign_programs(ifname: &str) -> Vec<String> {
         let Ok((_, programs)) = SchedClassifier::query_tcx(ifname, direction) else { continue };
         let names =
             programs.iter().map(|program| program.name_as_str().unwrap_or("without a name").to_owned());
-        let others = names.filter(|name| !OURS.contains(&name.as_str()));
+        let others = names.filter(|name| !TC_HOOKS.contains(&name.as_str()));
         foreign.extend(others.map(|program| format!("{program} at {ifname} {name}")));
     }
     foreign
@@ -59,7 +58,7 @@ pub(super) fn foreign_programs(ifname: &str) -> Vec<String> {
 /// A filter behind clsact that is not netdp's.
 pub(super) fn foreign_filter(filter: &Filter, ifname: &str) -> Option<String> {
     let Filter { kind, program, egress, .. } = filter;
-    if program.as_deref().is_some_and(|name| OURS.contains(&name)) {
+    if program.as_deref().is_some_and(|name| TC_HOOKS.contains(&name)) {
         return None;
     }
     let side = if *egress { "egress" } else { "ingress" };

@@ -2,28 +2,31 @@
 //!
 //! A filter can't be pinned: it stays until somebody removes it, its qdisc or its interface. What netdp has attached
 //! is told from what others have by the program: `filters/IFINDEX-PROGRAM` is one more pin of the very program that
-//! was attached there, made before the filter, so that a killed command leaves nothing that no other finds.
+//! was attached there, made before the filter, so that a killed command leaves nothing that no other finds. If
+//! somebody deletes pins by hand, the instance's `programs` still tell its filters; and if those are gone, too, a
+//! filter of netdp's that no instance knows is nobody's.
 //!
-//! The qdisc is shared by all instances and by strangers. Which ones netdp has made is kept beside the instances, as
-//! empty directories [`MADE`]`/COOKIE-IFINDEX` (the network namespace's cookie); the last that leaves removes the qdisc.
+//! The qdisc: see [`qdisc`].
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use aya::maps::MapInfo;
 use aya::programs::tc::{
     NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
 };
-use aya::programs::{ProgramError, ProgramInfo, SchedClassifier, TcAttachType};
+use aya::programs::{ProgramError, ProgramInfo, SchedClassifier, TcAttachType, loaded_programs};
 use nix::net::if_::if_indextoname;
 
 use super::super::Error;
-use super::object::{self, netns_cookie};
-use super::{doing, step};
+use super::{TC_HOOKS, doing, object, step};
 use crate::net::{self, Filter};
 
-/// Where it stands which qdiscs netdp made. No instance has such a name.
-const MADE: &str = "@clsact";
+mod qdisc;
+
+/// The map that each of them has.
+const COUNTERS: &str = "COUNTS";
 
 /// Somebody may take the place, or the qdisc away, between looking and attaching.
 const ATTEMPTS: u32 = 3;
@@ -40,18 +43,22 @@ pub(super) struct Hook<'a> {
 pub(super) fn attach(program: &mut SchedClassifier, hook: Hook<'_>, pin: &Path) -> Result<(), Error> {
     step("pin the program of a filter")?;
     program.pin(pin).map_err(|e| doing(format!("pinning {}", pin.display()), e))?;
-    let attached = (1..ATTEMPTS)
-        .find_map(|_| add_filter(program, hook).ok())
-        .map_or_else(|| add_filter(program, hook), Ok);
+    // One whose pin was deleted by hand.
+    let swept = program_id(pin).and_then(|id| sweep(hook.ifindex, id.as_slice()));
+    let attached = swept.and_then(|()| {
+        (1..ATTEMPTS)
+            .find_map(|_| add_filter(program, hook, pin).ok())
+            .map_or_else(|| add_filter(program, hook, pin), Ok)
+    });
     if attached.is_err() {
         release(pin)?;
     }
     attached
 }
 
-fn add_filter(program: &mut SchedClassifier, hook: Hook<'_>) -> Result<(), Error> {
+fn add_filter(program: &mut SchedClassifier, hook: Hook<'_>, pin: &Path) -> Result<(), Error> {
     let what = || format!("adding a filter to {}", hook.ifname);
-    ensure_qdisc(hook)?;
+    qdisc::ensure(hook, &qdisc::record(pin, hook.ifindex))?;
     let taken: Vec<u16> =
         filters(hook.ifindex)?.iter().filter(|filter| hook.sees(filter)).map(|it| it.priority).collect();
     let priority = (1..u16::MAX).find(|priority| !taken.contains(priority)).unwrap_or(u16::MAX);
@@ -74,15 +81,66 @@ pub(super) fn is_attached(hook: Hook<'_>, pin: &Path) -> Result<bool, Error> {
 
 /// Removes what [`attach`] made; there may be nothing, and the interface may be gone.
 pub(super) fn release(pin: &Path) -> Result<(), Error> {
-    let Some(id) = program_id(pin)? else { return Ok(()) };
-    let file = pin.file_name().unwrap_or_default().to_string_lossy();
-    let ifindex = file.split_once('-').and_then(|(ifindex, _)| ifindex.parse().ok()).unwrap_or(0);
-    for filter in filters_if_there(ifindex)?.iter().filter(|filter| filter.program_id == Some(id)) {
-        remove_filter(ifindex, filter)?;
+    let Some((ifindex, program)) = parts(pin) else { return Ok(()) };
+    if program != qdisc::QDISC
+        && let Some(id) = program_id(pin)?
+    {
+        remove_filters_of(ifindex, &[id])?;
+        step("unpin")?;
+        gone_is_fine(fs::remove_file(pin), || format!("removing the pin {}", pin.display()))?;
     }
-    release_qdisc(ifindex)?;
-    step("unpin")?;
-    gone_is_fine(fs::remove_file(pin), || format!("removing the pin {}", pin.display()))
+    qdisc::release(ifindex, &qdisc::record(pin, ifindex))
+}
+
+/// Removes the filters of these pinned programs from all interfaces, and what is nobody's, though no pin tells which
+/// interfaces have some.
+pub(super) fn sweep_all(programs: &Path) -> Result<(), Error> {
+    let ids = program_ids(programs)?;
+    let links =
+        net::blocking(async |net| net.links().await).map_err(|e| doing("listing the interfaces", e))?;
+    links.iter().try_for_each(|link| sweep(link.index, &ids))
+}
+
+/// Removes the filters of these programs, and what is nobody's.
+fn sweep(ifindex: u32, programs: &[u32]) -> Result<(), Error> {
+    let there = filters_if_there(ifindex)?;
+    let is_named_so =
+        |filter: &&Filter| filter.program.as_deref().is_some_and(|name| TC_HOOKS.contains(&name));
+    let suspects: Vec<u32> =
+        there.iter().filter(is_named_so).filter_map(|filter| filter.program_id).collect();
+    if suspects.is_empty() {
+        return Ok(());
+    }
+    let mut known = Vec::new();
+    for pinned in object::pinned_programs() {
+        known.extend(program_ids(&pinned)?);
+    }
+    let mut doomed = programs.to_vec();
+    for id in suspects {
+        if !known.contains(&id) && counts_for_netdp(id)? {
+            doomed.push(id);
+        }
+    }
+    remove_filters_of(ifindex, &doomed)
+}
+
+/// Whether a program has netdp's counters: others may have its name.
+fn counts_for_netdp(program: u32) -> Result<bool, Error> {
+    let what = || format!("asking for the maps of the program {program}");
+    for info in loaded_programs() {
+        let info = info.map_err(|e| doing(what(), e))?;
+        if info.id() == program {
+            let maps = info.map_ids().map_err(|e| doing(what(), e))?.unwrap_or_default();
+            let mut infos = maps.into_iter().filter_map(|id| MapInfo::from_id(id).ok());
+            return Ok(infos.any(|map| map.name_as_str() == Some(COUNTERS)));
+        }
+    }
+    Ok(false)
+}
+
+fn remove_filters_of(ifindex: u32, programs: &[u32]) -> Result<(), Error> {
+    let ours = |filter: &&Filter| filter.program_id.is_some_and(|id| programs.contains(&id));
+    filters_if_there(ifindex)?.iter().filter(ours).try_for_each(|filter| remove_filter(ifindex, filter))
 }
 
 fn remove_filter(ifindex: u32, filter: &Filter) -> Result<(), Error> {
@@ -98,63 +156,10 @@ fn remove_filter(ifindex: u32, filter: &Filter) -> Result<(), Error> {
     }
 }
 
-/// The interface's qdisc: there, or made now and written down before.
-fn ensure_qdisc(hook: Hook<'_>) -> Result<(), Error> {
-    let what = || format!("adding a clsact qdisc to {}", hook.ifname);
-    let record = record(hook.ifindex)?;
-    let is_recorded = record.exists();
-    if !is_recorded {
-        step("write down a qdisc")?;
-        fs::create_dir_all(&record).map_err(|e| doing(format!("creating {}", record.display()), e))?;
-    }
-    step("add a qdisc")?;
-    match qdisc_add_clsact(hook.ifname) {
-        Ok(()) => Ok(()),
-        // Another's, or, if it was written down, ours.
-        Err(TcError::NetlinkError(e)) if e.raw_os_error() == Some(libc::EEXIST) => {
-            if is_recorded {
-                Ok(())
-            } else {
-                forget(&record)
-            }
-        }
-        Err(error) => {
-            forget(&record)?;
-            Err(doing(what(), error))
-        }
-    }
-}
-
-/// Removes a qdisc that netdp made when nobody uses it any more.
-fn release_qdisc(ifindex: u32) -> Result<(), Error> {
-    let record = record(ifindex)?;
-    if !record.exists() {
-        return Ok(());
-    }
-    if name_of(ifindex).is_some() {
-        if !filters(ifindex)?.is_empty() {
-            return Ok(());
-        }
-        let what = || format!("removing the clsact qdisc of the interface {ifindex}");
-        net::blocking(async |net| net.remove_clsact(ifindex).await).map_err(|e| doing(what(), e))?;
-    }
-    forget(&record)
-}
-
-fn record(ifindex: u32) -> Result<PathBuf, Error> {
-    let cookie = netns_cookie().map_err(|e| doing("reading the network namespace's cookie", e))?;
-    Ok(Path::new(object::ROOT).join(MADE).join(format!("{cookie}-{ifindex}")))
-}
-
-fn forget(record: &Path) -> Result<(), Error> {
-    let what = || format!("removing {}", record.display());
-    step("forget a qdisc")?;
-    gone_is_fine(fs::remove_dir(record), what)?;
-    match record.parent().map_or(Ok(()), fs::remove_dir) {
-        // Others are written down there.
-        Err(e) if e.raw_os_error() == Some(libc::ENOTEMPTY) => Ok(()),
-        removed => gone_is_fine(removed, what),
-    }
+/// The interface and the program that a pin's name tells.
+fn parts(pin: &Path) -> Option<(u32, &str)> {
+    let (ifindex, program) = pin.file_name()?.to_str()?.split_once('-')?;
+    Some((ifindex.parse().ok()?, program))
 }
 
 fn gone_is_fine(removed: std::io::Result<()>, what: impl FnOnce() -> String) -> Result<(), Error> {
@@ -162,6 +167,12 @@ fn gone_is_fine(removed: std::io::Result<()>, what: impl FnOnce() -> String) -> 
         Err(e) if e.kind() != ErrorKind::NotFound => Err(doing(what(), e)),
         _ => Ok(()),
     }
+}
+
+/// The ids of all programs that are pinned in a directory, which may be gone.
+fn program_ids(programs: &Path) -> Result<Vec<u32>, Error> {
+    let pins = fs::read_dir(programs).into_iter().flatten().flatten();
+    pins.filter_map(|pin| program_id(&pin.path()).transpose()).collect()
 }
 
 fn program_id(pin: &Path) -> Result<Option<u32>, Error> {

@@ -9,13 +9,13 @@ use netdp_common::flow::{Config, Timeouts};
 
 use super::super::Error;
 use super::attachment::{self, Attachment};
-use super::{FILTERS, damage, doing, release, step};
+use super::{FILTERS, TCX, clsact, damage, doing, release, step};
 
 /// The layout of maps and keys. A build with another one does not touch what is pinned.
 const LAYOUT: &str = "v1";
 
 /// Where netdp pins.
-pub(super) const ROOT: &str = "/sys/fs/bpf/netdp";
+const ROOT: &str = "/sys/fs/bpf/netdp";
 
 /// The object, built by `build.rs`.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdp-ebpf"));
@@ -86,6 +86,13 @@ fn unsupported(error: Error) -> Error {
 /// Where an instance's pins are.
 fn instance_dir(instance: &str) -> PathBuf {
     Path::new(ROOT).join(instance)
+}
+
+/// Where the instances that there are pin their programs, whatever their layout.
+pub(super) fn pinned_programs() -> Vec<PathBuf> {
+    let below = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let layouts = below(Path::new(ROOT)).flat_map(|instance| below(&instance));
+    layouts.map(|layout| layout.join("programs")).filter(|programs| programs.exists()).collect()
 }
 
 /// Where this layout's pins of an instance are.
@@ -207,8 +214,8 @@ pub(super) fn find_attachment(object: &mut Object, without_tcx: bool) -> Result<
 }
 
 fn pin_all(object: &mut Object, attachment: Attachment, dir: &Path) -> Result<(), Error> {
-    let filters = (attachment == Attachment::Clsact).then_some(FILTERS);
-    for sub in ["maps", "programs", "links"].into_iter().chain(filters) {
+    let hooks = if attachment == Attachment::Tcx { TCX } else { FILTERS };
+    for sub in ["maps", "programs", "links", hooks] {
         let path = dir.join(sub);
         step("create a directory of pins")?;
         fs::create_dir_all(&path).map_err(|e| doing(format!("creating {}", path.display()), e))?;
@@ -266,10 +273,13 @@ fn hook_sockets(object: &mut Object, links: &Path) -> Result<(), Error> {
 /// Removes an instance's pins, and with them programs, maps and links.
 pub(super) fn remove(dir: &Path) -> Result<(), Error> {
     // What is attached first: no packet meets a program whose maps are half gone.
-    for sub in ["links", FILTERS] {
+    for sub in ["links", TCX, FILTERS] {
         for hook in fs::read_dir(dir.join(sub)).into_iter().flatten().flatten() {
             release(&hook.path())?;
         }
+    }
+    if !dir.join(TCX).exists() {
+        clsact::sweep_all(&dir.join("programs"))?;
     }
     remove_tree(dir)?;
     if let Some(instance) = dir.parent() {
@@ -331,7 +341,7 @@ fn default_flows_max() -> u32 {
 }
 
 /// The cookie of the calling thread's network namespace (SO_NETNS_COOKIE, Linux 5.14).
-pub(super) fn netns_cookie() -> std::io::Result<u64> {
+fn netns_cookie() -> std::io::Result<u64> {
     use std::os::fd::AsRawFd as _;
     let socket =
         std::net::UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| std::net::UdpSocket::bind(("0.0.0.0", 0)))?;
