@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 
 use netdp_tests::ask::{Transport, answered, ask_from, echo_bulk, unanswered};
-use netdp_tests::footprint::{Footprint, Objects};
+use netdp_tests::footprint::{Footprint, Objects, settle};
 use netdp_tests::lab::{Container, HOST, Lab, WORLD};
 use netdp_tests::process::eventually;
 use netdp_tests::race::{Arena, FEW_FLOWS, FEW_PORTS};
@@ -35,7 +35,7 @@ fn clsact() {
 fn the_main_job(variant: Variant) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut lab = Lab::new(variant);
-    eventually("the uplink up", || !lab.host.sh("ip -o link").contains("state DOWN"));
+    settle(&lab.host);
     let before = Footprint::of(&lab.host);
     let web = lab.container("web", &format!("-p {PUBLISHED}:{INNER} -p {PUBLISHED}:{INNER}/udp")).netns;
     let client = lab.container("client", "").netns;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use netdp_tests::ask::{Transport, answered};
-use netdp_tests::footprint::{Footprint, Objects};
+use netdp_tests::footprint::{Footprint, Objects, settle};
 use netdp_tests::lab::{Lab, UPLINK, WORLD};
 use netdp_tests::netns::Netns;
 use netdp_tests::on_every_datapath_and_clsact;
@@ -28,14 +28,6 @@ on_every_datapath_and_clsact!(
 
 fn alone() -> std::sync::MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// Waits until the kernel has done what it does by itself after a link came up.
-fn settle(lab: &Lab) {
-    eventually("links up, addresses valid", || {
-        let (links, addresses) = (lab.host.sh("ip -o link"), lab.host.sh("ip -o addr"));
-        !links.contains("NO-CARRIER") && !links.contains("state DOWN") && !addresses.contains("tentative")
-    });
 }
 
 fn no_host_wide_sysctl_is_written(lab: &Lab) {
@@ -66,7 +58,7 @@ fn no_host_wide_sysctl_is_written(lab: &Lab) {
 
 fn down_leaves_nothing(lab: &Lab) {
     let _alone = alone();
-    settle(lab);
+    settle(&lab.host);
     let before = Footprint::of(&lab.host);
     for round in 0..2 {
         lab.netdp.ok("network create red --subnet 10.50.0.0/24");
@@ -91,7 +83,7 @@ fn down_leaves_nothing(lab: &Lab) {
 /// What somebody else did meanwhile stays: sysctls, rules, routes, addresses, qdiscs, what is pinned beside netdp.
 fn down_leaves_what_others_changed(lab: &Lab) {
     let _alone = alone();
-    settle(lab);
+    settle(&lab.host);
     let pristine = Footprint::of(&lab.host);
     lab.container("a", "-p 8088:80");
     // Only there with eBPF, or if somebody else mounted it.
@@ -163,7 +155,7 @@ fn down_leaves_what_others_changed(lab: &Lab) {
 fn a_failed_command_changes_nothing(lab: &Lab) {
     let _alone = alone();
     lab.container("a", "-p 8088:80");
-    settle(lab);
+    settle(&lab.host);
     let before = Footprint::of(&lab.host);
     let (endpoints, networks) = (lab.netdp.json("ls"), lab.netdp.json("network ls"));
     let other = lab.netns("other");
