@@ -33,7 +33,7 @@ pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(),
         return Err(DropReason::FlowLimit);
     }
     begin(host, work, now);
-    let tries = work.search.tries() + LAST_TRIES - work.search.from;
+    let tries = tries(host, work);
     let mut probe = Probe { host, work, now, result: Claimed::Nothing };
     host.repeat(tries, &mut probe);
     let result = probe.result;
@@ -89,6 +89,18 @@ fn begin<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, now: u32) {
     }
 }
 
+/// How many ports are tried at most.
+#[inline(never)]
+fn tries<A: Address, H: Host<A>>(host: &H, work: &Work<A>) -> u32 {
+    let Work { request, answer, search, .. } = work;
+    if request.only_port {
+        // A published port answers for its endpoint.
+        let is_reserved = request.host_address && host.reserved(answer.proto, answer.dport.get());
+        return if is_reserved { 0 } else { 1 };
+    }
+    search.tries() + LAST_TRIES - search.from
+}
+
 /// After the last one.
 #[inline(never)]
 fn settle<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, result: Claimed) -> Settled {
@@ -98,7 +110,7 @@ fn settle<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, result: Claimed)
         // A port is being given back, or this very flow is being opened.
         Claimed::Soon => Settled::Again,
         Claimed::Nothing => {
-            if work.search.from == 0 {
+            if work.search.from == 0 && !work.request.only_port {
                 remember_exhausted(host, &mut work.remote, work.request.spans.id());
             }
             host.count(Event::SnatExhausted, 1);

@@ -123,7 +123,11 @@ pub enum Command {
     /// Print every packet that netdp drops, with its reason, until interrupted
     Monitor,
     /// What this kernel and host offer, and what is wrong
-    Doctor,
+    Doctor {
+        /// Instead: from where each published port is reached, and what the host's firewall has to do with it
+        #[arg(long)]
+        reachability: bool,
+    },
     /// Put back what somebody else removed: rules, programs, settings
     Repair,
     /// Remove what belongs to endpoints whose namespace is gone
@@ -157,7 +161,7 @@ impl Command {
             Self::Flows { .. } => "flows",
             Self::Stats { .. } => "stats",
             Self::Monitor => "monitor",
-            Self::Doctor => "doctor",
+            Self::Doctor { .. } => "doctor",
             Self::Repair => "repair",
             Self::Gc => "gc",
             Self::Down => "down",
@@ -244,8 +248,8 @@ pub struct Attachment {
     /// Most flows that the endpoint may have [default: half of what the others leave]
     #[arg(long, value_name = "N")]
     pub max_flows: Option<u32>,
-    /// Another source address that it may use (not in this version)
-    #[arg(long, value_name = "CIDR", hide = true)]
+    /// Addresses that it may send from besides its own
+    #[arg(long, value_name = "CIDR")]
     pub allow_address: Vec<IpNet>,
 }
 

@@ -107,6 +107,9 @@ pub struct EndpointEntry {
     /// Most flows that it may have; none: its share.
     #[serde(default)]
     pub max_flows: Option<u32>,
+    /// What it may send from besides its addresses.
+    #[serde(default)]
+    pub allowed: Vec<IpNet>,
 }
 
 /// A published port or range: key (`proto`, `host_addr`, `host_port`..=`host_port_end`).

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::plan::{ipam, mac, names, ports, subnet};
+use crate::plan::{allowed, ipam, mac, names, ports, subnet};
 use crate::refusal::Refusal;
 use crate::{datapath, net, spec, state, target};
 
@@ -29,6 +29,9 @@ pub enum Error {
     /// A subnet or gateway.
     #[error(transparent)]
     Subnet(#[from] subnet::Error),
+    /// An address to use besides.
+    #[error(transparent)]
+    Allowed(#[from] allowed::Error),
     /// An address.
     #[error(transparent)]
     Ipam(#[from] ipam::Error),
@@ -106,6 +109,7 @@ impl Error {
             | Self::Spec(_)
             | Self::Name(_)
             | Self::Subnet(_)
+            | Self::Allowed(_)
             | Self::Ipam(_)
             | Self::Mac(_)
             | Self::Ports(_)

@@ -174,6 +174,9 @@ pub struct Endpoint {
     /// Most flows that it may have, if that was said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_flows: Option<u32>,
+    /// What it may send from besides its addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<IpNet>,
 }
 
 /// A name for a namespace, without an interface: `--network none|host|container:NAME`.
@@ -303,6 +306,7 @@ impl Endpoint {
             mac: self.mac.0,
             bridge_mac: network.mac.0,
             max_flows: self.max_flows,
+            allowed: self.allowed.clone(),
         }
     }
 

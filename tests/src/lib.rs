@@ -24,6 +24,7 @@ pub mod packet;
 pub mod poll;
 pub mod process;
 pub mod race;
+pub mod raw;
 pub mod router;
 pub mod seccomp;
 pub mod server;

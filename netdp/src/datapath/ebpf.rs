@@ -4,6 +4,7 @@
 //! runs, everything goes on.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, HashMap, LpmTrie, MapData};
@@ -17,6 +18,7 @@ use super::{
     Stats,
 };
 
+mod allowed;
 mod attachment;
 mod clsact;
 mod damage;
@@ -131,15 +133,19 @@ impl Ebpf {
 
     /// Marks the prefix of an endpoint's address, so that the programs ask the endpoint table about addresses in it.
     fn mark_prefix<F: Served>(&self, addr: &F::Addr) -> Result<(), Error> {
+        let digest = F::prefix_digest(addr);
+        self.mark_digests(digest..=digest)
+    }
+
+    fn mark_digests(&self, digests: RangeInclusive<u16>) -> Result<(), Error> {
         let mut prefixes = self.array::<u64>("PREFIXES")?;
-        let digest = u32::from(F::prefix_digest(addr));
-        let index = digest / u64::BITS;
-        let word = prefixes.get(&index, 0).map_err(|e| doing("reading the prefixes", e))?;
-        let marked = word | 1 << (digest % u64::BITS);
-        if marked != word {
-            prefixes
-                .set(index, marked, 0)
-                .map_err(|e| doing(format!("marking the prefix of {addr:?}"), e))?;
+        for digest in digests.map(u32::from) {
+            let index = digest / u64::BITS;
+            let word = prefixes.get(&index, 0).map_err(|e| doing("reading the prefixes", e))?;
+            let marked = word | 1 << (digest % u64::BITS);
+            if marked != word {
+                prefixes.set(index, marked, 0).map_err(|e| doing("marking the prefixes of endpoints", e))?;
+            }
         }
         Ok(())
     }
@@ -193,7 +199,7 @@ impl Ebpf {
             self.mark_prefix::<F>(&addr)?;
             endpoints.insert(addr, with(addr), 0).map_err(|e| doing(what(), e))?;
         }
-        Ok(())
+        allowed::add::<F>(self, endpoint)
     }
 
     fn remove_endpoint<F: Served>(&self, endpoint: &EndpointEntry) -> Result<(), Error> {
@@ -207,6 +213,7 @@ impl Ebpf {
         }
         let mut senders = self.hash::<u32, flow::Endpoint<F::Addr>>(&F::map("SENDERS"))?;
         absent_is_ok(senders.remove(&endpoint.host_ifindex), what)?;
+        allowed::remove::<F>(self, endpoint)?;
         flows::remove_where::<F>(self, |_, flow| {
             flow.iif == endpoint.host_ifindex || flow.oif == endpoint.host_ifindex
         })

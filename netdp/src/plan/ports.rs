@@ -89,9 +89,6 @@ pub enum Error {
     /// A link-local host address.
     #[error("{0}: a link-local address means another one on each link: name a global one, or none for all")]
     LinkLocal(String),
-    /// SCTP.
-    #[error("{0}: publishing sctp comes with a later version; use tcp or udp")]
-    Sctp(String),
     /// Every port that netdp would choose is taken.
     #[error("{wanted}: no {count} free host ports in a row from {first} to {last}: name a host port")]
     NoneFree {
@@ -141,6 +138,8 @@ pub fn plan(
         check_supported(spec, endpoint, host)?;
         let wanted = match spec.host {
             Some(ports) => entry(spec, ports),
+            // Its checksum covers the ports: no other would do.
+            None if spec.proto == Proto::Sctp => entry(spec, spec.ports),
             None => choose(spec, published, &plan.add, host)?,
         };
         if let Some(other) = plan.add.iter().find(|other| other.meets(&wanted)) {
@@ -163,9 +162,6 @@ pub fn plan(
 
 fn check_supported(spec: &Spec, endpoint: &[IpNet], host: &Host<'_>) -> Result<(), Error> {
     let wanted = spec.to_string();
-    if spec.proto == Proto::Sctp {
-        return Err(Error::Sctp(wanted));
-    }
     let Some(addr) = spec.host_addr else {
         return Ok(());
     };

@@ -38,6 +38,7 @@ fn endpoint(name: &str, n: u8) -> Endpoint {
         addresses: vec![format!("10.9.0.{n}/24").parse().unwrap()],
         published: Vec::new(),
         max_flows: None,
+        allowed: Vec::new(),
     }
 }
 
