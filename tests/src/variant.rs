@@ -122,7 +122,7 @@ macro_rules! with_and_without_offloads {
     )+};
 }
 
-/// The same with traffic of both families.
+/// The same with traffic of both families, and without TCX.
 #[macro_export]
 macro_rules! with_and_without_offloads_in_both_families {
     ($($scenario:ident),+ $(,)?) => {$(
@@ -144,7 +144,7 @@ macro_rules! on_every_datapath_in_both_families {
         mod $scenario {
             $crate::variants!(
                 $scenario: ebpf EBPF, ebpf_v6 EBPF_V6,
-                clsact CLSACT, clsact_v6 CLSACT_V6, iptables IPTABLES, iptables_v6 IPTABLES_V6
+                iptables IPTABLES, iptables_v6 IPTABLES_V6
             );
         }
     )+};
@@ -180,8 +180,7 @@ macro_rules! on_ebpf_only_in_both_families {
         mod $scenario {
             $crate::variants!(
                 $scenario: ebpf EBPF, ebpf_without_offloads EBPF_PLAIN,
-                ebpf_v6 EBPF_V6, ebpf_v6_without_offloads EBPF_V6_PLAIN,
-                clsact CLSACT, clsact_v6 CLSACT_V6
+                ebpf_v6 EBPF_V6, ebpf_v6_without_offloads EBPF_V6_PLAIN
             );
         }
     )+};
