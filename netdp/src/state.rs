@@ -310,9 +310,12 @@ impl Endpoint {
         }
     }
 
-    /// A published port as the datapath wants it: one entry for each family that it applies to.
-    pub fn publish_entries(&self, published: &Published) -> Vec<PublishEntry> {
-        let entry = |endpoint: IpAddr| PublishEntry {
+    /// Published ports as the datapath wants them: an entry of each for each family that it applies to.
+    pub fn publish_entries<'a>(
+        &self,
+        published: impl IntoIterator<Item = &'a Published>,
+    ) -> Vec<PublishEntry> {
+        let entry = |published: &Published, endpoint: IpAddr| PublishEntry {
             proto: published.proto,
             host_addr: published.host_addr,
             host_port: published.host_port,
@@ -320,8 +323,12 @@ impl Endpoint {
             endpoint,
             port: published.port,
         };
-        let applies = |addr: &IpAddr| published.host_addr.is_none_or(|host| host.is_ipv4() == addr.is_ipv4());
-        self.addresses.iter().map(IpNet::addr).filter(applies).map(entry).collect()
+        let entries_of = |published: &'a Published| {
+            let applies =
+                |addr: &IpAddr| published.host_addr.is_none_or(|host| host.is_ipv4() == addr.is_ipv4());
+            self.addresses.iter().map(IpNet::addr).filter(applies).map(|addr| entry(published, addr))
+        };
+        published.into_iter().flat_map(entries_of).collect()
     }
 }
 

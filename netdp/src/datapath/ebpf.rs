@@ -3,7 +3,6 @@
 //! The first command of an instance loads the object, the later ones open what is pinned; when no netdp process
 //! runs, everything goes on.
 
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -284,18 +283,14 @@ impl Datapath for Ebpf {
         PortFlags::default()
     }
 
-    fn publish(&mut self, entry: &PublishEntry) -> Result<(), Error> {
-        match entry.endpoint {
-            IpAddr::V4(_) => published::publish::<V4>(self, entry),
-            IpAddr::V6(_) => published::publish::<V6>(self, entry),
-        }
+    fn publish(&mut self, entries: &[PublishEntry]) -> Result<(), Error> {
+        published::publish::<V4>(self, entries)?;
+        published::publish::<V6>(self, entries)
     }
 
-    fn unpublish(&mut self, entry: &PublishEntry, flows: FlowsOfPort) -> Result<(), Error> {
-        match entry.endpoint {
-            IpAddr::V4(_) => published::unpublish::<V4>(self, entry, flows),
-            IpAddr::V6(_) => published::unpublish::<V6>(self, entry, flows),
-        }
+    fn unpublish(&mut self, entries: &[PublishEntry], flows: FlowsOfPort) -> Result<(), Error> {
+        published::unpublish::<V4>(self, entries, flows)?;
+        published::unpublish::<V6>(self, entries, flows)
     }
 
     fn refresh_host(&mut self) -> Result<(), Error> {

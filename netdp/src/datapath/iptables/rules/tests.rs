@@ -47,14 +47,14 @@ fn chain(model: &Model, family: Family, table: Table, chain: &str) -> Vec<String
 }
 
 fn publish(model: &mut Model, host: (Option<&str>, u16, u16), endpoint: &str, port: u16) {
-    model.publish(PublishEntry {
+    model.publish(&[PublishEntry {
         proto: Proto::Tcp,
         host_addr: host.0.map(|addr| addr.parse().unwrap()),
         host_port: host.1,
         host_port_end: host.2,
         endpoint: endpoint.parse().unwrap(),
         port,
-    });
+    }]);
 }
 
 #[test]
