@@ -122,7 +122,7 @@ macro_rules! with_and_without_offloads {
     )+};
 }
 
-/// The same with traffic of both families, and without TCX.
+/// The same with traffic of both families.
 #[macro_export]
 macro_rules! with_and_without_offloads_in_both_families {
     ($($scenario:ident),+ $(,)?) => {$(
@@ -130,7 +130,6 @@ macro_rules! with_and_without_offloads_in_both_families {
             $crate::variants!(
                 $scenario: ebpf EBPF, ebpf_without_offloads EBPF_PLAIN,
                 ebpf_v6 EBPF_V6, ebpf_v6_without_offloads EBPF_V6_PLAIN,
-                clsact CLSACT, clsact_v6 CLSACT_V6,
                 iptables IPTABLES, iptables_without_offloads IPTABLES_PLAIN, iptables_v6 IPTABLES_V6
             );
         }

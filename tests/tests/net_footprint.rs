@@ -8,19 +8,19 @@ use netdp_tests::ask::{Transport, answered};
 use netdp_tests::footprint::{Footprint, Objects, settle};
 use netdp_tests::lab::{Lab, UPLINK, WORLD};
 use netdp_tests::netns::Netns;
-use netdp_tests::on_every_datapath_and_clsact;
 use netdp_tests::process::eventually;
 use netdp_tests::server::Server;
 use netdp_tests::sysctl;
 use netdp_tests::variant::Datapath;
+use netdp_tests::{on_every_datapath, on_every_datapath_and_clsact};
 
 const PORT: u16 = 7000;
 
 /// Mounts are the whole machine's: these tests do not run beside each other.
 static ALONE: Mutex<()> = Mutex::new(());
 
+on_every_datapath!(no_host_wide_sysctl_is_written);
 on_every_datapath_and_clsact!(
-    no_host_wide_sysctl_is_written,
     down_leaves_nothing,
     down_leaves_what_others_changed,
     a_failed_command_changes_nothing,

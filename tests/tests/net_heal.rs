@@ -11,7 +11,7 @@ use netdp_tests::lab::{Container, HOST, Lab, WORLD};
 use netdp_tests::process::eventually;
 use netdp_tests::server::Server;
 use netdp_tests::snapshot::Snapshot;
-use netdp_tests::{on_ebpf_as_attached, on_every_datapath_and_clsact};
+use netdp_tests::{on_ebpf_as_attached, on_every_datapath, on_every_datapath_and_clsact};
 
 const PORT: u16 = 7000;
 const PUBLISHED: u16 = 8088;
@@ -20,10 +20,12 @@ on_every_datapath_and_clsact!(
     a_vanished_namespace,
     a_deleted_veth,
     a_deleted_bridge_comes_back_under_its_endpoints,
+    collecting_is_safe_beside_attaching,
+);
+on_every_datapath!(
     an_attach_brings_a_deleted_bridge_back,
     a_bridges_name_that_somebody_took_is_left_alone,
     newer_and_damaged_state_is_refused,
-    collecting_is_safe_beside_attaching,
 );
 
 on_ebpf_as_attached!(

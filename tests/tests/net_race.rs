@@ -14,9 +14,7 @@ on_ebpf_only_in_both_families!(
 );
 
 mod clsact {
-    netdp_tests::variants!(
-        containers_at_the_same_instant_lose_nothing: without_tcx CLSACT, without_tcx_v6 CLSACT_V6
-    );
+    netdp_tests::variants!(containers_at_the_same_instant_lose_nothing: without_tcx CLSACT);
 }
 
 /// A race needs the CPUs for itself, and what takes long because of another race is not slow.

@@ -1,12 +1,14 @@
 //! `cargo xtask test --kernels`: Debian's kernels in qemu, with the programs' loads and a core of the scenarios.
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::thread::{self, ScopedJoinHandle};
 
 use anyhow::{Context as _, Result};
 
+use self::boot::Report;
 use self::package::Kernel;
 use crate::command::{cargo, find, output, run, target_directory};
-use crate::test::Tally;
 use crate::{apt, setup};
 
 mod boot;
@@ -46,25 +48,27 @@ pub(crate) struct Built {
     path: PathBuf,
 }
 
-/// Boots every kernel; the sum of what their tests did.
-pub(crate) fn test() -> Result<Tally> {
+/// Boots every kernel, all at the same time; what their tests did.
+pub(crate) fn test() -> Result<Vec<Report>> {
     setup::run(setup::Needs::Everything)?;
     let missing = TOOLS.iter().filter(|(program, _)| find(program).is_none());
     let missing: Vec<String> = missing.map(|(_, package)| (*package).into()).collect();
     apt::install(&missing, "other kernels are booted with them")?;
     let target = target_directory()?;
-    let kernels: Vec<Kernel> = SERIES
-        .into_iter()
-        .map(|series| package::unpacked(&target.join("kernels"), series))
-        .collect::<Result<_>>()?;
     run(cargo().args(["build", "--release", "--package", "netdp"]))?;
     let tests = build()?;
-    let mut sum = Tally::default();
-    for kernel in kernels {
+    let images = SERIES.into_iter().map(|series| {
+        let kernel = package::unpacked(&target.join("kernels"), series)?;
         let initramfs = image::make(&kernel, &target.join("release/netdp"), &tests)?;
-        sum += boot::run(&kernel, &initramfs, tests.len())?;
-    }
-    Ok(sum)
+        Ok((kernel, initramfs))
+    });
+    let images: Vec<(Kernel, PathBuf)> = images.collect::<Result<_>>()?;
+    thread::scope(|scope| {
+        let boot = |(kernel, initramfs): &(Kernel, PathBuf)| boot::run(kernel, initramfs, tests.len());
+        let boots: Vec<_> = images.iter().map(|image| scope.spawn(move || boot(image))).collect();
+        let join = |boot: ScopedJoinHandle<'_, _>| boot.join().unwrap_or_else(|panic| resume_unwind(panic));
+        boots.into_iter().map(join).collect()
+    })
 }
 
 /// Builds the core's test programs.

@@ -50,8 +50,14 @@ pub(crate) struct Tally {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.kernels {
         let start = Instant::now();
-        let tally = kernels::test()?;
-        println!("\ntier kernels  {tally} in {} s\n{tally}", start.elapsed().as_secs());
+        let reports = kernels::test()?;
+        println!();
+        let mut tally = Tally::default();
+        for report in reports {
+            println!("{report}");
+            tally += report.tally;
+        }
+        println!("tier kernels  {tally} in {} s\n{tally}", start.elapsed().as_secs());
         return Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     setup::run(setup::Needs::Everything)?;
