@@ -13,10 +13,6 @@ on_ebpf_only_in_both_families!(
     one_new_flow_from_many_threads_is_one_mapping: "netfilter drops the later packet (G1)",
 );
 
-mod clsact {
-    netdp_tests::variants!(containers_at_the_same_instant_lose_nothing: without_tcx CLSACT);
-}
-
 /// A race needs the CPUs for itself, and what takes long because of another race is not slow.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());

@@ -48,7 +48,7 @@ impl fmt::Display for Report {
 pub(crate) fn run(kernel: &Kernel, initramfs: &Path, expected: usize) -> Result<Report> {
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "2048", "-smp", "2"]);
-    qemu.args(["-nodefaults", "-nographic", "-no-reboot", "-serial", "stdio"]);
+    qemu.args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
     qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
     qemu.args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check"]);
     println!("+ {}", shown(&qemu));

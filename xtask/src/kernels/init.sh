@@ -9,6 +9,8 @@ mount -t tmpfs run /run
 mount -t tmpfs tmp /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ip link set lo up
+# What the kernel prints last may have no end.
+echo
 /tests/run 2>&1
 echo "# end"
 poweroff -f

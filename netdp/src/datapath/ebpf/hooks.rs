@@ -1,4 +1,4 @@
-//! Which program is attached where. Every link is pinned as `tcx/IFINDEX-PROGRAM`; without TCX, see [`clsact`].
+//! Which program is attached where. Every link is pinned as `tcx/IFINDEX-PROGRAM`; without TCX, see `clsact`.
 
 use std::fs;
 use std::path::PathBuf;
