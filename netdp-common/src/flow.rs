@@ -198,6 +198,12 @@ pub struct PublishedKey<A> {
 impl<A: Address> PublishedKey<A> {
     /// Prefix length that covers address and protocol; add the port's prefix bits.
     pub const PREFIX: u32 = A::BITS + 16;
+
+    /// Where a packet with this tuple is addressed to.
+    #[inline(always)]
+    pub fn of(tuple: &Tuple<A>) -> Self {
+        Self { addr: tuple.dst, proto: tuple.proto, pad: 0, port: tuple.dport }
+    }
 }
 
 /// A published port or range of ports.
@@ -210,7 +216,12 @@ pub struct Published<A> {
     pub host_port: u16,
     /// First endpoint port of the range, host byte order.
     pub port: u16,
+    /// 1: it led to another endpoint before, whose flows through it have ended, see [`crate::moved`].
+    pub moved: u32,
 }
+
+/// Index, in a family's `CLOCK` map, of the tick in which user space has last moved a published port of the family.
+pub const MOVED_AT: u32 = 3;
 
 impl<A> Published<A> {
     /// The endpoint's port for a host port of the range.
@@ -281,6 +292,17 @@ impl Timeouts {
         }
     }
 
+    /// None is left: a flow that has ended.
+    pub const OVER: Self = Self {
+        tcp_half_open: 0,
+        tcp_transitory: 0,
+        tcp_established: 0,
+        tcp_closed: 0,
+        udp: 0,
+        udp_answered: 0,
+        udp_stream: 0,
+        icmp: 0,
+    };
     /// The defaults while there is room.
     pub const DEFAULT: Self = Self {
         tcp_half_open: 240,
@@ -448,7 +470,7 @@ plain_data! {
     AllowedKey: 8, 20;
     Network: 36, 60;
     PublishedKey: 8, 20;
-    Published: 8, 20;
+    Published: 12, 24;
     Uplink: 8, 20;
     Slot: 32, 56;
     FragmentKey: 16, 40;

@@ -16,7 +16,8 @@
 //! 8. The result is a [`verdict::Verdict`]; every drop has a [`verdict::DropReason`]. [`refusal`] says which
 //!    sender is told, by a [`reset`] or an [`icmp_answer`].
 //!
-//! [`meta`] and [`reclaim`] say when a flow ends and how it is removed while packets use it.
+//! [`meta`] and [`reclaim`] say when a flow ends and how it is removed while packets use it, [`moved`] when it has
+//! ended because its published port leads elsewhere now.
 #![no_std]
 
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub mod inbound;
 pub mod lifetime;
 pub mod link;
 pub mod meta;
+pub mod moved;
 pub mod nat;
 pub mod next_hop;
 pub mod outbound;

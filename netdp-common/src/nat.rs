@@ -3,11 +3,12 @@
 use bytemuck::Zeroable as _;
 
 use crate::family::{Address, Family};
-use crate::flow::{FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, NextHop};
+use crate::flow::{FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, NextHop, Timeouts};
 use crate::fragment;
 use crate::header::{ethernet, tcp, udp};
 use crate::lifetime::{self, State};
 use crate::meta::{self, Meta};
+use crate::moved;
 use crate::next_hop;
 use crate::packet::Packet;
 use crate::parse::{Fragment, Parsed, Transport, parse};
@@ -121,6 +122,11 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
     let bits = meta::bits_of_tcp(parsed.tcp_flags);
     let meta = Meta(flow.meta);
     let now = c.now();
+    if moved::ends_flow(c, flow, parsed.tuple.proto, now) {
+        // Who is in between starts over, as whoever opens a flow.
+        reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, &Timeouts::OVER);
+        return Verdict::NO_FLOW_YET;
+    }
     if meta.seen() != now || meta.bits() & bits != bits || is_syn(parsed) {
         if let Some(config) = c.config()
             && meta.idle(now) >= config.timeouts.shortest()

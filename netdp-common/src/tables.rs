@@ -199,6 +199,8 @@ pub trait Host<A: Address> {
     fn network(&self, bridge: u32) -> Option<&Network<A>>;
     /// The most specific published port for exactly this address, protocol and port.
     fn published(&self, key: &PublishedKey<A>) -> Option<&Published<A>>;
+    /// The tick in which a published port was last moved to another endpoint.
+    fn moved_at(&self) -> u32;
     /// An interface that carries our programs.
     fn uplink(&self, ifindex: u32) -> Option<&Uplink<A>>;
     /// Whether mappings must not take this port (published or reserved); `port` in host byte order.

@@ -58,6 +58,7 @@ in_both_families! {
     by_addresses: crate::others::tunnels, crate::others::sctp;
     inward: crate::published::inward;
     hairpins: crate::published::hairpins;
+    moved: crate::published::moved;
     between_endpoints: crate::refused::neighbours;
     not_ours: crate::stack::rows;
     dropped: crate::refused::from_endpoints, crate::refused::from_outside, crate::refused::unusual_frames;

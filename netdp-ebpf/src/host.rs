@@ -12,8 +12,8 @@ use aya_ebpf::maps::{Array, HashMap, lpm_trie};
 use bytemuck::{Pod, Zeroable};
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
-    AllowedKey, Config, Endpoint, Flow, FragmentKey, FragmentWay, Network, NextHop, PortBlock, Probing,
-    Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple, Uplink, reserved_slot,
+    AllowedKey, Config, Endpoint, Flow, FragmentKey, FragmentWay, MOVED_AT, Network, NextHop, PortBlock,
+    Probing, Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple, Uplink, reserved_slot,
 };
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
@@ -216,6 +216,12 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     #[inline(always)]
     fn published(&self, key: &PublishedKey<F::Addr>) -> Option<&Published<F::Addr>> {
         published::<F>(key)
+    }
+
+    #[inline(always)]
+    fn moved_at(&self) -> u32 {
+        // SAFETY: an aligned load from an array element.
+        F::clock().get_ptr(MOVED_AT).map_or(0, |tick| unsafe { ptr::read_volatile(tick) as u32 })
     }
 
     #[inline(always)]

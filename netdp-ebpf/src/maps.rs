@@ -88,9 +88,10 @@ macro_rules! tables_of {
         static $exhausted: LruHashMap<Tuple<$addr>, [u32; 2]> = LruHashMap::with_max_entries(1024, 0);
 
         /// Word 0: the clock hand. Word 1: the last tick in which a remote was found exhausted. Word 2: how many flows
-        /// there are.
+        /// there are. Word 3 ([`MOVED_AT`](netdp_common::flow::MOVED_AT)): the tick in which a published port was last
+        /// moved.
         #[map]
-        static $clock: Array<u64> = Array::with_max_entries(3, 0);
+        static $clock: Array<u64> = Array::with_max_entries(4, 0);
 
         /// Datagrams whose first fragment was seen.
         #[map]

@@ -253,6 +253,10 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
         found.map(|(_, _, published)| published)
     }
 
+    fn moved_at(&self) -> u32 {
+        self.world.moved_at
+    }
+
     fn uplink(&self, ifindex: u32) -> Option<&Uplink<F::Addr>> {
         self.world.uplinks.get(&ifindex)
     }

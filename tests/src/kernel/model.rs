@@ -210,6 +210,10 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
         found.max_by_key(|publication| publication.port_bits).map(|publication| &publication.value)
     }
 
+    fn moved_at(&self) -> u32 {
+        0
+    }
+
     fn uplink(&self, ifindex: u32) -> Option<&Uplink<F::Addr>> {
         self.tables.uplinks.iter().find(|(key, _)| *key == ifindex).map(|(_, uplink)| uplink)
     }
