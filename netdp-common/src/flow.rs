@@ -53,7 +53,12 @@ pub enum Kind {
     Dnat = 2,
     /// An endpoint reaches a published port of its own host.
     Hairpin = 3,
+    /// A socket of the host reaches a remote: its source port is translated, see [`crate::own`].
+    Own = 4,
 }
+
+/// [`Flow::iif`] and [`Flow::oif`] of packets that the host's own sockets send and receive.
+pub const OF_HOST: u32 = u32::MAX;
 
 /// [`Flow::flags`]: the entry matches the packets of the side that opened the flow.
 pub const FLOW_INITIATOR: u8 = 1;
@@ -221,7 +226,11 @@ pub struct Published<A> {
 }
 
 /// Index, in a family's `CLOCK` map, of the tick in which user space has last moved a published port of the family.
-pub const MOVED_AT: u32 = 3;
+/// (Not beside the words that every new flow writes: those of the packets that read this are many.)
+pub const MOVED_AT: u32 = 16;
+
+/// Index, in a family's `CLOCK` map, of the word with a bit for each 1024 ports of which mappings have had one.
+pub const MAPPED: u32 = 17;
 
 impl<A> Published<A> {
     /// The endpoint's port for a host port of the range.
@@ -478,6 +487,12 @@ plain_data! {
 }
 
 impl<A: Address> Flow<A> {
+    /// The flow came by a published port.
+    #[inline(always)]
+    pub fn is_published(&self) -> bool {
+        self.kind == Kind::Dnat as u8 || self.kind == Kind::Hairpin as u8
+    }
+
     /// The endpoint that the flow counts for, by its host veth: who opened it, or whose published port it came by.
     /// Neither entry's ever changes.
     #[inline(always)]

@@ -7,7 +7,7 @@
 //! starts over. A port that was unpublished and then published anew is not marked: flows that were left to drain go on.
 
 use crate::family::Address;
-use crate::flow::{FLOW_INITIATOR, Flow, Kind, Published, PublishedKey};
+use crate::flow::{FLOW_INITIATOR, Flow, Published, PublishedKey};
 use crate::meta::Meta;
 use crate::outbound::published;
 use crate::tables::Host;
@@ -15,7 +15,7 @@ use crate::tables::Host;
 /// Whether a flow of which there is a packet now, or could be, has ended because its published port was moved.
 #[inline(always)]
 pub fn ends_flow<A: Address, H: Host<A>>(host: &H, flow: &Flow<A>, proto: u8, now: u32) -> bool {
-    if flow.kind == Kind::Snat as u8 {
+    if !flow.is_published() {
         return false;
     }
     let asked_in_this_tick = Meta(flow.meta).seen() == now && !is_recent(host.moved_at(), now);

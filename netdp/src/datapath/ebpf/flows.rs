@@ -61,7 +61,7 @@ fn describe<A: Address + Into<IpAddr>>(
     let left = lifetime::timeout(key.proto, state, timeouts).checked_sub(idle)?;
     let first = (end(key.src, key.sport), end(key.dst, key.dport));
     let translated = (end(flow.src, flow.sport), end(flow.dst, flow.dport));
-    let (kind, host_ifindex, inside, outside) = if flow.kind == Kind::Snat as u8 {
+    let (kind, host_ifindex, inside, outside) = if !flow.is_published() {
         ("snat", flow.iif, first, translated)
     } else if flow.kind == Kind::Dnat as u8 {
         ("dnat", flow.oif, translated, first)

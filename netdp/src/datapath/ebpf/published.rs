@@ -4,7 +4,7 @@ use aya::maps::MapData;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use netdp_common::family::{Be16, V4, V6};
 use netdp_common::flow::{
-    Flow, Kind, MOVED_AT, PortBlock, Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS, Tuple,
+    Flow, MOVED_AT, PortBlock, Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS, Tuple,
     reserved_slot,
 };
 use netdp_common::lifetime::State;
@@ -68,7 +68,7 @@ impl<F: Served> Moves<F> {
     pub(super) fn have_cut(&self, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> bool {
         // Who has had a packet since has been judged by it.
         let is_judged = Meta(flow.meta).seen() > self.last.saturating_add(1);
-        if flow.kind == Kind::Snat as u8 || is_judged {
+        if !flow.is_published() || is_judged {
             return false;
         }
         let end = moved::host_end(flow, key.proto);
@@ -136,7 +136,7 @@ fn remove_flows<F: Served>(ebpf: &Ebpf, entries: &[&PublishEntry]) -> Result<(),
             let host_addr = entry.host_addr.as_ref().and_then(F::addr);
             host_addr.is_none_or(|addr| addr == key.dst)
         };
-        flow.kind != Kind::Snat as u8 && published.at(key.proto, key.dport.get()).iter().any(through)
+        flow.is_published() && published.at(key.proto, key.dport.get()).iter().any(through)
     })
     .map(drop)
 }
