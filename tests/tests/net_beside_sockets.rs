@@ -145,10 +145,10 @@ fn sockets_on_the_ports_of_mappings(lab: &Lab) {
     let from = |port| SocketAddr::new(client.address, port);
     let at_host = |port| SocketAddr::new(lab.at(HOST), port);
 
-    let inside = datagrams(&client.netns, from(20_000), world);
-    let mapped = inside.ask();
-    let sockets = [at_host(mapped), SocketAddr::new(any(world.ip()), mapped)];
-    for (own, connected) in sockets.into_iter().zip([true, false]) {
+    for connected in [true, false] {
+        let inside = datagrams(&client.netns, from(20_000 + u16::from(connected)), world);
+        let mapped = inside.ask();
+        let own = SocketAddr::new(if connected { lab.at(HOST) } else { any(world.ip()) }, mapped);
         let own = Datagrams { to: (!connected).then_some(world), ..datagrams(&lab.host, own, world) };
         let seen = own.ask();
         assert_ne!(seen, mapped, "one tuple for two");
@@ -157,7 +157,7 @@ fn sockets_on_the_ports_of_mappings(lab: &Lab) {
         }
     }
 
-    let mut inside = Connection::open(&client.netns, from(20_001), world);
+    let mut inside = Connection::open(&client.netns, from(20_000), world);
     let own = at_host(inside.seen);
     let mut own = Connection::open(&lab.host, own, world);
     assert_ne!(inside.seen, own.seen, "one tuple for two");
