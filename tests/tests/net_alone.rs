@@ -1,7 +1,6 @@
 //! The datapath stands alone: no netdp process, no open file, only pins (G7).
 
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
