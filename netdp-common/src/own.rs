@@ -1,6 +1,6 @@
 //! The host's own sockets beside mappings: no two of them with one tuple, whichever came first.
 //!
-//! A mapping never takes a port with which a socket of the host talks to the same remote ([`Host::host_socket`]). A
+//! A mapping never takes a port with which a socket of the host talks to the same remote ([`crate::tables::Host::host_socket`]). A
 //! socket that takes the port of a living mapping later, and sends to that mapping's remote, nobody asks: what it
 //! sends is noticed on its way out, and gets a mapping of its own, from the same table and by the same claim. The
 //! remote sees another port then, and what it answers gets the socket's port back before the stack has it.
