@@ -53,7 +53,12 @@ pub enum Kind {
     Dnat = 2,
     /// An endpoint reaches a published port of its own host.
     Hairpin = 3,
+    /// A socket of the host reaches a remote: its source port is translated, see [`crate::own`].
+    Own = 4,
 }
+
+/// [`Flow::iif`] and [`Flow::oif`] of packets that the host's own sockets send and receive.
+pub const OF_HOST: u32 = u32::MAX;
 
 /// [`Flow::flags`]: the entry matches the packets of the side that opened the flow.
 pub const FLOW_INITIATOR: u8 = 1;
@@ -198,6 +203,12 @@ pub struct PublishedKey<A> {
 impl<A: Address> PublishedKey<A> {
     /// Prefix length that covers address and protocol; add the port's prefix bits.
     pub const PREFIX: u32 = A::BITS + 16;
+
+    /// Where a packet with this tuple is addressed to.
+    #[inline(always)]
+    pub fn of(tuple: &Tuple<A>) -> Self {
+        Self { addr: tuple.dst, proto: tuple.proto, pad: 0, port: tuple.dport }
+    }
 }
 
 /// A published port or range of ports.
@@ -210,7 +221,16 @@ pub struct Published<A> {
     pub host_port: u16,
     /// First endpoint port of the range, host byte order.
     pub port: u16,
+    /// 1: it led to another endpoint before, whose flows through it have ended, see [`crate::moved`].
+    pub moved: u32,
 }
+
+/// Index, in a family's `CLOCK` map, of the tick in which user space has last moved a published port of the family.
+/// (Not beside the words that every new flow writes: those of the packets that read this are many.)
+pub const MOVED_AT: u32 = 16;
+
+/// Index, in a family's `CLOCK` map, of the word with a bit for each 1024 ports of which mappings have had one.
+pub const MAPPED: u32 = 17;
 
 impl<A> Published<A> {
     /// The endpoint's port for a host port of the range.
@@ -281,6 +301,17 @@ impl Timeouts {
         }
     }
 
+    /// None is left: a flow that has ended.
+    pub const OVER: Self = Self {
+        tcp_half_open: 0,
+        tcp_transitory: 0,
+        tcp_established: 0,
+        tcp_closed: 0,
+        udp: 0,
+        udp_answered: 0,
+        udp_stream: 0,
+        icmp: 0,
+    };
     /// The defaults while there is room.
     pub const DEFAULT: Self = Self {
         tcp_half_open: 240,
@@ -448,7 +479,7 @@ plain_data! {
     AllowedKey: 8, 20;
     Network: 36, 60;
     PublishedKey: 8, 20;
-    Published: 8, 20;
+    Published: 12, 24;
     Uplink: 8, 20;
     Slot: 32, 56;
     FragmentKey: 16, 40;
@@ -456,6 +487,12 @@ plain_data! {
 }
 
 impl<A: Address> Flow<A> {
+    /// The flow came by a published port.
+    #[inline(always)]
+    pub fn is_published(&self) -> bool {
+        self.kind == Kind::Dnat as u8 || self.kind == Kind::Hairpin as u8
+    }
+
     /// The endpoint that the flow counts for, by its host veth: who opened it, or whose published port it came by.
     /// Neither entry's ever changes.
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! A packet from outside that belongs to no flow: is it for a published port, for an endpoint, or not ours?
 
 use crate::family::{Address, Family};
-use crate::flow::{Endpoint, FLOW_NEXT_HOP_V6, Kind, NETWORK_INTERNAL, Published, Tuple};
+use crate::flow::{Endpoint, FLOW_NEXT_HOP_V6, Kind, NETWORK_INTERNAL, Published, PublishedKey, Tuple};
 use crate::nat::{self, Context, Known};
 use crate::outbound::{Decision, keep_source, published, start, to_endpoint};
 use crate::parse::{Fragment, Parsed, Transport, parse_again};
@@ -59,7 +59,7 @@ fn decide<F: Family, C: Context<F>>(
     if !is_first || parsed.header.fragment == Fragment::Later || !c.addressed_to_us() {
         return Ok(Decision::Stack);
     }
-    let Some(found) = published(c, &parsed.tuple) else { return Ok(Decision::Stack) };
+    let Some(found) = published(c, &PublishedKey::of(&parsed.tuple)) else { return Ok(Decision::Stack) };
     to_published::<F, C>(c, parsed, found, work)
 }
 

@@ -13,10 +13,13 @@
 //! 5. [`claim`] chooses and claims its port in one atomic insert, and enters both directions.
 //! 6. An ICMP error has no flow of its own: [`icmp_error`] translates it by the packet it quotes.
 //! 7. [`fragment`] does the same for fragments, of which only the first has ports.
-//! 8. The result is a [`verdict::Verdict`]; every drop has a [`verdict::DropReason`]. [`refusal`] says which
+//! 8. What the host's own sockets send passes only by [`nat::to_world`]; [`own`] sees to it that no mapping has its
+//!    tuple.
+//! 9. The result is a [`verdict::Verdict`]; every drop has a [`verdict::DropReason`]. [`refusal`] says which
 //!    sender is told, by a [`reset`] or an [`icmp_answer`].
 //!
-//! [`meta`] and [`reclaim`] say when a flow ends and how it is removed while packets use it.
+//! [`meta`] and [`reclaim`] say when a flow ends and how it is removed while packets use it, [`moved`] when it has
+//! ended because its published port leads elsewhere now.
 #![no_std]
 
 #[cfg(test)]
@@ -33,9 +36,11 @@ pub mod inbound;
 pub mod lifetime;
 pub mod link;
 pub mod meta;
+pub mod moved;
 pub mod nat;
 pub mod next_hop;
 pub mod outbound;
+pub mod own;
 pub mod packet;
 pub mod parse;
 pub mod ports;

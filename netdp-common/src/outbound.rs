@@ -157,7 +157,7 @@ fn to_host<F: Family, C: Context<F>>(
     sender: &Endpoint<F::Addr>,
     work: &mut Work<F::Addr>,
 ) -> Result<Decision, DropReason> {
-    let Some(published) = published(c, &parsed.tuple) else { return Ok(Decision::Stack) };
+    let Some(published) = published(c, &PublishedKey::of(&parsed.tuple)) else { return Ok(Decision::Stack) };
     if parsed.transport == Transport::Tcp && !nat::is_syn(parsed) {
         // The host's stack answers with a reset.
         return Ok(Decision::Stack);
@@ -238,17 +238,16 @@ pub(crate) fn to_endpoint<A: Address, H: Host<A>>(host: &H, iif: u32, endpoint: 
     }
 }
 
-/// The published port that a packet to this host is addressed to. The caller has seen that it is this host's address.
+/// The published port at an address and port. The caller has seen that it is this host's address.
 #[inline(always)]
 pub(crate) fn published<'a, A: Address, H: Host<A>>(
     host: &'a H,
-    tuple: &Tuple<A>,
+    key: &PublishedKey<A>,
 ) -> Option<&'a Published<A>> {
-    if !host.reserved(tuple.proto, tuple.dport.get()) {
+    if !host.reserved(key.proto, key.port.get()) {
         return None;
     }
-    let key = PublishedKey { addr: tuple.dst, proto: tuple.proto, pad: 0, port: tuple.dport };
-    host.published(&key).or_else(|| host.published(&PublishedKey { addr: A::UNSPECIFIED, ..key }))
+    host.published(key).or_else(|| host.published(&PublishedKey { addr: A::UNSPECIFIED, ..*key }))
 }
 
 /// Destination and source MAC of a frame to an endpoint.

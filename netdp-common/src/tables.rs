@@ -199,6 +199,8 @@ pub trait Host<A: Address> {
     fn network(&self, bridge: u32) -> Option<&Network<A>>;
     /// The most specific published port for exactly this address, protocol and port.
     fn published(&self, key: &PublishedKey<A>) -> Option<&Published<A>>;
+    /// The tick in which a published port was last moved to another endpoint.
+    fn moved_at(&self) -> u32;
     /// An interface that carries our programs.
     fn uplink(&self, ifindex: u32) -> Option<&Uplink<A>>;
     /// Whether mappings must not take this port (published or reserved); `port` in host byte order.
@@ -232,6 +234,12 @@ pub trait Host<A: Address> {
     fn take_turn(&self, ifindex: u32, take: impl Fn(u64) -> Option<u64>) -> bool;
     /// Whether a socket of this host owns a tuple: sends `sent`, and receives what answers it.
     fn host_socket(&self, sent: &Tuple<A>) -> bool;
+    /// Notes that a mapping gets this port, host byte order.
+    fn note_mapped(&self, port: u16);
+    /// Whether a mapping may have this port: it or one of its neighbours was noted.
+    fn may_be_mapped(&self, port: u16) -> bool;
+    /// Whether a socket of this host made the packet: it came in by no interface.
+    fn is_own(&self) -> bool;
     /// Whether every port of a range (see [`PortSpans::id`]) was found taken towards a remote during this tick, and
     /// none was freed since. The key is an answer tuple with destination port 0.
     fn exhausted(&self, remote: &Tuple<A>, range: u32) -> bool;

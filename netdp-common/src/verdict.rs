@@ -186,6 +186,9 @@ impl Verdict {
     /// No verdict yet: an endpoint's address is about to leave by an uplink. Ask [`crate::fragment::leave`].
     pub const PRIVATE: Self = Self::new(10, 0);
 
+    /// No verdict yet: a packet of the host's own whose tuple a mapping may have. Ask [`crate::own`].
+    pub const OWN: Self = Self::new(12, 0);
+
     /// No verdict yet: a fragment. Ask [`crate::fragment`].
     pub const FRAGMENT: Self = Self::new(9, 0);
 

@@ -16,6 +16,8 @@ mod icmp;
 mod lifetime;
 #[path = "fixtures/others.rs"]
 mod others;
+#[path = "fixtures/own.rs"]
+mod own;
 #[path = "fixtures/published.rs"]
 mod published;
 #[path = "fixtures/refused.rs"]
@@ -58,8 +60,10 @@ in_both_families! {
     by_addresses: crate::others::tunnels, crate::others::sctp;
     inward: crate::published::inward;
     hairpins: crate::published::hairpins;
+    moved: crate::published::moved;
     between_endpoints: crate::refused::neighbours;
     not_ours: crate::stack::rows;
+    of_the_host: crate::own::rows;
     dropped: crate::refused::from_endpoints, crate::refused::from_outside, crate::refused::unusual_frames;
     exhausted: crate::refused::exhausted;
     told: crate::answers::rows, crate::answers::silence;

@@ -48,6 +48,21 @@ pub(crate) fn fetch_and(at: *mut u64, mask: u64) -> u64 {
     value
 }
 
+/// Sets the bits of `mask` and returns the value before. Full barrier (BPF_ATOMIC, Linux 5.12).
+#[inline(always)]
+pub(crate) fn fetch_or(at: *mut u64, mask: u64) -> u64 {
+    let mut value = mask;
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            "{value} = atomic_fetch_or((u64 *)({at} + 0), {value})",
+            at = in(reg) at,
+            value = inout(reg) value,
+        );
+    }
+    value
+}
+
 /// The compiler moves no load or store across this. (x86-64 keeps the order of loads by itself.)
 #[inline(always)]
 pub(crate) fn compiler_barrier() {

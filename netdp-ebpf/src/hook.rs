@@ -7,7 +7,7 @@ use netdp_common::family::{Family, V4, V6};
 use netdp_common::packet::Packet;
 use netdp_common::tables::Host;
 use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index, reason_in};
-use netdp_common::{fragment as fragments, icmp_error, inbound, link, nat, outbound, refusal};
+use netdp_common::{fragment as fragments, icmp_error, inbound, link, nat, outbound, own, refusal};
 
 use crate::host;
 use crate::maps::{Continuation, Maps, PROGRAMS};
@@ -118,10 +118,39 @@ pub(crate) fn translate_error<F: Maps>(ctx: &TcContext) -> i32 {
 pub(crate) fn to_world<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Skb::<F>::new(ctx.skb.skb);
     let mut verdict = nat::to_world::<F, _>(&mut skb);
+    if verdict == Verdict::OWN {
+        return go_on::<F>(ctx, Continuation::FromHost);
+    }
     if verdict == Verdict::PRIVATE {
         verdict = with_scratch::<F>(|scratch| fragments::leave::<F, _>(&mut skb, &mut scratch.known));
     }
     act(&mut skb, verdict)
+}
+
+/// See [`own::leave`].
+#[inline(always)]
+pub(crate) fn from_host<F: Room>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let verdict = F::with_known(|known| own::leave::<F, _>(&mut skb, known));
+    act_on_own(ctx, &mut skb, verdict, Continuation::OpenFromHost)
+}
+
+/// See [`own::open`].
+#[inline(always)]
+pub(crate) fn open_from_host<F: Maps>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let verdict = with_scratch::<F>(|scratch| own::open::<F, _>(&mut skb, scratch));
+    act_on_own(ctx, &mut skb, verdict, Continuation::FromHost)
+}
+
+/// Carries a verdict out at an egress, where nobody is told by a packet, or goes on in another program.
+#[inline(always)]
+fn act_on_own<F: Maps>(ctx: &TcContext, skb: &mut Skb<F>, verdict: Verdict, program: Continuation) -> i32 {
+    if !matches!(verdict, Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED) {
+        return act(skb, verdict);
+    }
+    tail_call::<F>(ctx, program);
+    act(skb, Verdict::drop(DropReason::ClaimContended))
 }
 
 /// Carries a verdict out, or goes on in another program. The kernel ends what goes back and forth (33 tail calls).

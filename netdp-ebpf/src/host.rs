@@ -12,8 +12,8 @@ use aya_ebpf::maps::{Array, HashMap, lpm_trie};
 use bytemuck::{Pod, Zeroable};
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
-    AllowedKey, Config, Endpoint, Flow, FragmentKey, FragmentWay, Network, NextHop, PortBlock, Probing,
-    Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple, Uplink, reserved_slot,
+    AllowedKey, Config, Endpoint, Flow, FragmentKey, FragmentWay, MAPPED, MOVED_AT, Network, NextHop,
+    PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple, Uplink, reserved_slot,
 };
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
@@ -21,7 +21,7 @@ use netdp_common::quota::Held;
 use netdp_common::tables::{Entry, Flows, Host, InsertError, RingSlot, Route, Step, Way};
 use netdp_common::verdict::Event;
 
-use crate::atomic::{compare_and_swap, compiler_barrier, fetch_add, fetch_and};
+use crate::atomic::{compare_and_swap, compiler_barrier, fetch_add, fetch_and, fetch_or};
 use crate::maps::{CONFIG, COUNTS, HELD_FLOWS, Maps, POPULATION, PREFIXES, PROBING, RESERVED, TURNS};
 use crate::skb::Skb;
 
@@ -219,6 +219,12 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     }
 
     #[inline(always)]
+    fn moved_at(&self) -> u32 {
+        // SAFETY: an aligned load from an array element.
+        F::clock().get_ptr(MOVED_AT).map_or(0, |tick| unsafe { ptr::read_volatile(tick) as u32 })
+    }
+
+    #[inline(always)]
     fn uplink(&self, ifindex: u32) -> Option<&Uplink<F::Addr>> {
         // SAFETY: as above.
         unsafe { F::uplinks().get(ifindex) }
@@ -335,6 +341,29 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
             bpf_sk_release(socket.cast());
             true
         }
+    }
+
+    #[inline(always)]
+    fn note_mapped(&self, port: u16) {
+        let Some(word) = F::clock().get_ptr_mut(MAPPED) else { return };
+        let bit = 1 << (port >> 10);
+        // SAFETY: an aligned load from an array element.
+        if unsafe { ptr::read_volatile(word) } & bit == 0 {
+            fetch_or(word, bit);
+        }
+    }
+
+    #[inline(always)]
+    fn may_be_mapped(&self, port: u16) -> bool {
+        // SAFETY: as above.
+        F::clock()
+            .get_ptr(MAPPED)
+            .is_some_and(|word| unsafe { ptr::read_volatile(word) } >> (port >> 10) & 1 != 0)
+    }
+
+    #[inline(always)]
+    fn is_own(&self) -> bool {
+        self.came_by() == 0
     }
 
     #[inline(always)]

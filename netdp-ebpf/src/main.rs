@@ -125,6 +125,30 @@ fn to_world_v6(ctx: TcContext) -> i32 {
     hook::to_world::<V6>(&ctx)
 }
 
+/// Continues [`to_world`] for what the host's own sockets send.
+#[classifier]
+fn from_host(ctx: TcContext) -> i32 {
+    hook::from_host::<V4>(&ctx)
+}
+
+/// Continues [`to_world_v6`].
+#[classifier]
+fn from_host_v6(ctx: TcContext) -> i32 {
+    hook::from_host::<V6>(&ctx)
+}
+
+/// Continues [`from_host`] where a mapping has the packet's tuple.
+#[classifier]
+fn open_from_host(ctx: TcContext) -> i32 {
+    hook::open_from_host::<V4>(&ctx)
+}
+
+/// Continues [`from_host_v6`].
+#[classifier]
+fn open_from_host_v6(ctx: TcContext) -> i32 {
+    hook::open_from_host::<V6>(&ctx)
+}
+
 /// Run by user space (BPF_PROG_TEST_RUN), see [`removal`].
 #[classifier]
 fn remove_flows(ctx: TcContext) -> i32 {

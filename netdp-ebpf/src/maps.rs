@@ -88,9 +88,10 @@ macro_rules! tables_of {
         static $exhausted: LruHashMap<Tuple<$addr>, [u32; 2]> = LruHashMap::with_max_entries(1024, 0);
 
         /// Word 0: the clock hand. Word 1: the last tick in which a remote was found exhausted. Word 2: how many flows
-        /// there are.
+        /// there are. Word 16 ([`MOVED_AT`](netdp_common::flow::MOVED_AT)): the tick in which a published port was last
+        /// moved. Word 17 ([`MAPPED`](netdp_common::flow::MAPPED)): a bit for each 1024 ports of which mappings have had one.
         #[map]
-        static $clock: Array<u64> = Array::with_max_entries(3, 0);
+        static $clock: Array<u64> = Array::with_max_entries(18, 0);
 
         /// Datagrams whose first fragment was seen.
         #[map]
@@ -187,7 +188,7 @@ pub(crate) static TURNS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(16_
 pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2 * CONTINUATIONS, 0);
 
 /// How many a family has.
-const CONTINUATIONS: u32 = 8;
+const CONTINUATIONS: u32 = 10;
 
 /// Index in [`PROGRAMS`], from [`Maps::FIRST_PROGRAM`] on; the loader enters them in this order.
 #[derive(Clone, Copy)]
@@ -209,6 +210,10 @@ pub(crate) enum Continuation {
     ToWorld,
     /// `fragment`.
     Fragment,
+    /// `from_host`.
+    FromHost,
+    /// `open_from_host`.
+    OpenFromHost,
 }
 
 /// A family's maps. A static can't be generic: this is all that has to be written once more for another family.

@@ -72,6 +72,12 @@ impl<F> Skb<F> {
         field!(self.skb, ifindex)
     }
 
+    /// The interface by which the packet came in; 0: it was made on this host.
+    #[inline(always)]
+    pub(crate) fn came_by(&self) -> u32 {
+        field!(self.skb, ingress_ifindex)
+    }
+
     /// Leaves a word for the program that continues this one.
     #[inline(always)]
     pub(crate) fn leave_note(&mut self, note: u32) {

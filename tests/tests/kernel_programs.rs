@@ -7,7 +7,7 @@ use netdp_tests::kernel::site::in_new_site;
 
 /// Instructions that the verifier may look at (its own limit is a million); about twice what 6.18 looks at, since
 /// kernels prune differently.
-const BUDGETS: [(&str, u32); 28] = [
+const BUDGETS: [(&str, u32); 32] = [
     ("from_container", 65_000),
     ("from_container_v6", 50_000),
     ("open_from_container", 100_000),
@@ -24,6 +24,10 @@ const BUDGETS: [(&str, u32); 28] = [
     ("fragment_v6", 55_000),
     ("to_world", 25_000),
     ("to_world_v6", 40_000),
+    ("from_host", 40_000),
+    ("from_host_v6", 40_000),
+    ("open_from_host", 75_000),
+    ("open_from_host_v6", 85_000),
     ("remove_flows", 3_000),
     ("remove_flows_v6", 6_000),
     ("connect4", 4000),

@@ -14,7 +14,7 @@ use netdp_common::packet::{L4Fix, Packet};
 use netdp_common::quota::Held;
 use netdp_common::tables::{Flows, Host, RingSlot, Route, Scratch, Step};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
-use netdp_common::{fragment, icmp_error, inbound, link, nat, outbound, refusal};
+use netdp_common::{fragment, icmp_error, inbound, link, nat, outbound, own, refusal};
 
 use crate::hook::{Fate, Hook};
 use crate::plan::Plan;
@@ -52,6 +52,8 @@ pub struct Cpu<'w, F: Plan, S> {
     pub ifindex: u32,
     /// The frame has a VLAN tag that the NIC took off.
     pub vlan: bool,
+    /// A socket of the host made the packet.
+    pub own: bool,
     /// The packet is aggregated of segments with so many bytes of payload.
     pub segment_size: u32,
     /// The clock.
@@ -72,6 +74,7 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
             frame: Vec::new(),
             ifindex: 0,
             vlan: false,
+            own: false,
             segment_size: 0,
             now: Cell::new(now),
             next_hop: [0; 4],
@@ -114,6 +117,7 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
     }
 
     fn walk(&mut self, hook: Hook) -> Fate {
+        let before = self.frame.clone();
         for times in 0..TAIL_CALLS.div_ceil(2) {
             let mut scratch = self.scratch;
             let mut verdict = match hook {
@@ -130,13 +134,17 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
                     fate => fate,
                 };
             }
+            if verdict == Verdict::OWN {
+                verdict = own::leave::<F, Self>(self, &mut scratch.known);
+            }
             if verdict == Verdict::FRAGMENT {
                 verdict = fragment::carry::<F, Self>(self, &mut scratch.known);
             }
             if verdict == Verdict::NO_FLOW_YET {
                 verdict = match hook {
                     Hook::FromContainer(_) => outbound::open::<F, Self>(self, &mut scratch),
-                    Hook::FromWorld | Hook::ToWorld => inbound::open::<F, Self>(self, &mut scratch),
+                    Hook::FromWorld => inbound::open::<F, Self>(self, &mut scratch),
+                    Hook::ToWorld => own::open::<F, Self>(self, &mut scratch),
                 };
             }
             if hook != Hook::ToWorld && verdict.is_told() {
@@ -144,7 +152,10 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
             }
             self.scratch = scratch;
             if verdict != Verdict::FLOW_OPENED {
-                return Fate::of(verdict);
+                return match Fate::of(verdict) {
+                    Fate::Stack if hook == Hook::ToWorld && self.frame != before => Fate::Leaves,
+                    fate => fate,
+                };
             }
             self.shared.start_over(times);
         }
@@ -253,6 +264,10 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
         found.map(|(_, _, published)| published)
     }
 
+    fn moved_at(&self) -> u32 {
+        self.world.moved_at
+    }
+
     fn uplink(&self, ifindex: u32) -> Option<&Uplink<F::Addr>> {
         self.world.uplinks.get(&ifindex)
     }
@@ -325,6 +340,16 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
 
     fn host_socket(&self, sent: &Tuple<F::Addr>) -> bool {
         self.world.sockets.contains(&(sent.proto, sent.sport.get()))
+    }
+
+    fn note_mapped(&self, _port: u16) {}
+
+    fn may_be_mapped(&self, _port: u16) -> bool {
+        true
+    }
+
+    fn is_own(&self) -> bool {
+        self.own
     }
 
     fn exhausted(&self, remote: &Tuple<F::Addr>, range: u32) -> bool {

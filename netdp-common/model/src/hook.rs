@@ -37,7 +37,7 @@ impl Hook {
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fate {
-    /// Left to the host's stack.
+    /// Left to the host's stack, as it is, or with what it answers translated back.
     Stack,
     /// To the endpoint behind this host veth.
     ToEndpoint(u32),

@@ -71,6 +71,8 @@ pub struct World<A> {
     pub networks: HashMap<u32, Network<A>>,
     /// With the last port of each range.
     pub published: Vec<(PublishedKey<A>, u16, Published<A>)>,
+    /// The tick in which one of them was last moved.
+    pub moved_at: u32,
     /// Interfaces with our hooks.
     pub uplinks: HashMap<u32, Uplink<A>>,
     /// Ports that mappings must not take, by protocol.
@@ -131,6 +133,7 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
             allowed: Vec::new(),
             networks: HashMap::new(),
             published: Vec::new(),
+            moved_at: 0,
             uplinks: HashMap::new(),
             reserved: HashSet::new(),
             sockets: HashSet::new(),
@@ -195,8 +198,25 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
     ) {
         let (first, last) = host_ports.into_inner();
         let key = PublishedKey { addr: F::at(Place::Unspecified), proto, pad: 0, port: Be16::new(first) };
-        self.published.push((key, last, Published { endpoint: F::at(endpoint), host_port: first, port }));
+        let published = Published { endpoint: F::at(endpoint), host_port: first, port, moved: 0 };
+        self.published.push((key, last, published));
         self.reserved.extend((first..=last).map(|port| (proto, port)));
+    }
+
+    /// Lets a published port lead to another endpoint, as user space does at tick `now`.
+    pub fn move_port<F: Plan<Addr = A>>(&mut self, proto: u8, host_port: u16, endpoint: Place, now: u32) {
+        for (key, _, published) in &mut self.published {
+            if (key.proto, published.host_port) == (proto, host_port) {
+                (published.endpoint, published.moved) = (F::at(endpoint), 1);
+            }
+        }
+        self.moved_at = now;
+    }
+
+    /// Takes a published port away, and leaves its flows.
+    pub fn unpublish(&mut self, proto: u8, host_port: u16) {
+        self.published.retain(|(key, _, published)| (key.proto, published.host_port) != (proto, host_port));
+        self.reserved.remove(&(proto, host_port));
     }
 }
 

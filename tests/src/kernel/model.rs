@@ -13,7 +13,7 @@ use netdp_common::packet::Packet as _;
 use netdp_common::quota::Held;
 use netdp_common::tables::{Flows as _, Host, RingSlot, Route, Scratch, Step};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
-use netdp_common::{fragment, icmp_error, inbound, nat, outbound, refusal};
+use netdp_common::{fragment, icmp_error, inbound, nat, outbound, own, refusal};
 use netdp_model::same_prefix;
 
 use self::flows::FlowTable;
@@ -136,13 +136,17 @@ fn walk<F: Plan>(hook: Hook, frame: &mut Frame<F>) -> (Verdict, Option<DropReaso
         if verdict == Verdict::PRIVATE {
             return (fragment::leave::<F, _>(frame, &mut scratch.known), None);
         }
+        if verdict == Verdict::OWN {
+            verdict = own::leave::<F, _>(frame, &mut scratch.known);
+        }
         if verdict == Verdict::FRAGMENT {
             verdict = fragment::carry::<F, _>(frame, &mut scratch.known);
         }
         if verdict == Verdict::NO_FLOW_YET {
             verdict = match hook {
                 Hook::FromContainer => outbound::open::<F, _>(frame, &mut scratch),
-                Hook::FromWorld | Hook::ToWorld => inbound::open::<F, _>(frame, &mut scratch),
+                Hook::FromWorld => inbound::open::<F, _>(frame, &mut scratch),
+                Hook::ToWorld => own::open::<F, _>(frame, &mut scratch),
             };
         }
         if hook != Hook::ToWorld
@@ -208,6 +212,10 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
             (own.addr, own.proto) == (key.addr, key.proto) && port(own, bits) == port(key, bits)
         });
         found.max_by_key(|publication| publication.port_bits).map(|publication| &publication.value)
+    }
+
+    fn moved_at(&self) -> u32 {
+        0
     }
 
     fn uplink(&self, ifindex: u32) -> Option<&Uplink<F::Addr>> {
@@ -277,6 +285,18 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
 
     fn host_socket(&self, _sent: &Tuple<F::Addr>) -> bool {
         false
+    }
+
+    fn note_mapped(&self, _port: u16) {}
+
+    /// Nobody has said so in the kernel's map.
+    fn may_be_mapped(&self, _port: u16) -> bool {
+        false
+    }
+
+    /// What a test run sends came by no interface.
+    fn is_own(&self) -> bool {
+        true
     }
 
     fn exhausted(&self, _remote: &Tuple<F::Addr>, _range: u32) -> bool {
