@@ -140,6 +140,9 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
     }
     if FRAGMENTS {
         fragment::remember::<F, C>(c, parsed, flow);
+        if fragment::let_in_again::<F, C>(c, parsed, iif) {
+            return Verdict::WAIT;
+        }
     }
     send::<F, C>(c, parsed, flow)
 }

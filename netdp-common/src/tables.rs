@@ -5,7 +5,7 @@
 
 use crate::family::Address;
 use crate::flow::{
-    Config, Endpoint, Flow, FragmentKey, FragmentWay, Network, NextHop, PortSpans, Probing, Published,
+    Config, Endpoint, Flow, FragmentKey, FragmentWay, Label, Network, NextHop, PortSpans, Probing, Published,
     PublishedKey, Tuple, Uplink,
 };
 use crate::icmp_error::Quoted;
@@ -13,7 +13,8 @@ use crate::meta::Meta;
 use crate::nat::Known;
 use crate::ports::Search;
 use crate::quota::Held;
-use crate::verdict::Event;
+use crate::verdict::{DropReason, Event};
+use crate::waiting::State;
 
 /// An element of the flow table, found by its key. It may be removed and reused at any moment.
 pub trait Entry<A>: Copy {
@@ -74,6 +75,22 @@ pub trait RingSlot<A>: Copy {
     fn key(&self) -> Tuple<A>;
     /// Sets it; only by the owner.
     fn set_key(&self, key: &Tuple<A>);
+}
+
+/// A place for a fragment that waits, see [`crate::waiting`].
+pub trait Place<A: Address>: Clone {
+    /// What it is used for, in one load.
+    fn state(&self) -> State;
+    /// Replaces that if it is still `old`; false if it is not. A full barrier.
+    fn swap_state(&self, old: State, new: State) -> bool;
+    /// Whose the fragment in it is; to be relied on only while the place is busy for the caller.
+    fn label(&self) -> Label<A>;
+    /// Sets it; only while busy.
+    fn set_label(&self, label: &Label<A>);
+    /// Whether it is a fragment of this datagram; as [`Self::label`].
+    fn is_for(&self, key: &FragmentKey<A>) -> bool {
+        self.label().key == *key
+    }
 }
 
 /// Where the routing table sends a packet.
@@ -185,6 +202,8 @@ pub trait Host<A: Address> {
     type Flows: Flows<A>;
     /// A slot of the reclaim ring.
     type Slot: RingSlot<A>;
+    /// A place for a fragment that waits.
+    type Place: Place<A>;
 
     /// The flow table.
     fn flows(&self) -> &Self::Flows;
@@ -227,6 +246,20 @@ pub trait Host<A: Address> {
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentWay<A>>;
     /// Remembers it.
     fn set_fragment(&self, key: &FragmentKey<A>, way: &FragmentWay<A>);
+    /// The place with this number, below [`crate::waiting::ALL_PLACES`].
+    fn place(&self, number: u32) -> Option<Self::Place>;
+    /// Adds to how many fragments have waited in a set, and returns how many had before. A full barrier.
+    fn advance_waiting(&self, set: u32, n: u32) -> u32;
+    /// Puts a copy of the packet into a place, and returns its length; 0 if it is longer than
+    /// [`crate::waiting::LONGEST`].
+    fn keep(&self, place: &Self::Place) -> u32;
+    /// Makes the packet the copy of `len` bytes that a place keeps; false if it can't be.
+    fn become_kept(&mut self, place: &Self::Place, len: u32) -> bool;
+    /// Lets a copy of the packet, as it is now, come in by this interface after those that are waiting to come in
+    /// there; false if it does not.
+    fn come_again(&self, ifindex: u32) -> bool;
+    /// Counts a packet as dropped that is not the one at hand.
+    fn lose(&self, reason: DropReason);
     /// Changes the time that belongs to an interface's answers as `take` says, in one atomic step; false if it says
     /// none. See [`crate::rate`].
     fn take_turn(&self, ifindex: u32, take: impl Fn(u64) -> Option<u64>) -> bool;

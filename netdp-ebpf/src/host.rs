@@ -19,11 +19,12 @@ use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
 use netdp_common::quota::Held;
 use netdp_common::tables::{Entry, Flows, Host, InsertError, RingSlot, Route, Step, Way};
-use netdp_common::verdict::Event;
+use netdp_common::verdict::{DropReason, Event};
 
 use crate::atomic::{compare_and_swap, compiler_barrier, fetch_add, fetch_and};
 use crate::maps::{CONFIG, COUNTS, HELD_FLOWS, Maps, POPULATION, PREFIXES, PROBING, RESERVED, TURNS};
 use crate::skb::Skb;
+use crate::waiting::KeptFragment;
 
 /// Index of the clock hand in [`Maps::clock`].
 const HAND: u32 = 0;
@@ -184,6 +185,7 @@ impl<A: Copy> RingSlot<A> for RingEntry<A> {
 impl<F: Maps> Host<F::Addr> for Skb<F> {
     type Flows = FlowTable<F::Addr>;
     type Slot = RingEntry<F::Addr>;
+    type Place = KeptFragment<F::Addr>;
 
     #[inline(always)]
     fn flows(&self) -> &Self::Flows {
@@ -294,6 +296,36 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     fn set_fragment(&self, key: &FragmentKey<F::Addr>, way: &FragmentWay<F::Addr>) {
         // A full LRU makes room; whatever else fails drops the later fragments, with their reason.
         let _unknown_then = F::fragments().insert(key, way, 0);
+    }
+
+    #[inline(always)]
+    fn place(&self, number: u32) -> Option<KeptFragment<F::Addr>> {
+        F::waiting().get_ptr_mut(number).map(KeptFragment::at)
+    }
+
+    #[inline(always)]
+    fn advance_waiting(&self, set: u32, n: u32) -> u32 {
+        F::waited().get_ptr_mut(set).map_or(0, |waited| fetch_add(waited, u64::from(n)) as u32)
+    }
+
+    #[inline(always)]
+    fn keep(&self, place: &KeptFragment<F::Addr>) -> u32 {
+        place.keep(self)
+    }
+
+    #[inline(always)]
+    fn become_kept(&mut self, place: &KeptFragment<F::Addr>, len: u32) -> bool {
+        place.restore(self, len).is_some()
+    }
+
+    #[inline(always)]
+    fn come_again(&self, ifindex: u32) -> bool {
+        self.come_in_again(ifindex)
+    }
+
+    #[inline(always)]
+    fn lose(&self, reason: DropReason) {
+        add(reason.index(), 1);
     }
 
     #[inline(always)]

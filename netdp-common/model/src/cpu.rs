@@ -19,7 +19,7 @@ use netdp_common::{fragment, icmp_error, inbound, link, nat, outbound, refusal};
 use crate::hook::{Fate, Hook};
 use crate::plan::Plan;
 use crate::table::Table;
-use crate::{World, checksum, frame, ifindex, mac};
+use crate::{World, checksum, frame, ifindex, mac, waiting};
 
 /// `MAX_TAIL_CALL_CNT` of the kernel.
 const TAIL_CALLS: u32 = 33;
@@ -58,6 +58,10 @@ pub struct Cpu<'w, F: Plan, S> {
     pub now: Cell<u32>,
     /// What the packet's verdict says about its next hop.
     pub next_hop: [u32; 4],
+    /// Frames that are to come in once more, and by which interface.
+    pub again: RefCell<Vec<(u32, Vec<u8>)>>,
+    /// Packets counted as dropped besides the one at hand.
+    pub lost: RefCell<Vec<DropReason>>,
     seed: Cell<u64>,
     counts: RefCell<HashMap<Event, u64>>,
     scratch: Scratch<F::Addr>,
@@ -75,6 +79,8 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
             segment_size: 0,
             now: Cell::new(now),
             next_hop: [0; 4],
+            again: RefCell::default(),
+            lost: RefCell::default(),
             seed: Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             counts: RefCell::default(),
             scratch: Scratch::empty(),
@@ -138,6 +144,10 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
                     Hook::FromContainer(_) => outbound::open::<F, Self>(self, &mut scratch),
                     Hook::FromWorld | Hook::ToWorld => inbound::open::<F, Self>(self, &mut scratch),
                 };
+            }
+            if verdict == Verdict::OVERTAKEN || verdict == Verdict::OVERTAKEN_TO_HOST {
+                let to_host = verdict == Verdict::OVERTAKEN_TO_HOST;
+                verdict = fragment::wait::<F, Self>(self, &mut scratch.known, to_host);
             }
             if hook != Hook::ToWorld && verdict.is_told() {
                 return self.refuse(verdict);
@@ -220,6 +230,7 @@ impl<F: Plan, S> Packet for Cpu<'_, F, S> {
 impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
     type Flows = S;
     type Slot = S::Slot;
+    type Place = waiting::Place<F::Addr>;
 
     fn flows(&self) -> &S {
         &self.shared
@@ -315,6 +326,32 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
 
     fn set_fragment(&self, key: &FragmentKey<F::Addr>, way: &FragmentWay<F::Addr>) {
         self.traces().fragments.push((*key, *way));
+    }
+
+    fn place(&self, number: u32) -> Option<Self::Place> {
+        self.world.waiting.place(number)
+    }
+
+    fn advance_waiting(&self, set: u32, n: u32) -> u32 {
+        self.world.waiting.advance(set, n)
+    }
+
+    fn keep(&self, place: &Self::Place) -> u32 {
+        place.keep(&self.frame)
+    }
+
+    fn become_kept(&mut self, place: &Self::Place, len: u32) -> bool {
+        self.frame = place.kept();
+        self.frame.len() == len as usize
+    }
+
+    fn come_again(&self, ifindex: u32) -> bool {
+        self.again.borrow_mut().push((ifindex, self.frame.clone()));
+        true
+    }
+
+    fn lose(&self, reason: DropReason) {
+        self.lost.borrow_mut().push(reason);
     }
 
     fn take_turn(&self, ifindex: u32, take: impl Fn(u64) -> Option<u64>) -> bool {

@@ -14,7 +14,7 @@ use netdp_common::quota::Held;
 use netdp_common::tables::{Flows as _, Host, RingSlot, Route, Scratch, Step};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
 use netdp_common::{fragment, icmp_error, inbound, nat, outbound, refusal};
-use netdp_model::same_prefix;
+use netdp_model::{same_prefix, waiting};
 
 use self::flows::FlowTable;
 use super::plan::Plan;
@@ -63,6 +63,8 @@ pub struct Model<F: Plan> {
 struct Traces<A> {
     probing: HashMap<NextHop, Probing>,
     fragments: Vec<(FragmentKey<A>, FragmentWay<A>)>,
+    waiting: waiting::Places<A>,
+    again: Vec<(u32, Vec<u8>)>,
 }
 
 impl<F: Plan> Model<F> {
@@ -79,7 +81,12 @@ impl<F: Plan> Model<F> {
             flows_max: u32::MAX,
             pad: 0,
         };
-        let traces = Traces { probing: HashMap::new(), fragments: Vec::new() };
+        let traces = Traces {
+            probing: HashMap::new(),
+            fragments: Vec::new(),
+            waiting: waiting::Places::default(),
+            again: Vec::new(),
+        };
         let flows = FlowTable::default();
         for (key, flow) in &tables.flows {
             flows.insert(key, flow).expect("no flow twice");
@@ -109,9 +116,15 @@ impl<F: Plan> Model<F> {
             Action::Stack => (Code::Next, None),
             Action::Drop(reason) => (Code::Shot, Some(reason)),
             Action::Refused => (Code::Shot, told),
+            Action::Wait => (Code::Shot, None),
             Action::ToEndpoint(_) | Action::ToNextHop(_) | Action::ToLink(_) => (Code::Redirect, told),
         };
         Outcome { action, reason, packet: frame.bytes }
+    }
+
+    /// What is to come in once more: interfaces and frames.
+    pub fn again(&self) -> Vec<(u32, Vec<u8>)> {
+        std::mem::take(&mut self.traces.borrow_mut().again)
     }
 
     /// All entries of the flow table.
@@ -145,6 +158,10 @@ fn walk<F: Plan>(hook: Hook, frame: &mut Frame<F>) -> (Verdict, Option<DropReaso
                 Hook::FromWorld | Hook::ToWorld => inbound::open::<F, _>(frame, &mut scratch),
             };
         }
+        if verdict == Verdict::OVERTAKEN || verdict == Verdict::OVERTAKEN_TO_HOST {
+            let to_host = verdict == Verdict::OVERTAKEN_TO_HOST;
+            verdict = fragment::wait::<F, _>(frame, &mut scratch.known, to_host);
+        }
         if hook != Hook::ToWorld
             && verdict.is_told()
             && let Action::Drop(reason) = verdict.action()
@@ -176,6 +193,7 @@ struct Frame<F: Plan> {
 impl<F: Plan> Host<F::Addr> for Frame<F> {
     type Flows = FlowTable<F::Addr>;
     type Slot = NoSlot;
+    type Place = waiting::Place<F::Addr>;
 
     fn flows(&self) -> &Self::Flows {
         &self.flows
@@ -268,6 +286,33 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
 
     fn set_fragment(&self, key: &FragmentKey<F::Addr>, way: &FragmentWay<F::Addr>) {
         self.traces.borrow_mut().fragments.push((*key, *way));
+    }
+
+    fn place(&self, number: u32) -> Option<Self::Place> {
+        self.traces.borrow().waiting.place(number)
+    }
+
+    fn advance_waiting(&self, set: u32, n: u32) -> u32 {
+        self.traces.borrow().waiting.advance(set, n)
+    }
+
+    fn keep(&self, place: &Self::Place) -> u32 {
+        place.keep(&self.bytes)
+    }
+
+    fn become_kept(&mut self, place: &Self::Place, len: u32) -> bool {
+        self.bytes = place.kept();
+        self.bytes.len() == len as usize
+    }
+
+    fn come_again(&self, ifindex: u32) -> bool {
+        self.traces.borrow_mut().again.push((ifindex, self.bytes.clone()));
+        true
+    }
+
+    /// Nothing here waits in vain.
+    fn lose(&self, reason: DropReason) {
+        panic!("lost: {reason:?}");
     }
 
     /// The kernel's side is never asked for so many that it says no.

@@ -21,7 +21,7 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdp-e
 
 /// The TC programs that others continue in, in the order of their indices in the map `PROGRAMS`: IPv4's, then IPv6's.
 /// The hooks' programs are among them.
-const CONTINUATIONS: [&str; 16] = [
+const CONTINUATIONS: [&str; 18] = [
     "from_container",
     "open_from_container",
     "from_world",
@@ -30,6 +30,7 @@ const CONTINUATIONS: [&str; 16] = [
     "refuse",
     "to_world",
     "fragment",
+    "wait",
     "from_container_v6",
     "open_from_container_v6",
     "from_world_v6",
@@ -38,6 +39,7 @@ const CONTINUATIONS: [&str; 16] = [
     "refuse_v6",
     "to_world_v6",
     "fragment_v6",
+    "wait_v6",
 ];
 
 /// The TC programs that only user space runs.

@@ -1,0 +1,162 @@
+//! Fragments that overtake their datagram's first one: they wait for it, and come in once more behind it.
+//!
+//! Only the first fragment has the ports, so nobody knows yet what the others become. Copies of them wait in a table of
+//! fixed size; when the first one has been translated, it and they come in by their interfaces once more, the first one
+//! first. Nothing goes round meanwhile, and there is no clock to end it: a copy that waited for too long is passed over,
+//! and its place taken by the next.
+//!
+//! The table is divided into sets, each a ring in which the oldest gives way. An endpoint's fragments have a set that
+//! no outside sender's share, chosen by its host veth, so that a flood from it meets few others; those from outside
+//! one that is chosen by their source address. Whole packets and fragments in order never come here.
+
+use crate::family::{Address, Family};
+use crate::flow::{FragmentKey, Label};
+use crate::nat::Context;
+use crate::tables::Place;
+use crate::verdict::DropReason;
+
+/// Places in a set: 45 fragments of 1500 bytes make the longest datagram, 53 of 1280. A power of two.
+pub const PLACES: u32 = 64;
+/// Sets of endpoints, and as many of the world. A power of two.
+const SETS: u32 = 8;
+/// All sets.
+pub const ALL_SETS: u32 = 2 * SETS;
+/// All places.
+pub const ALL_PLACES: u32 = ALL_SETS * PLACES;
+/// Bytes of the longest frame that can wait; with its label, a place has 2 KiB.
+pub const LONGEST: usize = 1988;
+/// Ticks for which a fragment waits. (A receiver waits up to 30 s, and by then a fast sender's identifications have
+/// come round: RFC 4963.)
+const WAITS: u32 = 5;
+
+/// What a place is used for, in a word that is compared and swapped: since which tick, and what for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct State(pub u64);
+
+impl State {
+    const EMPTY: u64 = 0;
+    /// Somebody writes to it or reads from it.
+    const BUSY: u64 = 1;
+    const FULL: u64 = 2;
+    const USES: u64 = 3;
+
+    #[inline(always)]
+    const fn new(since: u32, used_for: u64) -> Self {
+        Self((since as u64) << 2 | used_for)
+    }
+
+    #[inline(always)]
+    const fn since(self) -> u32 {
+        (self.0 >> 2) as u32
+    }
+
+    #[inline(always)]
+    const fn is(self, used_for: u64) -> bool {
+        self.0 & Self::USES == used_for
+    }
+}
+
+/// A copy that waits, until [`take_back`] or [`release`] takes it.
+#[derive(Clone, Debug)]
+pub struct Waiting<P> {
+    place: P,
+    since: u32,
+}
+
+/// Lets a copy of a fragment wait. `iif`: the host veth that it came by, or 0. `is_only`: there is no other copy, and
+/// the packet is lost if it waits in vain. None: it is too long, or its place is in use at this moment.
+#[inline(always)]
+pub fn put<F: Family, C: Context<F>>(
+    c: &C,
+    key: &FragmentKey<F::Addr>,
+    iif: u32,
+    is_only: bool,
+) -> Option<Waiting<C::Place>> {
+    if c.len() > LONGEST {
+        return None;
+    }
+    let set = set(&key.src, iif);
+    let place = c.place(number(set, c.advance_waiting(set, 1)))?;
+    let (old, since) = (place.state(), c.now());
+    if old.is(State::BUSY) || !place.swap_state(old, State::new(since, State::BUSY)) {
+        return None;
+    }
+    if old.is(State::FULL) && place.label().is_only != 0 {
+        c.lose(DropReason::Fragment);
+    }
+    let len = c.keep(&place);
+    place.set_label(&Label { key: *key, ifindex: c.ifindex(), len, is_only: u32::from(is_only) });
+    let used_for = if len == 0 { State::EMPTY } else { State::FULL };
+    place.swap_state(State::new(since, State::BUSY), State::new(since, used_for));
+    (len != 0).then_some(Waiting { place, since })
+}
+
+/// Ends the waiting of a copy; false if it has come in once more, or given way.
+#[inline(always)]
+pub fn take_back<A: Address, P: Place<A>>(waiting: &Waiting<P>) -> bool {
+    let Waiting { place, since } = waiting;
+    place.swap_state(State::new(*since, State::FULL), State::new(*since, State::EMPTY))
+}
+
+/// Lets a datagram's first fragment and all that waited for it come in once more; false if none did. What the first one
+/// becomes is remembered by now: who looks for that after this has looked for what waits finds it.
+#[inline(never)]
+pub fn release<F: Family, C: Context<F>>(c: &mut C, key: &FragmentKey<F::Addr>, iif: u32) -> bool {
+    let set = set(&key.src, iif);
+    let next = c.advance_waiting(set, 0);
+    let Some(newest) = c.place(number(set, next.wrapping_sub(1))) else { return false };
+    // The others are older.
+    if c.now().wrapping_sub(newest.state().since()) > WAITS {
+        return false;
+    }
+    let mut released = 0;
+    for older in 0..PLACES {
+        released = release_one::<F, C>(c, key, number(set, next.wrapping_add(older)), released);
+    }
+    released != 0
+}
+
+/// Lets the fragment in a place come in once more if it waits for this datagram's first one, which is the packet
+/// itself unless some have been released before. Returns whether some have been released now.
+#[inline(never)]
+fn release_one<F: Family, C: Context<F>>(
+    c: &mut C,
+    key: &FragmentKey<F::Addr>,
+    number: u32,
+    released: u32,
+) -> u32 {
+    let Some(place) = c.place(number) else { return released };
+    let (state, now) = (place.state(), c.now());
+    if !state.is(State::FULL) || now.wrapping_sub(state.since()) > WAITS || !place.is_for(key) {
+        return released;
+    }
+    if !place.swap_state(state, State::new(state.since(), State::BUSY)) {
+        return released;
+    }
+    // It may have become another's in between. And nothing comes in before the first one.
+    let is_released = place.is_for(key) && (released != 0 || c.come_again(c.ifindex()));
+    if is_released {
+        let label = place.label();
+        if !c.become_kept(&place, label.len) || !c.come_again(label.ifindex) {
+            c.lose(DropReason::RewriteFailed);
+        }
+    }
+    let used_for = if is_released { State::EMPTY } else { State::FULL };
+    place.swap_state(State::new(state.since(), State::BUSY), State::new(state.since(), used_for));
+    released | u32::from(is_released)
+}
+
+#[inline(always)]
+fn number(set: u32, in_set: u32) -> u32 {
+    (set & (ALL_SETS - 1)) * PLACES + (in_set & (PLACES - 1))
+}
+
+#[inline(always)]
+fn set<A: Address>(src: &A, iif: u32) -> u32 {
+    if iif != 0 {
+        return (iif ^ iif >> 3) & (SETS - 1);
+    }
+    let word = src.words().iter().fold(0, |all, word| all ^ word);
+    let half = word ^ word >> 16;
+    SETS + ((half ^ half >> 8) & (SETS - 1))
+}
