@@ -123,6 +123,12 @@ pub trait Step {
     fn step(&mut self, i: u32) -> bool;
 }
 
+/// The same where each step needs the host, and the packet, for itself.
+pub trait StepOn<H> {
+    /// Step number `i`.
+    fn step_on(&mut self, host: &mut H, i: u32);
+}
+
 /// What is too large for a BPF program's stack. One for each CPU.
 #[derive(Clone, Copy, Debug)]
 pub struct Scratch<A> {
@@ -284,6 +290,10 @@ pub trait Host<A: Address> {
     fn slot(&self, number: u32) -> Option<Self::Slot>;
     /// Runs up to `n` steps.
     fn repeat<S: Step>(&self, n: u32, step: &mut S);
+    /// Runs `n` steps.
+    fn repeat_on<S: StepOn<Self>>(&mut self, n: u32, step: &mut S)
+    where
+        Self: Sized;
     /// The interface the packet came in by, or leaves by.
     fn ifindex(&self) -> u32;
 }

@@ -12,7 +12,7 @@
 use crate::family::{Address, Family};
 use crate::flow::{FragmentKey, Label};
 use crate::nat::Context;
-use crate::tables::Place;
+use crate::tables::{Host, Place, StepOn};
 use crate::verdict::DropReason;
 
 /// Places in a set: 45 fragments of 1500 bytes make the longest datagram, 53 of 1280. A power of two.
@@ -109,41 +109,45 @@ pub fn release<F: Family, C: Context<F>>(c: &mut C, key: &FragmentKey<F::Addr>, 
     if c.now().wrapping_sub(newest.state().since()) > WAITS {
         return false;
     }
-    let mut released = 0;
-    for older in 0..PLACES {
-        released = release_one::<F, C>(c, key, number(set, next.wrapping_add(older)), released);
-    }
-    released != 0
+    let mut release = Release { key, set, oldest: next, is_behind: false };
+    c.repeat_on(PLACES, &mut release);
+    release.is_behind
 }
 
-/// Lets the fragment in a place come in once more if it waits for this datagram's first one, which is the packet
-/// itself unless some have been released before. Returns whether some have been released now.
-#[inline(never)]
-fn release_one<F: Family, C: Context<F>>(
-    c: &mut C,
-    key: &FragmentKey<F::Addr>,
-    number: u32,
-    released: u32,
-) -> u32 {
-    let Some(place) = c.place(number) else { return released };
-    let (state, now) = (place.state(), c.now());
-    if !state.is(State::FULL) || now.wrapping_sub(state.since()) > WAITS || !place.is_for(key) {
-        return released;
-    }
-    if !place.swap_state(state, State::new(state.since(), State::BUSY)) {
-        return released;
-    }
-    // It may have become another's in between. And nothing comes in before the first one.
-    let is_released = place.is_for(key) && (released != 0 || c.come_again(c.ifindex()));
-    if is_released {
-        let label = place.label();
-        if !c.become_kept(&place, label.len) || !c.come_again(label.ifindex) {
-            c.lose(DropReason::RewriteFailed);
+/// Lets what waits for a datagram's first fragment, which is the packet at hand, come in once more.
+struct Release<'a, A> {
+    key: &'a FragmentKey<A>,
+    set: u32,
+    /// Place in the set's ring.
+    oldest: u32,
+    /// The first fragment has come in: whatever comes in now is behind it.
+    is_behind: bool,
+}
+
+impl<A: Address, H: Host<A>> StepOn<H> for Release<'_, A> {
+    #[inline(always)]
+    fn step_on(&mut self, host: &mut H, i: u32) {
+        let Some(place) = host.place(number(self.set, self.oldest.wrapping_add(i))) else { return };
+        let state = place.state();
+        let waited = host.now().wrapping_sub(state.since());
+        if !state.is(State::FULL) || waited > WAITS || !place.is_for(self.key) {
+            return;
         }
+        if !place.swap_state(state, State::new(state.since(), State::BUSY)) {
+            return;
+        }
+        // It may have become another's in between. And nothing comes in before the first one.
+        let is_released = place.is_for(self.key) && (self.is_behind || host.come_again(host.ifindex()));
+        if is_released {
+            self.is_behind = true;
+            let label = place.label();
+            if !host.become_kept(&place, label.len) || !host.come_again(label.ifindex) {
+                host.lose(DropReason::RewriteFailed);
+            }
+        }
+        let used_for = if is_released { State::EMPTY } else { State::FULL };
+        place.swap_state(State::new(state.since(), State::BUSY), State::new(state.since(), used_for));
     }
-    let used_for = if is_released { State::EMPTY } else { State::FULL };
-    place.swap_state(State::new(state.since(), State::BUSY), State::new(state.since(), used_for));
-    released | u32::from(is_released)
 }
 
 #[inline(always)]

@@ -18,7 +18,7 @@ use netdp_common::flow::{
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
 use netdp_common::quota::Held;
-use netdp_common::tables::{Entry, Flows, Host, InsertError, RingSlot, Route, Step, Way};
+use netdp_common::tables::{Entry, Flows, Host, InsertError, RingSlot, Route, Step, StepOn, Way};
 use netdp_common::verdict::{DropReason, Event};
 
 use crate::atomic::{compare_and_swap, compiler_barrier, fetch_add, fetch_and};
@@ -446,6 +446,13 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     }
 
     #[inline(always)]
+    fn repeat_on<S: StepOn<Self>>(&mut self, n: u32, step: &mut S) {
+        let mut both = (ptr::from_mut(self), ptr::from_mut(step));
+        // SAFETY: as above; the callback has both for itself during the call.
+        unsafe { bpf_loop(n, step_on_callback::<Self, S> as *mut c_void, (&raw mut both).cast(), 0) };
+    }
+
+    #[inline(always)]
     fn ifindex(&self) -> u32 {
         self.interface()
     }
@@ -477,6 +484,15 @@ extern "C" fn step_callback<S: Step>(i: u32, step: *mut c_void) -> i64 {
     // SAFETY: `repeat` passed a pointer to an S.
     let goes_on = unsafe { &mut *step.cast::<S>() }.step(i);
     i64::from(!goes_on)
+}
+
+extern "C" fn step_on_callback<H, S: StepOn<H>>(i: u32, both: *mut c_void) -> i64 {
+    // SAFETY: `repeat_on` passed pointers to an H and an S.
+    unsafe {
+        let (host, step) = *both.cast::<(*mut H, *mut S)>();
+        (*step).step_on(&mut *host, i);
+    }
+    0
 }
 
 /// Whether an endpoint may send from an address besides its own. Out of line: its callers' stack is short.

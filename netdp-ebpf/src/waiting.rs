@@ -3,11 +3,11 @@
 use core::ptr;
 
 use netdp_common::family::Address;
-use netdp_common::flow::{Kept, Label};
+use netdp_common::flow::{FragmentKey, Kept, Label};
 use netdp_common::tables::Place;
 use netdp_common::waiting::State;
 
-use crate::atomic::compare_and_swap;
+use crate::atomic::{compare_and_swap, compiler_barrier};
 use crate::skb::Skb;
 
 /// A place, found by its number.
@@ -52,6 +52,13 @@ impl<A: Address> Place<A> for KeptFragment<A> {
     fn label(&self) -> Label<A> {
         // SAFETY: plain data in an array element.
         unsafe { ptr::read_volatile(&raw const (*self.0).label) }
+    }
+
+    #[inline(always)]
+    fn is_for(&self, key: &FragmentKey<A>) -> bool {
+        compiler_barrier();
+        // SAFETY: plain data in an array element, compared where it lies.
+        unsafe { (*self.0).label.key == *key }
     }
 
     #[inline(always)]

@@ -12,7 +12,7 @@ use netdp_common::flow::{
 use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet};
 use netdp_common::quota::Held;
-use netdp_common::tables::{Flows, Host, RingSlot, Route, Scratch, Step};
+use netdp_common::tables::{Flows, Host, RingSlot, Route, Scratch, Step, StepOn};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
 use netdp_common::{fragment, icmp_error, inbound, link, nat, outbound, refusal};
 
@@ -397,6 +397,10 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
 
     fn slot(&self, number: u32) -> Option<S::Slot> {
         self.shared.slot(number)
+    }
+
+    fn repeat_on<T: StepOn<Self>>(&mut self, n: u32, step: &mut T) {
+        (0..n).for_each(|i| step.step_on(self, i));
     }
 
     fn repeat<T: Step>(&self, n: u32, step: &mut T) {

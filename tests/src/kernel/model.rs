@@ -11,7 +11,7 @@ use netdp_common::flow::{
 };
 use netdp_common::packet::Packet as _;
 use netdp_common::quota::Held;
-use netdp_common::tables::{Flows as _, Host, RingSlot, Route, Scratch, Step};
+use netdp_common::tables::{Flows as _, Host, RingSlot, Route, Scratch, Step, StepOn};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
 use netdp_common::{fragment, icmp_error, inbound, nat, outbound, refusal};
 use netdp_model::{same_prefix, waiting};
@@ -348,6 +348,10 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
 
     fn slot(&self, _number: u32) -> Option<NoSlot> {
         None
+    }
+
+    fn repeat_on<S: StepOn<Self>>(&mut self, n: u32, step: &mut S) {
+        (0..n).for_each(|i| step.step_on(self, i));
     }
 
     fn repeat<S: Step>(&self, n: u32, step: &mut S) {
