@@ -65,6 +65,8 @@ struct Traces<A> {
     fragments: Vec<(FragmentKey<A>, FragmentWay<A>)>,
     waiting: waiting::Places<A>,
     again: Vec<(u32, Vec<u8>)>,
+    /// Counted besides the packet at hand.
+    lost: Option<DropReason>,
 }
 
 impl<F: Plan> Model<F> {
@@ -86,6 +88,7 @@ impl<F: Plan> Model<F> {
             fragments: Vec::new(),
             waiting: waiting::Places::default(),
             again: Vec::new(),
+            lost: None,
         };
         let flows = FlowTable::default();
         for (key, flow) in &tables.flows {
@@ -119,6 +122,8 @@ impl<F: Plan> Model<F> {
             Action::Wait => (Code::Shot, None),
             Action::ToEndpoint(_) | Action::ToNextHop(_) | Action::ToLink(_) => (Code::Redirect, told),
         };
+        // Who counts can't tell whose reason it is.
+        let reason = reason.or(self.traces.borrow_mut().lost.take());
         Outcome { action, reason, packet: frame.bytes }
     }
 
@@ -310,9 +315,9 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
         true
     }
 
-    /// Nothing here waits in vain.
     fn lose(&self, reason: DropReason) {
-        panic!("lost: {reason:?}");
+        let before = self.traces.borrow_mut().lost.replace(reason);
+        assert_eq!(before, None, "one packet gives way to another");
     }
 
     /// The kernel's side is never asked for so many that it says no.
