@@ -10,7 +10,7 @@ use crate::reclaim;
 use crate::rewrite::rewrite;
 use crate::tables::Flows;
 use crate::verdict::{DropReason, Event, Verdict};
-use crate::waiting::{self, release};
+use crate::waiting;
 
 /// Ticks for which it is remembered: a receiver waits 30 s for the rest (RFC 791, Linux), or less.
 const REMEMBERED: u32 = 30;
@@ -66,14 +66,15 @@ pub fn wait<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>, to_
     if to_host { Verdict::STACK } else { Verdict::WAIT }
 }
 
-/// Lets a datagram's first fragment, and those that wait for it, come in once more; false if none does.
-#[inline(always)]
+/// Lets a datagram's first fragment, and those that wait for it, come in once more; false if none does. Out of
+/// line, as [`remember`].
+#[inline(never)]
 pub(crate) fn let_in_again<F: Family, C: Context<F>>(c: &mut C, parsed: &Parsed<F::Addr>, iif: u32) -> bool {
     if parsed.header.fragment != Fragment::First {
         return false;
     }
     let Some(key) = key::<F, C>(c, &parsed.header) else { return false };
-    release::<F, C>(c, &key, iif)
+    waiting::release::<F, C>(c, &key, iif)
 }
 
 /// The host veth that a packet came by; 0: from outside.

@@ -29,7 +29,8 @@ pub const LONGEST: usize = 1988;
 /// come round: RFC 4963.)
 const WAITS: u32 = 5;
 
-/// What a place is used for, in a word that is compared and swapped: since which tick, and what for.
+/// What a place is used for, in a word that is compared and swapped: since which tick, for which fragment of its set (as
+/// far as 30 bits count), and how. So it is never twice the same.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct State(pub u64);
 
@@ -41,18 +42,24 @@ impl State {
     const USES: u64 = 3;
 
     #[inline(always)]
-    const fn new(since: u32, used_for: u64) -> Self {
-        Self((since as u64) << 2 | used_for)
+    const fn new(since: u32, fragment: u32) -> Self {
+        Self((since as u64) << 32 | (fragment << 2) as u64)
     }
 
     #[inline(always)]
     const fn since(self) -> u32 {
-        (self.0 >> 2) as u32
+        (self.0 >> 32) as u32
     }
 
     #[inline(always)]
-    const fn is(self, used_for: u64) -> bool {
-        self.0 & Self::USES == used_for
+    const fn is(self, used: u64) -> bool {
+        self.0 & Self::USES == used
+    }
+
+    /// The same fragment's, used otherwise.
+    #[inline(always)]
+    const fn used(self, how: u64) -> Self {
+        Self(self.0 & !Self::USES | how)
     }
 }
 
@@ -60,7 +67,7 @@ impl State {
 #[derive(Clone, Debug)]
 pub struct Waiting<P> {
     place: P,
-    since: u32,
+    state: State,
 }
 
 /// Lets a copy of a fragment wait. `iif`: the host veth that it came by, or 0. `is_only`: there is no other copy, and
@@ -76,9 +83,10 @@ pub fn put<F: Family, C: Context<F>>(
         return None;
     }
     let set = set(&key.src, iif);
-    let place = c.place(number(set, c.advance_waiting(set, 1)))?;
-    let (old, since) = (place.state(), c.now());
-    if old.is(State::BUSY) || !place.swap_state(old, State::new(since, State::BUSY)) {
+    let fragment = c.advance_waiting(set, 1);
+    let place = c.place(number(set, fragment))?;
+    let (old, new) = (place.state(), State::new(c.now(), fragment));
+    if old.is(State::BUSY) || !place.swap_state(old, new.used(State::BUSY)) {
         return None;
     }
     if old.is(State::FULL) && place.label().is_only != 0 {
@@ -86,27 +94,26 @@ pub fn put<F: Family, C: Context<F>>(
     }
     let len = c.keep(&place);
     place.set_label(&Label { key: *key, ifindex: c.ifindex(), len, is_only: u32::from(is_only) });
-    let used_for = if len == 0 { State::EMPTY } else { State::FULL };
-    place.swap_state(State::new(since, State::BUSY), State::new(since, used_for));
-    (len != 0).then_some(Waiting { place, since })
+    let state = new.used(if len == 0 { State::EMPTY } else { State::FULL });
+    place.swap_state(new.used(State::BUSY), state);
+    (len != 0).then_some(Waiting { place, state })
 }
 
 /// Ends the waiting of a copy; false if it has come in once more, or given way.
 #[inline(always)]
 pub fn take_back<A: Address, P: Place<A>>(waiting: &Waiting<P>) -> bool {
-    let Waiting { place, since } = waiting;
-    place.swap_state(State::new(*since, State::FULL), State::new(*since, State::EMPTY))
+    let Waiting { place, state } = waiting;
+    place.swap_state(*state, state.used(State::EMPTY))
 }
 
 /// Lets a datagram's first fragment and all that waited for it come in once more; false if none did. What the first one
 /// becomes is remembered by now: who looks for that after this has looked for what waits finds it.
-#[inline(never)]
+#[inline(always)]
 pub fn release<F: Family, C: Context<F>>(c: &mut C, key: &FragmentKey<F::Addr>, iif: u32) -> bool {
     let set = set(&key.src, iif);
     let next = c.advance_waiting(set, 0);
-    let Some(newest) = c.place(number(set, next.wrapping_sub(1))) else { return false };
-    // The others are older.
-    if c.now().wrapping_sub(newest.state().since()) > WAITS {
+    // Nothing has ever waited here. (Who is newest says nothing of the others: it may be on its way into its place.)
+    if next == 0 {
         return false;
     }
     let mut release = Release { key, set, oldest: next, is_behind: false };
@@ -133,10 +140,10 @@ impl<A: Address, H: Host<A>> StepOn<H> for Release<'_, A> {
         if !state.is(State::FULL) || waited > WAITS || !place.is_for(self.key) {
             return;
         }
-        if !place.swap_state(state, State::new(state.since(), State::BUSY)) {
+        if !place.swap_state(state, state.used(State::BUSY)) {
             return;
         }
-        // It may have become another's in between. And nothing comes in before the first one.
+        // The key was read while anybody could write it. And nothing comes in before the first one.
         let is_released = place.is_for(self.key) && (self.is_behind || host.come_again(host.ifindex()));
         if is_released {
             self.is_behind = true;
@@ -145,8 +152,7 @@ impl<A: Address, H: Host<A>> StepOn<H> for Release<'_, A> {
                 host.lose(DropReason::RewriteFailed);
             }
         }
-        let used_for = if is_released { State::EMPTY } else { State::FULL };
-        place.swap_state(State::new(state.since(), State::BUSY), State::new(state.since(), used_for));
+        place.swap_state(state.used(State::BUSY), if is_released { state.used(State::EMPTY) } else { state });
     }
 }
 

@@ -28,8 +28,8 @@ const DATAGRAM: usize = 3 * PART - 100;
 const TRIES: u16 = 3;
 /// How long a datagram may take.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// More than can wait.
-const FLOOD: u16 = 1000;
+/// More than can wait: twice 64 and some.
+const FLOOD: u16 = 200;
 
 /// Somebody who sends fragments past its own stack.
 struct Fragmenter {
