@@ -17,6 +17,8 @@ use bytemuck::Pod;
 use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet};
 
+use crate::atomic::length;
+
 /// `skb->pkt_type` of a frame for this host.
 const PACKET_HOST: u32 = 0;
 /// Index in `skb->cb` of [`Skb::leave_note`].
@@ -92,10 +94,7 @@ impl<F> Skb<F> {
     /// Copies the whole frame and returns its length; 0 if there is no room for it.
     #[inline(always)]
     pub(crate) fn copy_to<const ROOM: usize>(&self, to: *mut [u8; ROOM]) -> u32 {
-        let len = field!(self.skb, len);
-        if len == 0 || len > ROOM as u32 {
-            return 0;
-        }
+        let Some(len) = length(field!(self.skb, len), ROOM) else { return 0 };
         // SAFETY: writes `len` bytes, for which there is room (the verifier checks it).
         if unsafe { bpf_skb_load_bytes(self.skb.cast(), 0, to.cast(), len) } == 0 { len } else { 0 }
     }
@@ -103,10 +102,8 @@ impl<F> Skb<F> {
     /// Makes the frame another one: the first `len` bytes of `from`. Nobody has checked its checksums.
     #[inline(always)]
     pub(crate) fn copy_from<const ROOM: usize>(&mut self, from: *const [u8; ROOM], len: u32) -> Option<()> {
-        if len == 0 || len > ROOM as u32 {
-            return None;
-        }
         self.resize(len as usize)?;
+        let len = length(len, ROOM)?;
         let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
         // SAFETY: reads `len` bytes, which are there (the verifier checks it).
         if unsafe { bpf_skb_store_bytes(self.skb, 0, from.cast(), len, flags) } != 0 {
