@@ -6,6 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::family::{Address, Be16};
+use crate::waiting::LONGEST;
 
 /// One direction of a flow, as its packets carry it: the key of the flow table.
 ///
@@ -437,6 +438,32 @@ pub struct FragmentWay<A> {
     pub flags: u16,
 }
 
+/// A fragment that waits for its datagram's first one, see [`crate::waiting`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
+pub struct Label<A> {
+    /// Its datagram.
+    pub key: FragmentKey<A>,
+    /// The interface it came by.
+    pub ifindex: u32,
+    /// Length of its frame, bytes.
+    pub len: u32,
+    /// 1 when there is no other copy of it.
+    pub is_only: u32,
+}
+
+/// A place for such a fragment.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Zeroable)]
+pub struct Kept<A> {
+    /// A [`crate::waiting::State`].
+    pub state: u64,
+    /// Whose it is.
+    pub label: Label<A>,
+    /// Its frame.
+    pub frame: [u8; LONGEST],
+}
+
 /// A next hop: the interface and the address in network byte order, IPv4 in the first word.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Pod, Zeroable)]
@@ -484,6 +511,8 @@ plain_data! {
     Slot: 32, 56;
     FragmentKey: 16, 40;
     FragmentWay: 40, 64;
+    Label: 28, 52;
+    Kept: 2024, 2048;
 }
 
 impl<A: Address> Flow<A> {

@@ -18,6 +18,7 @@ pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>)
     match decide::<F, C>(c, parsed, work) {
         Ok(Decision::Open) => start(c, parsed, work),
         Ok(Decision::Stack | Decision::Neighbour { .. }) => Verdict::STACK,
+        Ok(Decision::Overtaken | Decision::OvertakenToHost) => Verdict::OVERTAKEN_TO_HOST,
         Err(reason) => Verdict::drop(reason),
     }
 }
@@ -50,13 +51,16 @@ fn decide<F: Family, C: Context<F>>(
     if parsed.tuple.src.is_link_local() || dst.is_link_local() {
         return Ok(Decision::Stack);
     }
+    if parsed.header.fragment == Fragment::Later && c.addressed_to_us() {
+        return Ok(Decision::OvertakenToHost);
+    }
     let is_first = match parsed.transport {
         Transport::Tcp => nat::is_syn(parsed),
         Transport::Udp | Transport::Sctp => true,
         _ => false,
     };
     // A segment of no connection: the host's stack answers with a reset.
-    if !is_first || parsed.header.fragment == Fragment::Later || !c.addressed_to_us() {
+    if !is_first || !c.addressed_to_us() {
         return Ok(Decision::Stack);
     }
     let Some(found) = published(c, &PublishedKey::of(&parsed.tuple)) else { return Ok(Decision::Stack) };

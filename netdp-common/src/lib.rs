@@ -12,7 +12,8 @@
 //! 4. A miss asks [`outbound`] or [`inbound`] whether a new flow may be made, and which.
 //! 5. [`claim`] chooses and claims its port in one atomic insert, and enters both directions.
 //! 6. An ICMP error has no flow of its own: [`icmp_error`] translates it by the packet it quotes.
-//! 7. [`fragment`] does the same for fragments, of which only the first has ports.
+//! 7. [`fragment`] does the same for fragments, of which only the first has ports. One that overtakes it is
+//!    [`waiting`].
 //! 8. What the host's own sockets send passes only by [`nat::to_world`]; [`own`] sees to it that no mapping has its
 //!    tuple.
 //! 9. The result is a [`verdict::Verdict`]; every drop has a [`verdict::DropReason`]. [`refusal`] says which
@@ -54,3 +55,4 @@ pub mod rewrite;
 mod sum;
 pub mod tables;
 pub mod verdict;
+pub mod waiting;

@@ -156,6 +156,9 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
     if FRAGMENTS && flow.kind != Kind::Own as u8 {
         // (The host's own keep their addresses.)
         fragment::remember::<F, C>(c, parsed, flow);
+        if fragment::let_in_again::<F, C>(c, parsed, iif) {
+            return Verdict::WAIT;
+        }
     }
     send::<F, C>(c, parsed, flow)
 }

@@ -26,6 +26,8 @@ pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>)
     match decide::<F, C>(c, parsed, work) {
         Ok(Decision::Open) => start(c, parsed, work),
         Ok(Decision::Stack) => Verdict::STACK,
+        Ok(Decision::Overtaken) => Verdict::OVERTAKEN,
+        Ok(Decision::OvertakenToHost) => Verdict::OVERTAKEN_TO_HOST,
         Ok(Decision::Neighbour { oif, macs }) => nat::deliver(c, oif, macs),
         Err(reason) => Verdict::drop(reason),
     }
@@ -37,6 +39,10 @@ pub(crate) enum Decision {
     Open,
     /// Leave it to the stack.
     Stack,
+    /// A fragment that has to wait for its datagram's first one.
+    Overtaken,
+    /// The same, unless its datagram is the host's own: the stack gets it, too.
+    OvertakenToHost,
     /// Straight to an endpoint of the same network, untranslated.
     Neighbour {
         /// Its host veth.
@@ -157,6 +163,9 @@ fn to_host<F: Family, C: Context<F>>(
     sender: &Endpoint<F::Addr>,
     work: &mut Work<F::Addr>,
 ) -> Result<Decision, DropReason> {
+    if parsed.header.fragment == Fragment::Later {
+        return Ok(Decision::OvertakenToHost);
+    }
     let Some(published) = published(c, &PublishedKey::of(&parsed.tuple)) else { return Ok(Decision::Stack) };
     if parsed.transport == Transport::Tcp && !nat::is_syn(parsed) {
         // The host's stack answers with a reset.
@@ -190,7 +199,7 @@ fn masquerade<A: Address>(parsed: &Parsed<A>, request: &mut Request<A>) -> Resul
         Transport::Tcp | Transport::Udp | Transport::EchoRequest | Transport::Sctp | Transport::Portless => {}
         Transport::EchoReply => return Err(DropReason::NoFlow),
         Transport::IcmpError | Transport::IcmpOther => return Err(DropReason::IcmpUnsupported),
-        Transport::Other if parsed.header.fragment == Fragment::Later => return Err(DropReason::Fragment),
+        Transport::Other if parsed.header.fragment == Fragment::Later => return Ok(Decision::Overtaken),
         Transport::Other => return Err(DropReason::UnsupportedProtocol),
     }
     request.first = parsed.tuple;
@@ -214,9 +223,6 @@ pub(crate) fn keep_source<A: Address>(parsed: &Parsed<A>, request: &mut Request<
 /// Claims the flow of [`Work::request`]; its packet is looked at again from the start then.
 #[inline(always)]
 pub(crate) fn start<A: Address, H: Host<A>>(host: &H, parsed: &Parsed<A>, work: &mut Work<A>) -> Verdict {
-    if parsed.header.fragment == Fragment::Later {
-        return Verdict::drop(DropReason::Fragment);
-    }
     if parsed.header.ttl <= 1 {
         return Verdict::drop(DropReason::TtlExceeded);
     }

@@ -69,7 +69,7 @@ in_both_families! {
     told: crate::answers::rows, crate::answers::silence;
     too_big: crate::answers::too_big;
     next_hops: crate::answers::next_hops;
-    fragmented: crate::fragments::in_order, crate::fragments::of_the_stack;
+    fragmented: crate::fragments::in_order, crate::fragments::overtaken, crate::fragments::of_the_stack;
     over_time: crate::lifetime::rows;
     icmp_errors: crate::icmp::translated, crate::icmp::refused;
 }

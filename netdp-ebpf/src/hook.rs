@@ -89,6 +89,15 @@ pub(crate) fn fragment<F: Maps>(ctx: &TcContext) -> i32 {
     act_or_continue(ctx, &mut skb, verdict, open)
 }
 
+/// See [`fragments::wait`].
+#[inline(always)]
+pub(crate) fn wait<F: Maps>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let to_host = skb.note() != 0;
+    let verdict = with_scratch::<F>(|scratch| fragments::wait::<F, _>(&mut skb, &mut scratch.known, to_host));
+    act_or_continue(ctx, &mut skb, verdict, Continuation::Wait)
+}
+
 /// See [`nat::from_world`].
 #[inline(always)]
 pub(crate) fn from_world<F: Room>(ctx: &TcContext) -> i32 {
@@ -165,6 +174,10 @@ fn act_or_continue<F: Maps>(
         Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED => program,
         Verdict::ICMP_ERROR => Continuation::IcmpError,
         Verdict::FRAGMENT => Continuation::Fragment,
+        Verdict::OVERTAKEN | Verdict::OVERTAKEN_TO_HOST => {
+            skb.leave_note(u32::from(verdict == Verdict::OVERTAKEN_TO_HOST));
+            Continuation::Wait
+        }
         _ if verdict.is_told() => return refuse_after(ctx, skb, verdict),
         _ => return act(skb, verdict),
     };
@@ -203,7 +216,7 @@ fn act<F: Maps>(skb: &mut Skb<F>, verdict: Verdict) -> i32 {
     let (kind, detail) = verdict.parts();
     match kind {
         VerdictKind::Stack => NEXT,
-        VerdictKind::Refused => TC_ACT_SHOT,
+        VerdictKind::Refused | VerdictKind::Wait => TC_ACT_SHOT,
         VerdictKind::Drop => {
             host::add(drop_index(reason_in(detail)), 1);
             trace(skb, reason_in(detail));

@@ -16,6 +16,7 @@ mod scratch;
 mod skb;
 mod sockets;
 mod trace;
+mod waiting;
 
 use aya_ebpf::macros::{cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SockAddrContext, TcContext};
@@ -111,6 +112,19 @@ fn fragment(ctx: TcContext) -> i32 {
 #[classifier]
 fn fragment_v6(ctx: TcContext) -> i32 {
     hook::fragment::<V6>(&ctx)
+}
+
+/// Continues [`open_from_container`] and [`open_from_world`] for fragments that have overtaken their datagram's first
+/// one.
+#[classifier]
+fn wait(ctx: TcContext) -> i32 {
+    hook::wait::<V4>(&ctx)
+}
+
+/// Continues [`open_from_container_v6`] and [`open_from_world_v6`].
+#[classifier]
+fn wait_v6(ctx: TcContext) -> i32 {
+    hook::wait::<V6>(&ctx)
 }
 
 /// Egress of an uplink.

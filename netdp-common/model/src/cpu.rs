@@ -12,14 +12,14 @@ use netdp_common::flow::{
 use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet};
 use netdp_common::quota::Held;
-use netdp_common::tables::{Flows, Host, RingSlot, Route, Scratch, Step};
+use netdp_common::tables::{Flows, Host, RingSlot, Route, Scratch, Step, StepOn};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
 use netdp_common::{fragment, icmp_error, inbound, link, nat, outbound, own, refusal};
 
 use crate::hook::{Fate, Hook};
 use crate::plan::Plan;
 use crate::table::Table;
-use crate::{World, checksum, frame, ifindex, mac};
+use crate::{World, checksum, frame, ifindex, mac, waiting};
 
 /// `MAX_TAIL_CALL_CNT` of the kernel.
 const TAIL_CALLS: u32 = 33;
@@ -60,6 +60,10 @@ pub struct Cpu<'w, F: Plan, S> {
     pub now: Cell<u32>,
     /// What the packet's verdict says about its next hop.
     pub next_hop: [u32; 4],
+    /// Frames that are to come in once more, and by which interface.
+    pub again: RefCell<Vec<(u32, Vec<u8>)>>,
+    /// Packets counted as dropped besides the one at hand.
+    pub lost: RefCell<Vec<DropReason>>,
     seed: Cell<u64>,
     counts: RefCell<HashMap<Event, u64>>,
     scratch: Scratch<F::Addr>,
@@ -78,6 +82,8 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
             segment_size: 0,
             now: Cell::new(now),
             next_hop: [0; 4],
+            again: RefCell::default(),
+            lost: RefCell::default(),
             seed: Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             counts: RefCell::default(),
             scratch: Scratch::empty(),
@@ -146,6 +152,10 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
                     Hook::FromWorld => inbound::open::<F, Self>(self, &mut scratch),
                     Hook::ToWorld => own::open::<F, Self>(self, &mut scratch),
                 };
+            }
+            if verdict == Verdict::OVERTAKEN || verdict == Verdict::OVERTAKEN_TO_HOST {
+                let to_host = verdict == Verdict::OVERTAKEN_TO_HOST;
+                verdict = fragment::wait::<F, Self>(self, &mut scratch.known, to_host);
             }
             if hook != Hook::ToWorld && verdict.is_told() {
                 return self.refuse(verdict);
@@ -231,6 +241,7 @@ impl<F: Plan, S> Packet for Cpu<'_, F, S> {
 impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
     type Flows = S;
     type Slot = S::Slot;
+    type Place = waiting::Place<F::Addr>;
 
     fn flows(&self) -> &S {
         &self.shared
@@ -332,6 +343,32 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
         self.traces().fragments.push((*key, *way));
     }
 
+    fn place(&self, number: u32) -> Option<Self::Place> {
+        self.world.waiting.place(number)
+    }
+
+    fn advance_waiting(&self, set: u32, n: u32) -> u32 {
+        self.world.waiting.advance(set, n)
+    }
+
+    fn keep(&self, place: &Self::Place) -> u32 {
+        place.keep(&self.frame)
+    }
+
+    fn become_kept(&mut self, place: &Self::Place, len: u32) -> bool {
+        self.frame = place.kept();
+        self.frame.len() == len as usize
+    }
+
+    fn come_again(&self, ifindex: u32) -> bool {
+        self.again.borrow_mut().push((ifindex, self.frame.clone()));
+        true
+    }
+
+    fn lose(&self, reason: DropReason) {
+        self.lost.borrow_mut().push(reason);
+    }
+
     fn take_turn(&self, ifindex: u32, take: impl Fn(u64) -> Option<u64>) -> bool {
         let mut traces = self.traces();
         let due = traces.turns.entry(ifindex).or_default();
@@ -385,6 +422,10 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
 
     fn slot(&self, number: u32) -> Option<S::Slot> {
         self.shared.slot(number)
+    }
+
+    fn repeat_on<T: StepOn<Self>>(&mut self, n: u32, step: &mut T) {
+        (0..n).for_each(|i| step.step_on(self, i));
     }
 
     fn repeat<T: Step>(&self, n: u32, step: &mut T) {

@@ -7,6 +7,7 @@ pub mod frame;
 pub mod hook;
 pub mod plan;
 pub mod table;
+pub mod waiting;
 pub mod watch;
 
 use std::collections::{HashMap, HashSet};
@@ -85,6 +86,8 @@ pub struct World<A> {
     pub mtus: HashMap<u32, u16>,
     /// What user space has set.
     pub config: Config,
+    /// Fragments that wait.
+    pub waiting: waiting::Places<A>,
     /// What packets leave behind besides flows.
     pub(crate) traces: Mutex<Traces<A>>,
 }
@@ -101,7 +104,7 @@ pub(crate) struct Traces<A> {
     pub(crate) held: HashMap<u32, i32>,
 }
 
-impl<A: std::hash::Hash + Eq + Copy> World<A> {
+impl<A: Address + std::hash::Hash> World<A> {
     /// The usual host; mappings take `ports`.
     pub fn new<F: Plan<Addr = A>>(ports: PortSpans) -> Self {
         let mut world = Self::empty();
@@ -139,6 +142,7 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
             sockets: HashSet::new(),
             routes: HashMap::new(),
             mtus: HashMap::new(),
+            waiting: waiting::Places::default(),
             traces: Mutex::new(Traces {
                 probing: HashMap::new(),
                 fragments: Vec::new(),

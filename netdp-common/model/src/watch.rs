@@ -37,13 +37,22 @@ pub struct Watched<F: Plan> {
     /// What the addresses of first fragments became.
     fragmented: HashSet<[F::Addr; 4]>,
     packets: u64,
+    /// Frames that come in once more: next.
+    pub again: Vec<(Hook, Vec<u8>)>,
 }
 
 impl<F: Plan> Watched<F> {
     /// A host with room for `flows` flows.
     pub fn new(world: World<F::Addr>, flows: usize) -> Self {
         let table = Table::new(flows * 2, flows * 2);
-        Self { world, table, translations: HashMap::new(), fragmented: HashSet::new(), packets: 0 }
+        Self {
+            world,
+            table,
+            translations: HashMap::new(),
+            fragmented: HashSet::new(),
+            packets: 0,
+            again: Vec::new(),
+        }
     }
 
     /// A CPU of it, with random numbers that no other has.
@@ -61,6 +70,8 @@ impl<F: Plan> Watched<F> {
         cpu.own = hook == Hook::ToWorld;
         let fate = cpu.run(hook, frame.to_vec());
         let (after, next_hop) = (std::mem::take(&mut cpu.frame), cpu.next_hop);
+        let again = cpu.again.take().into_iter().map(|(ifindex, frame)| (Hook::at_ingress(ifindex), frame));
+        self.again.extend(again);
         let judged = self.judge(hook, frame, fate, &after).and_then(|()| match fate {
             Fate::ToNextHop(_) if next_hop != NEXT_HOP => Err("the wrong next hop"),
             _ => Ok(()),
@@ -102,7 +113,7 @@ impl<F: Plan> Watched<F> {
             Fate::Stack if before != after => self.judge_delivered(hook, before, after),
             Fate::Dropped(_) if before != after => Err("touched, and not sent on"),
             Fate::Stack => self.judge_stack(hook, before),
-            Fate::Dropped(_) => Ok(()),
+            Fate::Dropped(_) | Fate::Waits => Ok(()),
             Fate::Answered(_) => match checksums_are_right(after) {
                 Some(true) => Ok(()),
                 _ => Err("an answer with a wrong checksum"),
