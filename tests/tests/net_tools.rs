@@ -9,6 +9,8 @@ use netdp_tests::with_and_without_offloads;
 
 /// Where iperf3 listens, in the world and in the container.
 const IPERF: u16 = 5201;
+/// How often iperf3 is asked for a rate.
+const TRIES: usize = 4;
 
 with_and_without_offloads!(ping_curl_and_dig, iperf3_both_ways);
 
@@ -57,10 +59,14 @@ fn iperf3_both_ways(lab: &Lab) {
         for direction in ["", "-R"] {
             let line = format!("iperf3 -c {to} -p {IPERF} -t 1 -J --connect-timeout 3000 {direction}");
             eventually("an iperf3 server", || netns.try_sh(&line).status.success());
-            let report: serde_json::Value = serde_json::from_str(&netns.sh(&line)).expect("JSON");
-            let rate = report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap_or(0.0);
-            // A broken checksum or MTU leaves kilobits; a busy machine some tens of megabits.
-            assert!(rate > 5e6, "{} to {to} {direction}: {rate} bit/s", netns.name());
+            let rate = || {
+                let report: serde_json::Value = serde_json::from_str(&netns.sh(&line)).expect("JSON");
+                report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap_or(0.0)
+            };
+            // A broken checksum or MTU leaves kilobits, each time; a busy machine some tens of megabits. Now and then
+            // iperf3 3.12 says 0, whatever its streams carried.
+            let is_fast = (0..TRIES).any(|_| rate() > 5e6);
+            assert!(is_fast, "{} to {to} {direction}: less than 5 Mbit/s", netns.name());
         }
     }
     // So slow that the server's socket holds what comes while it waits for a processor.
