@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use aya::util::KernelVersion;
 use netdp_tests::netdp::Netdp;
 use serde_json::Value;
 
@@ -19,20 +20,13 @@ fn check<'a>(report: &'a Value, name: &str) -> &'a Value {
     checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name}: {report}"))
 }
 
-/// Whether the running kernel is at least this.
-fn at_least(wanted: (u32, u32)) -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
-    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse().ok());
-    let version: (u32, u32) = (numbers.next().expect("a version"), numbers.next().expect("a version"));
-    version >= wanted
-}
-
 #[test]
 #[ignore = "needs root"]
 fn programs_load_and_are_attached_as_the_kernel_can() {
     let report = doctor(&[]);
     assert_eq!(report["datapath"], "ebpf", "{report}");
-    let how = if at_least((6, 6)) { "TCX" } else { "clsact" };
+    let has_tcx = KernelVersion::current().expect("a version") >= KernelVersion::new(6, 6, 0);
+    let how = if has_tcx { "TCX" } else { "clsact" };
     let attachment = check(&report, "attachment");
     assert!(attachment["detail"].as_str().is_some_and(|detail| detail.starts_with(how)), "{attachment}");
     assert_eq!(check(&report, "kernel")["ok"], true);
