@@ -233,6 +233,12 @@ pub const MOVED_AT: u32 = 16;
 /// Index, in a family's `CLOCK` map, of the word with a bit for each 1024 ports of which mappings have had one.
 pub const MAPPED: u32 = 17;
 
+/// A port's bit in that word; `port` in host byte order.
+#[inline(always)]
+pub const fn mapped_bit(port: u16) -> u64 {
+    1 << (port >> 10)
+}
+
 impl<A> Published<A> {
     /// The endpoint's port for a host port of the range.
     #[inline(always)]

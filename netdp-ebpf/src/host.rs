@@ -13,7 +13,8 @@ use bytemuck::{Pod, Zeroable};
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
     AllowedKey, Config, Endpoint, Flow, FragmentKey, FragmentWay, MAPPED, MOVED_AT, Network, NextHop,
-    PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple, Uplink, reserved_slot,
+    PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple, Uplink, mapped_bit,
+    reserved_slot,
 };
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
@@ -378,7 +379,7 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     #[inline(always)]
     fn note_mapped(&self, port: u16) {
         let Some(word) = F::clock().get_ptr_mut(MAPPED) else { return };
-        let bit = 1 << (port >> 10);
+        let bit = mapped_bit(port);
         // SAFETY: an aligned load from an array element.
         if unsafe { ptr::read_volatile(word) } & bit == 0 {
             fetch_or(word, bit);
@@ -390,7 +391,7 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
         // SAFETY: as above.
         F::clock()
             .get_ptr(MAPPED)
-            .is_some_and(|word| unsafe { ptr::read_volatile(word) } >> (port >> 10) & 1 != 0)
+            .is_some_and(|word| unsafe { ptr::read_volatile(word) } & mapped_bit(port) != 0)
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use netdp_common::family::Address;
 use netdp_common::flow::{
     Config, Endpoint, FragmentKey, FragmentWay, Network, NextHop, Probing, Published, PublishedKey, Timeouts,
-    Tuple, Uplink,
+    Tuple, Uplink, mapped_bit,
 };
 use netdp_common::packet::Packet as _;
 use netdp_common::quota::Held;
@@ -341,11 +341,11 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
     }
 
     fn note_mapped(&self, port: u16) {
-        self.traces.borrow_mut().mapped |= 1 << (port >> 10);
+        self.traces.borrow_mut().mapped |= mapped_bit(port);
     }
 
     fn may_be_mapped(&self, port: u16) -> bool {
-        self.traces.borrow().mapped >> (port >> 10) & 1 != 0
+        self.traces.borrow().mapped & mapped_bit(port) != 0
     }
 
     /// What a test run sends came by no interface.
