@@ -47,6 +47,14 @@ impl Tap {
         send(self.fd.as_raw_fd(), frame, MsgFlags::empty()).map(drop)
     }
 
+    /// Sends a packet to a MAC.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn send_packet(&self, to: [u8; 6], ethertype: u16, packet: &[u8]) -> nix::Result<()> {
+        self.send(&[&to[..], &self.mac, &ethertype.to_be_bytes(), packet].concat())
+    }
+
     /// The next frame that the interface receives.
     pub fn receive(&self, deadline: Instant) -> Option<Vec<u8>> {
         let mut buffer = vec![0; LONGEST];

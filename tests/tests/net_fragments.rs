@@ -49,8 +49,7 @@ impl Fragmenter {
 
     fn send(&self, packet: &[u8]) {
         let ethertype = if packet[0] >> 4 == 4 { ethernet::IPV4 } else { ethernet::IPV6 };
-        let frame = [&self.gateway_mac[..], &self.tap.mac, &ethertype.to_be_bytes(), packet].concat();
-        self.tap.send(&frame).expect("sending a frame");
+        self.tap.send_packet(self.gateway_mac, ethertype, packet).expect("sending a frame");
     }
 }
 

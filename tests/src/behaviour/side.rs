@@ -186,9 +186,8 @@ impl<'a> Side<'a> {
     #[track_caller]
     pub fn send_bytes(&self, from: &Node, packet: &[u8]) {
         let ethertype = if self.is_v4() { ethernet::IPV4 } else { ethernet::IPV6 };
-        let frame = [&from.gateway_mac[..], &from.tap.mac, &ethertype.to_be_bytes(), packet].concat();
         self.sent.set(Instant::now());
-        from.tap.send(&frame).expect("sending a frame");
+        from.tap.send_packet(from.gateway_mac, ethertype, packet).expect("sending a frame");
     }
 
     /// The packet that an end gets; none: it does not. Another one is sent after it that will come: when that has, what
