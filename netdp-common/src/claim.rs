@@ -9,12 +9,14 @@
 //! found forward can always be found backward. The protocol is model-checked in `tests/protocol.rs`.
 
 use crate::family::{Address, Be16};
-use crate::flow::{FLOW_INITIATOR, Flow, Kind, Tuple};
+use crate::flow::{FLOW_INITIATOR, FLOW_NO_TIMESTAMP, Flow, Kind, Tuple};
+use crate::header::tcp;
 use crate::meta::Meta;
 use crate::ports::{RANDOM_TRIES, Search};
 use crate::random::siphash;
-use crate::reclaim::{self, Judged};
-use crate::tables::{Flows, Host, InsertError, Request, Step, Way, Work};
+use crate::reclaim::{self, H_Entry, Judged};
+use crate::recycle::{self, Taken};
+use crate::tables::{Entry, Flows, Host, InsertError, Request, Step, Way, Work};
 use crate::verdict::{DropReason, Event};
 
 /// Slots that are inspected for something to reclaim when the table is full.
@@ -43,6 +45,7 @@ pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(),
 /// neither is there while ports are tried.)
 #[inline(never)]
 fn begin<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, now: u32) -> bool {
+    recycle::begin_anew(host, work);
     prepare(work);
     let random = unpredictable(host, work, 0);
     work.search = Search::new(&work.request.spans, random);
@@ -50,7 +53,7 @@ fn begin<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, now: u32) -> bool
     (work.forward.meta, work.forward.tag) = (meta.0, meta.tag());
     (work.reverse.meta, work.reverse.tag) = (meta.0, meta.tag());
     work.remote = reclaim::remote_of(&work.answer);
-    work.request.keep_port || !host.exhausted(&work.remote, work.request.spans.id())
+    work.request.keep_port || work.again || !host.exhausted(&work.remote, work.request.spans.id())
 }
 
 /// After the last one.
@@ -68,8 +71,10 @@ fn settle<A: Address, H: Host<A>>(
         Claimed::Full => Err(DropReason::TableFull),
         // A port is being given back, or this very flow is being opened: start over.
         Claimed::Soon => Ok(()),
-        Claimed::Nothing => {
-            remember_exhausted(host, &mut work.remote, work.request.spans.id());
+        Claimed::Nothing | Claimed::Unfit => {
+            if let Claimed::Nothing = result {
+                remember_exhausted(host, &mut work.remote, work.request.spans.id());
+            }
             host.count(Event::SnatExhausted, 1);
             Err(DropReason::PortsExhausted)
         }
@@ -97,13 +102,23 @@ fn enter_initiator<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Resu
         if work.request.kind == Kind::Snat as u8 {
             host.count(Event::SnatAllocated, 1);
         }
+        if work.recycled {
+            host.count(Event::FlowsRecycled, 1);
+        }
+        if work.forward.flags & FLOW_NO_TIMESTAMP != 0 {
+            host.count(Event::RecycledWithoutTs, 1);
+        }
         if work.request.keep_port && work.forward.sport != work.request.translated.sport {
             host.count(Event::DnatPortChanged, 1);
         }
         reclaim::enter(host, &work.answer, work.reverse.meta);
         return Ok(());
     };
-    host.flows().remove(&work.answer);
+    if work.recycled {
+        recycle::give_back(host, work);
+    } else {
+        host.flows().remove(&work.answer);
+    }
     reclaim::port_freed(host, &work.answer);
     match error {
         InsertError::Full => Err(DropReason::TableFull),
@@ -127,6 +142,8 @@ fn prepare<A: Address>(work: &mut Work<A>) {
     fill(&mut work.forward, &first, &translated, &work.request.forward, kind);
     work.forward.flags |= FLOW_INITIATOR;
     fill(&mut work.reverse, &translated.reversed(), &first.reversed(), &work.request.reverse, kind);
+    work.reverse.next = if first.proto == tcp::PROTO { work.segment.end } else { 0 };
+    work.recycled = false;
 }
 
 /// Field by field: a whole value would be built on the stack first.
@@ -145,13 +162,15 @@ fn fill<A: Address>(flow: &mut Flow<A>, own: &Tuple<A>, to: &Tuple<A>, way: &Way
     flow.kind = kind;
     flow.flags = way.flags;
     flow.iif = way.iif;
-    flow.spare = 0;
+    flow.next = 0;
 }
 
 #[derive(Clone, Copy)]
 enum Claimed {
     /// Every port is taken.
     Nothing,
+    /// None is free, but a closed connection's would do for another SYN.
+    Unfit,
     /// None is free, but one will be, or is this flow's own.
     Soon,
     /// A port is ours.
@@ -172,12 +191,13 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
     fn step(&mut self, i: u32) -> bool {
         let host = self.host;
         let keeps = self.work.request.keep_port && i == 0;
-        if !keeps && !self.choose(i) {
+        let again = self.work.again && i == 0;
+        if !keeps && !again && !self.choose(i) {
             return true;
         }
         // A look-up that hits costs half of an insert that fails.
-        if i > 0 && self.is_taken(i >= PRESSED_AFTER) {
-            return true;
+        if (i > 0 || again) && self.is_taken(i) {
+            return !matches!(self.result, Claimed::Port);
         }
         if self.work.request.host_address && host.host_socket(&self.work.answer.reversed()) {
             return true;
@@ -190,7 +210,7 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
             Err(InsertError::Taken) => {
                 host.count(Event::SnatCollisions, 1);
                 // The port to keep is worth waiting for; the others are looked at again.
-                if keeps && !self.is_taken(false) {
+                if keeps && !self.is_taken(i) {
                     self.result = Claimed::Soon;
                 }
                 !keeps || !matches!(self.result, Claimed::Soon)
@@ -228,12 +248,16 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
     }
 
     /// Whether the chosen port is another flow's; if that has expired, by the timeouts of a host with room or of one
-    /// under pressure, it is removed.
+    /// under pressure, it is removed; if it has closed and this one may follow it, the port is ours.
     #[inline(always)]
-    fn is_taken(&mut self, pressed: bool) -> bool {
+    fn is_taken(&mut self, i: u32) -> bool {
         let Some(entry) = self.host.flows().get(&self.work.answer) else { return false };
+        if self.work.request.recycles() && self.recycle(&entry, i) {
+            self.result = Claimed::Port;
+            return true;
+        }
         let Some(config) = self.host.config() else { return true };
-        let timeouts = if pressed { &config.pressed } else { &config.timeouts };
+        let timeouts = if i >= PRESSED_AFTER { &config.pressed } else { &config.timeouts };
         let judged = reclaim::remove_if_expired(self.host, &entry, &self.work.answer, self.now, timeouts);
         if judged == Judged::Gone {
             return false;
@@ -243,6 +267,29 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
             self.result = Claimed::Soon;
         }
         true
+    }
+}
+
+impl<A: Address, H: Host<A>> Probe<'_, A, H> {
+    /// Whether the port of the connection with this responder's entry has become ours.
+    #[inline(always)]
+    fn recycle(&mut self, entry: &H_Entry<A, H>, i: u32) -> bool {
+        let again = self.work.again && i == 0;
+        if !recycle::is_candidate(entry.meta(), i, again, self.now) {
+            return false;
+        }
+        if self.work.request.host_address && self.host.host_socket(&self.work.answer.reversed()) {
+            return false;
+        }
+        let unfit = match recycle::take_over(self.host, self.work, entry, i) {
+            Taken::Ours => return true,
+            Taken::Contended => Claimed::Soon,
+            Taken::Not => Claimed::Unfit,
+        };
+        if !matches!(self.result, Claimed::Soon) {
+            self.result = unfit;
+        }
+        false
     }
 }
 

@@ -61,6 +61,14 @@ pub const FLOW_INITIATOR: u8 = 1;
 pub const FLOW_TO_ENDPOINT: u8 = 2;
 /// [`Flow::flags`]: the next hop in `via` is an IPv6 address although the flow is IPv4 (RFC 5549).
 pub const FLOW_NEXT_HOP_V6: u8 = 4;
+/// [`Flow::flags`] of a responder's entry: see [`crate::tcp::Tombstone::no_time_wait`].
+pub const FLOW_NO_TIME_WAIT: u8 = 8;
+/// [`Flow::flags`] of a responder's entry: the initiator has acknowledged the other side's FIN.
+pub const FLOW_INITIATOR_ACKED: u8 = 16;
+/// [`Flow::flags`] of a responder's entry: the responder has.
+pub const FLOW_RESPONDER_ACKED: u8 = 32;
+/// [`Flow::flags`] of an initiator's entry: its SYN goes out without timestamp option.
+pub const FLOW_NO_TIMESTAMP: u8 = 64;
 
 /// One direction of a mapping: what packets with the key's tuple become. Value of the flow table.
 ///
@@ -81,7 +89,8 @@ pub struct Flow<A> {
     pub dport: Be16,
     /// Interface the packet leaves by.
     pub oif: u32,
-    /// The next hop's address on `oif` (zero: the destination is on-link), or, with [`FLOW_TO_ENDPOINT`], two MACs.
+    /// The next hop's address on `oif` (zero: the destination is on-link), or, with [`FLOW_TO_ENDPOINT`], two MACs and
+    /// [`Flow::timestamp`].
     pub via: [u32; 4],
     /// The entry's own key: an element of a preallocated map may be reused between look-up and use.
     pub own_src: A,
@@ -93,8 +102,13 @@ pub struct Flow<A> {
     pub own_dport: Be16,
     /// Host veth that packets of this direction must come from; 0: from outside.
     pub iif: u32,
-    /// Zero; room for what the end of a TCP connection leaves behind.
-    pub spare: u32,
+    /// TCP: the sequence number that the other side sends next, as far as it is known; host byte order. In an
+    /// endpoint's entry its last acknowledgement, in the responder's, too, what follows the SYN; once the connection
+    /// closes, the end of what the other side has sent.
+    ///
+    /// Each segment of an endpoint stores it, whatever another CPU is doing: one that is on its way while the
+    /// connection begins to close may set it back once.
+    pub next: u32,
     /// [`Kind`].
     pub kind: u8,
     /// `FLOW_*`.

@@ -15,13 +15,15 @@
 //! 7. The result is a [`verdict::Verdict`]; every drop has a [`verdict::DropReason`]. A refused
 //!    TCP segment is answered by [`refusal`].
 //!
-//! [`meta`] and [`reclaim`] say when a flow ends and how it is removed while packets use it.
+//! [`meta`] and [`reclaim`] say when a flow ends and how it is removed while packets use it. [`tcp`] knows how a
+//! connection ends, [`closing`] follows one that does, [`recycle`] gives its port to the next.
 #![no_std]
 
 #[cfg(test)]
 extern crate std;
 
 pub mod claim;
+pub mod closing;
 pub mod family;
 pub mod flow;
 pub mod header;
@@ -36,7 +38,10 @@ pub mod parse;
 pub mod ports;
 pub mod random;
 pub mod reclaim;
+pub mod recycle;
 pub mod refusal;
 pub mod rewrite;
 pub mod tables;
+pub mod tcp;
+pub mod timestamp;
 pub mod verdict;

@@ -2,10 +2,10 @@
 
 use bytemuck::Zeroable as _;
 
+use crate::closing;
 use crate::family::{Address, Family};
 use crate::flow::{FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow};
 use crate::header::{ethernet, tcp};
-use crate::lifetime::{self, State};
 use crate::meta::{self, Meta};
 use crate::packet::Packet;
 use crate::parse::{Fragment, Parsed, Transport, parse};
@@ -40,7 +40,7 @@ impl<A: Address> Known<A> {
 /// A frame that an endpoint sends, on its host veth.
 ///
 /// The flow is looked up first and for every frame: the answer to a hairpin is addressed to its neighbour's MAC.
-/// [`Verdict::NO_FLOW_YET`]: ask [`crate::outbound::open`].
+/// [`Verdict::NO_FLOW_YET`]: ask [`crate::outbound::open`]; [`Verdict::CLOSING`]: [`closing::follow`].
 #[inline(always)]
 pub fn from_container<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) -> Verdict {
     if !parse::<F, C>(c, &mut known.parsed) {
@@ -52,7 +52,8 @@ pub fn from_container<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::
     established::<F, C>(c, known, c.ifindex())
 }
 
-/// A frame that comes in by an uplink. [`Verdict::NO_FLOW_YET`]: ask [`crate::inbound::open`].
+/// A frame that comes in by an uplink. [`Verdict::NO_FLOW_YET`]: ask [`crate::inbound::open`];
+/// [`Verdict::CLOSING`]: [`closing::follow`].
 #[inline(always)]
 pub fn from_world<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) -> Verdict {
     if !parse::<F, C>(c, &mut known.parsed) {
@@ -61,7 +62,7 @@ pub fn from_world<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr
     if !known.parsed.has_flow() {
         return no_flow(&known.parsed);
     }
-    established::<F, C>(c, known, 0)
+    established::<F, C>(c, known, FROM_OUTSIDE)
 }
 
 /// A frame that leaves by an uplink: the last gate. Nothing with an endpoint's address as source may pass.
@@ -93,6 +94,9 @@ pub(crate) fn is_private<F: Family, C: Context<F>>(c: &C, addr: &F::Addr) -> boo
     }
 }
 
+/// [`Flow::iif`] of packets that no endpoint sent.
+pub(crate) const FROM_OUTSIDE: u32 = 0;
+
 /// A packet of a known flow; [`Verdict::NO_FLOW_YET`] if there is no such flow. `iif`: where its packets must
 /// come from.
 #[inline(always)]
@@ -111,12 +115,19 @@ fn established<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>, 
     let bits = meta::bits_of_tcp(parsed.tcp_flags);
     let meta = Meta(flow.meta);
     let now = c.now();
-    if meta.seen() != now || meta.bits() & bits != bits || is_syn(parsed) {
+    if iif != FROM_OUTSIDE && parsed.tcp_flags & tcp::ACK != 0 && meta.bits() & Meta::CLOSING == 0 {
+        entry.set_next(u32::from_be(parsed.acknowledgement));
+    }
+    if meta.seen() != now || meta.bits() & (bits | Meta::CLOSING) != bits || is_syn(parsed) {
         if let Some(config) = c.config()
             && meta.idle(now) >= config.timeouts.shortest()
             && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, &config.timeouts) == Judged::Gone
         {
             return Verdict::NO_FLOW_YET;
+        }
+        let opens = is_syn(parsed) && flow.flags & FLOW_INITIATOR != 0;
+        if closing::concerns(bits, flow, opens) {
+            return Verdict::CLOSING;
         }
         match refresh::<F, C>(c, &entry, flow, parsed, bits) {
             Refreshed::Alive => {}
@@ -158,16 +169,20 @@ pub(crate) fn deliver<P: Packet>(packet: &mut P, oif: u32, macs: [u32; 4]) -> Ve
     }
 }
 
-enum Refreshed {
+/// What [`refresh`] found.
+pub(crate) enum Refreshed {
+    /// The flow is there.
     Alive,
+    /// It has been removed.
     Gone,
+    /// The packet can't be sent on.
     Refused(DropReason),
 }
 
 /// What a packet has to do when it is the first in a while, or shows something new: at most once a tick and
 /// direction, or a few times in a TCP connection's life.
 #[inline(never)]
-fn refresh<F: Family, C: Context<F>>(
+pub(crate) fn refresh<F: Family, C: Context<F>>(
     c: &C,
     entry: &H_Entry<F::Addr, C>,
     flow: &mut Flow<F::Addr>,
@@ -176,10 +191,7 @@ fn refresh<F: Family, C: Context<F>>(
 ) -> Refreshed {
     let now = c.now();
     let meta = Meta(flow.meta);
-    if is_syn(parsed) && flow.flags & FLOW_INITIATOR != 0 && meta.bits() & Meta::SYN != 0 {
-        reopen::<F, C>(c, entry, flow, parsed);
-    }
-    if !touch(entry, meta.generation(), bits, now) {
+    if !touch(entry, meta.generation(), bits, now, parsed.transport != Transport::Tcp) {
         return Refreshed::Gone;
     }
     if flow.flags & FLOW_TO_ENDPOINT == 0 && meta.seen() != now {
@@ -188,36 +200,16 @@ fn refresh<F: Family, C: Context<F>>(
     Refreshed::Alive
 }
 
-/// Opening a connection that has ended on the same tuple: the endpoint's own stack has judged that it may.
-#[inline(always)]
-fn reopen<F: Family, C: Context<F>>(
-    c: &C,
-    entry: &H_Entry<F::Addr, C>,
-    flow: &Flow<F::Addr>,
-    parsed: &Parsed<F::Addr>,
-) {
-    let own = entry.meta();
-    let Some(other) = c.flows().get(&reclaim::other_key(flow, parsed.tuple.proto)) else { return };
-    let other_meta = other.meta();
-    if own.generation() != other_meta.generation() || own.is_dying() || other_meta.is_dying() {
-        return;
-    }
-    if let State::Closed | State::Closing = lifetime::state(tcp::PROTO, own.bits(), other_meta.bits()) {
-        // A packet that shows something meanwhile wins, and the connection lives as long as a closing one does.
-        entry.swap_meta(own, own.with_bits(Meta::ACTIVE | own.bits() & Meta::HELD));
-        other.swap_meta(other_meta, other_meta.with_bits(other_meta.bits() & Meta::HELD));
-    }
-}
-
 /// Notes a packet in its entry. False: the flow has been removed meanwhile.
 #[inline(always)]
-fn touch<A: Address, E: Entry<A>>(entry: &E, generation: u32, bits: u8, now: u32) -> bool {
+fn touch<A: Address, E: Entry<A>>(entry: &E, generation: u32, bits: u8, now: u32, streams: bool) -> bool {
     for _ in 0..TOUCH_TRIES {
         let meta = entry.meta();
         if meta.is_dying() || meta.generation() != generation {
             return false;
         }
-        let stream = if meta.seen() != now && meta.bits() & Meta::ACTIVE != 0 { Meta::STREAM } else { 0 };
+        let again = streams && meta.seen() != now && meta.bits() & Meta::ACTIVE != 0;
+        let stream = if again { Meta::STREAM } else { 0 };
         let new = meta.with_bits(meta.bits() | bits | stream).with_seen(now);
         if new == meta || entry.swap_meta(meta, new) {
             return true;
@@ -253,7 +245,7 @@ fn route_again<F: Family, C: Context<F>>(
         (flow.oif, flow.via, flow.flags) = (oif, via, flags);
         // Held, or else another flow's element might be written to.
         if hold(entry, Meta(flow.meta).generation()) {
-            entry.set_next_hop(oif, via, flags);
+            entry.set_next_hop(oif, via, via_v6);
             entry.release();
         }
     }
@@ -274,6 +266,5 @@ fn hold<A: Address, E: Entry<A>>(entry: &E, generation: u32) -> bool {
 /// A TCP segment that opens a connection.
 #[inline(always)]
 pub(crate) fn is_syn<A>(parsed: &Parsed<A>) -> bool {
-    const SHOWN: u8 = tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN;
-    parsed.tcp_flags & SHOWN == tcp::SYN
+    parsed.tcp_flags & tcp::OPENING == tcp::SYN
 }

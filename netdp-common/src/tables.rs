@@ -9,6 +9,7 @@ use crate::icmp_error::Quoted;
 use crate::meta::Meta;
 use crate::nat::Known;
 use crate::ports::Search;
+use crate::tcp::Segment;
 use crate::verdict::Event;
 
 /// An element of the flow table, found by its key. It may be removed and reused at any moment.
@@ -27,8 +28,13 @@ pub trait Entry<A>: Copy {
     fn read_with<R>(&self, take: impl FnOnce(&Flow<A>) -> R) -> R {
         take(&self.read())
     }
-    /// Sets the interface and next hop that [`Flow::oif`], [`Flow::via`] and [`Flow::flags`] tell; only while held.
-    fn set_next_hop(&self, oif: u32, via: [u32; 4], flags: u8);
+    /// Sets the interface and next hop that [`Flow::oif`], [`Flow::via`] and [`crate::flow::FLOW_NEXT_HOP_V6`] tell; only while
+    /// held.
+    fn set_next_hop(&self, oif: u32, via: [u32; 4], via_v6: bool);
+    /// Sets [`Flow::next`].
+    fn set_next(&self, next: u32);
+    /// Sets [`Flow::flags`] and, where there is room for it, [`Flow::timestamp`]; only while held.
+    fn set_end(&self, flags: u8, timestamp: u32);
 }
 
 /// Why an insert that must not replace did not insert.
@@ -50,7 +56,7 @@ pub trait Flows<A> {
     fn get(&self, key: &Tuple<A>) -> Option<Self::Entry>;
     /// Inserts if the key is not there, in one atomic step.
     fn insert(&self, key: &Tuple<A>, value: &Flow<A>) -> Result<(), InsertError>;
-    /// Inserts or replaces; the broken claim of the mutant build uses it.
+    /// Inserts or replaces, in one atomic step: whoever looks meanwhile finds the old value or the new one.
     fn replace(&self, key: &Tuple<A>, value: &Flow<A>) -> Result<(), InsertError>;
     /// Removes; false if it was not there.
     fn remove(&self, key: &Tuple<A>) -> bool;
@@ -131,6 +137,17 @@ pub struct Work<A> {
     pub reverse: Flow<A>,
     /// The order in which ports are tried.
     pub search: Search,
+    /// TCP: the SYN.
+    pub segment: Segment,
+    /// Its tuple was a closed connection's: that one's port is tried first.
+    pub again: bool,
+    /// The port was a closed connection's, see [`crate::recycle`]: the key of its initiator's entry, and its
+    /// responder's entry as it was.
+    pub recycled: bool,
+    /// See `recycled`.
+    pub old: Tuple<A>,
+    /// See `recycled`.
+    pub tombstone: Flow<A>,
 }
 
 /// What to claim.

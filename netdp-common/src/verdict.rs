@@ -51,6 +51,8 @@ counters! {
     FlowsExpired = "flows_expired",
     /// Ports given to a new connection while the remote may still be in TIME_WAIT.
     FlowsRecycled = "flows_recycled",
+    /// Ports given to a new connection whose SYN goes out without timestamp, as the remote takes it only so.
+    RecycledWithoutTs = "recycled_without_ts",
     /// A client's port was changed because two of its connections would look the same to the endpoint.
     DnatPortChanged = "dnat_port_changed",
     /// A map's bucket was busy and the operation was tried again.
@@ -158,6 +160,9 @@ impl Verdict {
 
     /// Drop it; why has been counted.
     pub const REFUSED: Self = Self::new(7, 0);
+
+    /// No verdict yet: a packet of a TCP connection that ends, or begins once more. Ask [`crate::closing`].
+    pub const CLOSING: Self = Self::new(8, 0);
 
     const fn new(kind: u32, detail: u32) -> Self {
         Self((kind as u64) << 32 | detail as u64)

@@ -5,8 +5,9 @@ use aya_ebpf::helpers::{bpf_redirect_neigh, bpf_redirect_peer};
 use aya_ebpf::programs::TcContext;
 use netdp_common::family::{Family, V4, V6};
 use netdp_common::packet::Packet;
+use netdp_common::tables::Host;
 use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index};
-use netdp_common::{icmp_error, inbound, nat, outbound, refusal};
+use netdp_common::{closing, icmp_error, inbound, nat, outbound, refusal};
 
 use crate::host;
 use crate::maps::{Continuation, Maps, PROGRAMS};
@@ -78,6 +79,16 @@ pub(crate) fn translate_error<F: Maps>(ctx: &TcContext) -> i32 {
     act(&mut skb, verdict)
 }
 
+/// See [`closing::follow`].
+#[inline(always)]
+pub(crate) fn closing<F: Maps>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let verdict = with_scratch::<F>(|scratch| closing::follow::<F, _>(&mut skb, scratch));
+    let from_container = skb.sender(skb.interface()).is_some();
+    let program = if from_container { Continuation::OpenFromContainer } else { Continuation::OpenFromWorld };
+    act_or_continue(ctx, &mut skb, verdict, program)
+}
+
 /// See [`nat::to_world`].
 #[inline(always)]
 pub(crate) fn to_world<F: Maps>(ctx: &TcContext) -> i32 {
@@ -97,6 +108,7 @@ fn act_or_continue<F: Maps>(
     let program = match verdict {
         Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED => program,
         Verdict::ICMP_ERROR => Continuation::IcmpError,
+        Verdict::CLOSING => Continuation::Closing,
         _ => return act(skb, verdict),
     };
     tail_call::<F>(ctx, program);

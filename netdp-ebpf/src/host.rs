@@ -12,8 +12,8 @@ use aya_ebpf::maps::{Array, HashMap, lpm_trie};
 use bytemuck::{Pod, Zeroable};
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
-    Config, Endpoint, Flow, Network, PortBlock, Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple,
-    Uplink, reserved_slot,
+    Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Network, PortBlock, Published, PublishedKey,
+    RESERVED_BLOCKS, Slot, Tuple, Uplink, reserved_slot,
 };
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
@@ -77,12 +77,31 @@ impl<A: Copy> Entry<A> for FlowEntry<A> {
     }
 
     #[inline(always)]
-    fn set_next_hop(&self, oif: u32, via: [u32; 4], flags: u8) {
+    fn set_next_hop(&self, oif: u32, via: [u32; 4], via_v6: bool) {
         // SAFETY: plain stores into a map element. A packet that sees half of them asks the wrong neighbour once.
         unsafe {
+            let flags = ptr::read_volatile(&raw const (*self.0).flags) & !FLOW_NEXT_HOP_V6;
+            let flags = if via_v6 { flags | FLOW_NEXT_HOP_V6 } else { flags };
             ptr::write_volatile(&raw mut (*self.0).via, via);
             ptr::write_volatile(&raw mut (*self.0).flags, flags);
             ptr::write_volatile(&raw mut (*self.0).oif, oif);
+        }
+    }
+
+    #[inline(always)]
+    fn set_next(&self, next: u32) {
+        // SAFETY: an aligned store into a map element; if it is another flow's by now, see Flow::next.
+        unsafe { ptr::write_volatile(&raw mut (*self.0).next, next) };
+    }
+
+    #[inline(always)]
+    fn set_end(&self, flags: u8, timestamp: u32) {
+        // SAFETY: plain stores into a map element that is held.
+        unsafe {
+            ptr::write_volatile(&raw mut (*self.0).flags, flags);
+            if flags & FLOW_TO_ENDPOINT != 0 {
+                ptr::write_volatile(&raw mut (*self.0).via[3], timestamp);
+            }
         }
     }
 }

@@ -96,6 +96,18 @@ fn icmp_error_v6(ctx: TcContext) -> i32 {
     hook::translate_error::<V6>(&ctx)
 }
 
+/// Continues [`from_container`] and [`from_world`] for TCP connections that end, or begin once more.
+#[classifier]
+fn closing(ctx: TcContext) -> i32 {
+    hook::closing::<V4>(&ctx)
+}
+
+/// Continues [`from_container_v6`] and [`from_world_v6`].
+#[classifier]
+fn closing_v6(ctx: TcContext) -> i32 {
+    hook::closing::<V6>(&ctx)
+}
+
 /// Egress of an uplink.
 #[classifier]
 fn to_world(ctx: TcContext) -> i32 {

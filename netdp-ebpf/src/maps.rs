@@ -152,7 +152,7 @@ tables_of!(V6, Ipv6Addr, CONTINUATIONS; FLOWS_V6 RING_V6 ENDPOINTS_V6 SENDERS_V6
 pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2 * CONTINUATIONS, 0);
 
 /// How many a family has.
-const CONTINUATIONS: u32 = 7;
+const CONTINUATIONS: u32 = 8;
 
 /// Index in [`PROGRAMS`], from [`Maps::FIRST_PROGRAM`] on; the loader enters them in this order.
 #[derive(Clone, Copy)]
@@ -172,6 +172,8 @@ pub(crate) enum Continuation {
     Refuse,
     /// `to_world`.
     ToWorld,
+    /// `closing`.
+    Closing,
 }
 
 /// A family's maps. A static can't be generic: this is all that has to be written once more for another family.

@@ -10,7 +10,7 @@ use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet};
 use netdp_common::tables::{Flows, Host, RingSlot, Route, Scratch, Step};
 use netdp_common::verdict::{DropReason, Event, Verdict};
-use netdp_common::{icmp_error, inbound, nat, outbound, refusal};
+use netdp_common::{closing, icmp_error, inbound, nat, outbound, refusal};
 
 use crate::hook::{Fate, Hook};
 use crate::plan::Plan;
@@ -113,6 +113,9 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
             };
             if verdict == Verdict::ICMP_ERROR {
                 return Fate::of(icmp_error::translate::<F, Self>(self, &mut scratch));
+            }
+            if verdict == Verdict::CLOSING {
+                verdict = closing::follow::<F, Self>(self, &mut scratch);
             }
             if verdict == Verdict::NO_FLOW_YET {
                 verdict = match hook {

@@ -7,7 +7,7 @@ use netdp_common::flow::{Config, Endpoint, Network, Published, PublishedKey, Tim
 use netdp_common::packet::Packet as _;
 use netdp_common::tables::{Flows as _, Host, RingSlot, Route, Scratch, Step};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
-use netdp_common::{icmp_error, inbound, nat, outbound, refusal};
+use netdp_common::{closing, icmp_error, inbound, nat, outbound, refusal};
 
 use self::flows::FlowTable;
 use super::programs::{Code, Outcome};
@@ -107,6 +107,10 @@ fn walk(hook: Hook, frame: &mut Frame) -> (Verdict, Option<DropReason>) {
         if verdict == Verdict::ICMP_ERROR {
             return (icmp_error::translate::<V4, _>(frame, &mut scratch), None);
         }
+        let verdict = match verdict {
+            Verdict::CLOSING => closing::follow::<V4, _>(frame, &mut scratch),
+            verdict => verdict,
+        };
         if verdict != Verdict::NO_FLOW_YET {
             return (verdict, None);
         }

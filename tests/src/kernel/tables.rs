@@ -176,7 +176,7 @@ fn pair(
 }
 
 fn direction(key: Tuple<Addr>, to: Tuple<Addr>, kind: Kind) -> Flow<Addr> {
-    let meta = Meta::new(GENERATION, Meta::ACTIVE | Meta::SYN | Meta::ACK, now());
+    let meta = Meta::new(GENERATION, Meta::ACTIVE | Meta::ACK, now());
     Flow {
         meta: meta.0,
         tag: meta.tag(),

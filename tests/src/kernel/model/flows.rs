@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use netdp_common::family::Ipv4Addr as Addr;
-use netdp_common::flow::{Flow, Tuple};
+use netdp_common::flow::{FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Tuple};
 use netdp_common::meta::Meta;
 use netdp_common::tables::{Entry, Flows, InsertError};
 
@@ -48,8 +48,22 @@ impl Entry<Addr> for Element {
         self.0.get()
     }
 
-    fn set_next_hop(&self, oif: u32, via: [u32; 4], flags: u8) {
-        self.0.set(Flow { oif, via, flags, ..self.0.get() });
+    fn set_next_hop(&self, oif: u32, via: [u32; 4], via_v6: bool) {
+        let flow = self.0.get();
+        let flags = flow.flags & !FLOW_NEXT_HOP_V6 | if via_v6 { FLOW_NEXT_HOP_V6 } else { 0 };
+        self.0.set(Flow { oif, via, flags, ..flow });
+    }
+
+    fn set_next(&self, next: u32) {
+        self.0.set(Flow { next, ..self.0.get() });
+    }
+
+    fn set_end(&self, flags: u8, timestamp: u32) {
+        let mut flow = Flow { flags, ..self.0.get() };
+        if flags & FLOW_TO_ENDPOINT != 0 {
+            flow.via[3] = timestamp;
+        }
+        self.0.set(flow);
     }
 }
 
