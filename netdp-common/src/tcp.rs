@@ -297,3 +297,209 @@ impl<A> Flow<A> {
         if self.flags & FLOW_TO_ENDPOINT != 0 { self.via[3] } else { 0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INITIATOR: Sender = Sender { initiator: true, endpoint: true };
+    const REMOTE: Sender = Sender { initiator: false, endpoint: false };
+    const OPEN: u8 = Meta::ACTIVE | Meta::ACK;
+
+    fn segment(flags: u8, sequence: u32, acknowledgement: u32) -> Segment {
+        let counted = u32::from(flags & tcp::SYN != 0) + u32::from(flags & tcp::FIN != 0);
+        let (end, flags) = (sequence.wrapping_add(counted), u32::from(flags));
+        Segment { sequence, end, acknowledgement, flags, ..Segment::default() }
+    }
+
+    /// RFC 1982: the half of the circle ahead is after.
+    #[test]
+    fn numbers_wrap_around() {
+        for (a, b, expected) in [
+            (1, 0, true),
+            (0, 0, false),
+            (0, 1, false),
+            (0, u32::MAX, true),
+            (u32::MAX, 0, false),
+            (5, u32::MAX - 5, true),
+            (0x7fff_ffff, 0, true),
+            (0x8000_0001, 0, false),
+            (0x8000_0000, 1, true),
+        ] {
+            assert_eq!(after(a, b), expected, "{a:#x} after {b:#x}");
+            assert_eq!(later(a, b), if expected { a } else { b });
+        }
+    }
+
+    #[test]
+    fn what_a_time_wait_takes() {
+        let tombstone = Tombstone { end: 1000, timestamp: 500, no_time_wait: false };
+        let wrapping = Tombstone { end: u32::MAX - 1, timestamp: u32::MAX, no_time_wait: false };
+        let untimed = Tombstone { timestamp: 0, ..tombstone };
+        let gone = Tombstone { no_time_wait: true, ..tombstone };
+        let mut mismatches = Vec::new();
+        for (name, tombstone, sequence, timestamp, expected) in [
+            ("both after", tombstone, 1001, 501, Takes::AsItIs),
+            ("the same sequence number", tombstone, 1000, 501, Takes::Not),
+            ("an earlier sequence number", tombstone, 999, 501, Takes::Not),
+            ("the same timestamp", tombstone, 1001, 500, Takes::WithoutTimestamp),
+            ("an earlier timestamp", tombstone, 1001, 499, Takes::WithoutTimestamp),
+            ("neither", tombstone, 999, 499, Takes::Not),
+            ("a SYN without timestamp", tombstone, 1001, 0, Takes::AsItIs),
+            ("such a SYN with an earlier sequence number", tombstone, 1000, 0, Takes::Not),
+            ("a connection without timestamps", untimed, 1001, 1, Takes::AsItIs),
+            ("both wrapped around", wrapping, 1, 1, Takes::AsItIs),
+            ("the timestamp has not", wrapping, 1, u32::MAX - 1, Takes::WithoutTimestamp),
+            ("no TIME_WAIT", gone, 1, 1, Takes::AsItIs),
+        ] {
+            let syn = Segment { timestamp, ..segment(tcp::SYN, sequence, 0) };
+            let unstripped = if expected == Takes::WithoutTimestamp { Takes::Not } else { expected };
+            if (tombstone.takes(&syn, true), tombstone.takes(&syn, false)) != (expected, unstripped) {
+                mismatches.push(name);
+            }
+        }
+        assert_eq!(mismatches, Vec::<&str>::new());
+    }
+
+    /// An established connection whose initiator sends 100 next, and whose responder 900.
+    fn established() -> Connection {
+        Connection {
+            initiator: OPEN,
+            responder: OPEN,
+            initiator_next: 1,
+            responder_next: 900,
+            ..Connection::default()
+        }
+    }
+
+    fn shown(mut connection: Connection, segments: &[(Sender, Segment)]) -> Connection {
+        for (by, segment) in segments {
+            connection.show(*by, segment);
+        }
+        connection
+    }
+
+    const FIN: u8 = tcp::FIN | tcp::ACK;
+    const ACK: u8 = tcp::ACK;
+
+    #[test]
+    fn closing() {
+        let first_fin = (INITIATOR, segment(FIN, 100, 900));
+        let answer = |flags, seq, ack| (REMOTE, segment(flags, seq, ack));
+        let last_ack = (INITIATOR, segment(ACK, 101, 901));
+        for (name, segments, closed, no_time_wait) in [
+            ("the initiator first", vec![first_fin, answer(FIN, 900, 101), last_ack], true, true),
+            (
+                "the same in four steps",
+                vec![first_fin, answer(ACK, 900, 101), answer(FIN, 900, 101), last_ack],
+                true,
+                true,
+            ),
+            ("its FIN is not acknowledged", vec![first_fin, answer(FIN, 900, 100), last_ack], false, false),
+            (
+                "at the same time",
+                vec![first_fin, answer(FIN, 900, 100), last_ack, answer(ACK, 901, 101)],
+                true,
+                false,
+            ),
+            (
+                "the responder first",
+                vec![
+                    answer(FIN, 900, 100),
+                    (INITIATOR, segment(FIN, 100, 901)),
+                    answer(ACK, 901, 101),
+                ],
+                true,
+                false,
+            ),
+            (
+                "its FIN is acknowledged late",
+                vec![
+                    answer(FIN, 900, 100),
+                    (INITIATOR, segment(FIN, 100, 900)),
+                    answer(ACK, 901, 101),
+                    (INITIATOR, segment(ACK, 101, 901)),
+                ],
+                true,
+                false,
+            ),
+            ("half-closed, and more data", vec![first_fin, answer(ACK, 950, 101)], false, false),
+            ("a stranger's FIN from before", vec![answer(FIN, 800, 100)], false, false),
+        ] {
+            let connection = shown(established(), &segments);
+            assert_eq!(connection.is_closed(), closed, "{name}");
+            assert_eq!(connection.initiator & Meta::CLOSED != 0, closed, "{name}");
+            assert_eq!(connection.flags & FLOW_NO_TIME_WAIT != 0, no_time_wait, "{name}");
+            if closed {
+                assert_eq!(connection.initiator_next, 101, "{name}");
+            }
+        }
+    }
+
+    /// More than half of the circle may lie between the SYN and the FIN.
+    #[test]
+    fn the_end_is_the_latest_number_sent_since_closing_began() {
+        let far = 0x9000_0000;
+        let connection = shown(
+            established(),
+            &[
+                (REMOTE, Segment { echo: 70, ..segment(FIN, 900, far) }),
+                (INITIATOR, Segment { timestamp: 72, end: far + 500, ..segment(ACK, far, 901) }),
+                (INITIATOR, Segment { timestamp: 71, end: far + 100, ..segment(ACK, far, 901) }),
+            ],
+        );
+        assert_eq!((connection.initiator_next, connection.timestamp), (far + 500, 72));
+    }
+
+    #[test]
+    fn resets() {
+        let syn_sent = Connection { initiator: Meta::ACTIVE, initiator_next: 101, ..Connection::default() };
+        let published = Sender { initiator: true, endpoint: false };
+        let endpoint = Sender { initiator: false, endpoint: true };
+        let fin = shown(established(), &[(REMOTE, segment(FIN, 900, 100))]);
+        for (name, before, by, reset, counts) in [
+            ("an endpoint's", established(), INITIATOR, segment(tcp::RST, 7, 0), true),
+            ("a server's behind a published port", established(), endpoint, segment(tcp::RST, 7, 0), true),
+            ("refused", syn_sent, REMOTE, segment(tcp::RST | tcp::ACK, 0, 101), true),
+            ("a stranger refuses", syn_sent, REMOTE, segment(tcp::RST | tcp::ACK, 0, 100), false),
+            ("a stranger's to a SYN", syn_sent, REMOTE, segment(tcp::RST, 0, 101), false),
+            ("an answer to a stranger", syn_sent, INITIATOR, segment(tcp::RST, 7, 0), false),
+            ("a SYN taken back", syn_sent, INITIATOR, segment(tcp::RST, 101, 0), true),
+            ("exactly the next", established(), REMOTE, segment(tcp::RST, 900, 0), true),
+            ("one further", established(), REMOTE, segment(tcp::RST, 901, 0), false),
+            ("exactly the next after a FIN", fin, REMOTE, segment(tcp::RST, 901, 0), true),
+            ("a client's", established(), published, segment(tcp::RST, 1, 0), true),
+            ("a stranger's instead of the client's", established(), published, segment(tcp::RST, 2, 0), false),
+        ] {
+            let after = shown(before, &[(by, reset)]);
+            assert_eq!(after.is_closed(), counts, "{name}");
+            assert_eq!(after.initiator & after.responder & Meta::CLOSING, Meta::CLOSING, "{name}");
+            let has_fin = before.responder & Meta::FIN != 0;
+            assert_eq!(after.flags & FLOW_NO_TIME_WAIT != 0, counts && !has_fin, "{name}");
+            let later = shown(after, &[(INITIATOR, segment(ACK, 100, 900))]);
+            assert_eq!(later.responder & Meta::RST != 0, counts && !by.initiator, "{name}: revived");
+            assert_eq!(later.is_closed(), counts, "{name}: later");
+        }
+    }
+
+    /// Both SYNs cross, then both acknowledgements.
+    #[test]
+    fn simultaneous_open() {
+        let mut connection = Connection::default();
+        connection.open(&segment(tcp::SYN, 100, 0));
+        let connection = shown(
+            connection,
+            &[
+                (REMOTE, segment(tcp::SYN, 900, 0)),
+                (INITIATOR, segment(tcp::SYN | tcp::ACK, 100, 901)),
+                (REMOTE, segment(tcp::SYN | tcp::ACK, 900, 101)),
+            ],
+        );
+        assert_eq!(connection.initiator & connection.responder & Meta::ACK, Meta::ACK);
+        assert_eq!(connection.initiator & Meta::CLOSING, 0);
+        assert_eq!(connection.initiator_next, 101);
+    }
+
+    use std::vec;
+    use std::vec::Vec;
+}
