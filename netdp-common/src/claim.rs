@@ -263,7 +263,9 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
             return false;
         }
         self.host.count(Event::SnatCollisions, 1);
-        if judged == Judged::Contended || reclaim::is_answer_to(&entry, &self.work.request.first) {
+        // A tombstone may be that of this very tuple, but not of this flow.
+        let lives = entry.meta().bits() & Meta::CLOSED == 0 || !self.work.request.recycles();
+        if judged == Judged::Contended || (lives && reclaim::is_answer_to(&entry, &self.work.request.first)) {
             self.result = Claimed::Soon;
         }
         true

@@ -404,11 +404,7 @@ mod tests {
             ),
             (
                 "the responder first",
-                vec![
-                    answer(FIN, 900, 100),
-                    (INITIATOR, segment(FIN, 100, 901)),
-                    answer(ACK, 901, 101),
-                ],
+                vec![answer(FIN, 900, 100), (INITIATOR, segment(FIN, 100, 901)), answer(ACK, 901, 101)],
                 true,
                 false,
             ),
@@ -469,7 +465,13 @@ mod tests {
             ("one further", established(), REMOTE, segment(tcp::RST, 901, 0), false),
             ("exactly the next after a FIN", fin, REMOTE, segment(tcp::RST, 901, 0), true),
             ("a client's", established(), published, segment(tcp::RST, 1, 0), true),
-            ("a stranger's instead of the client's", established(), published, segment(tcp::RST, 2, 0), false),
+            (
+                "a stranger's instead of the client's",
+                established(),
+                published,
+                segment(tcp::RST, 2, 0),
+                false,
+            ),
         ] {
             let after = shown(before, &[(by, reset)]);
             assert_eq!(after.is_closed(), counts, "{name}");

@@ -6,6 +6,8 @@
 use netdp_common::family::{V4, V6};
 use netdp_model::plan::Plan;
 
+#[path = "fixtures/churn.rs"]
+mod churn;
 #[path = "fixtures/icmp.rs"]
 mod icmp;
 #[path = "fixtures/lifetime.rs"]
@@ -56,5 +58,6 @@ in_both_families! {
     dropped: crate::refused::from_endpoints, crate::refused::from_outside, crate::refused::unusual_frames;
     exhausted: crate::refused::exhausted;
     over_time: crate::lifetime::rows;
+    connections_end: crate::churn::rows;
     icmp_errors: crate::icmp::translated, crate::icmp::refused;
 }

@@ -198,7 +198,8 @@ pub(crate) fn answered(to: Place, sport: u16) -> Outcome {
 
 /// A packet's key in the flow table.
 pub(crate) fn key(sent: &Sent<Ipv4Addr>) -> Tuple<Ipv4Addr> {
-    let proto = if let Carries::Tcp(_) = sent.carries { tcp::PROTO } else { udp::PROTO };
+    let proto =
+        if let Carries::Tcp(_) | Carries::Segment(_) = sent.carries { tcp::PROTO } else { udp::PROTO };
     let port = netdp_common::family::Be16::new;
     Tuple {
         src: sent.src,
