@@ -93,7 +93,7 @@ fn note<F: Family, C: Context<F>>(
     let generation = Meta(flow.meta).generation();
     let (first, answer) = if initiator { (entry, &other) } else { (&other, entry) };
     match hold(answer, generation) {
-        Held::Gone => return false,
+        Held::Gone => return cfg!(feature = "mutant-no-owner"),
         // Others take note of so much that the next packet will have to.
         Held::Busy => return true,
         Held::Ours => {}

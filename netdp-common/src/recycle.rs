@@ -86,8 +86,7 @@ pub(crate) fn take_over<A: Address, H: Host<A>>(
         }
         return Taken::Contended;
     }
-    // Nobody else writes there now. A late packet may have, since.
-    let takes = judge(work, entry, strip);
+    let takes = judge_again(work, entry, strip);
     if takes == Takes::Not {
         unmark(entry, meta);
         if let Some(old) = &old
@@ -127,6 +126,20 @@ fn judge<A: Address, E: Entry<A>>(work: &mut Work<A>, entry: &E, strip: bool) ->
             Takes::Not
         }
     })
+}
+
+/// Nobody else writes to the entry now; a late packet may have, since it was judged.
+#[cfg(not(feature = "mutant-judge-once"))]
+#[inline(always)]
+fn judge_again<A: Address, E: Entry<A>>(work: &mut Work<A>, entry: &E, strip: bool) -> Takes {
+    judge(work, entry, strip)
+}
+
+/// The mutant: what has been judged once is true for ever.
+#[cfg(feature = "mutant-judge-once")]
+#[inline(always)]
+fn judge_again<A: Address, E: Entry<A>>(_work: &mut Work<A>, _entry: &E, _strip: bool) -> Takes {
+    Takes::AsItIs
 }
 
 /// The initiator's entry could not be entered: the tombstone is what it was before [`take_over`], but for the

@@ -7,6 +7,7 @@
 pub mod ask;
 pub mod build;
 pub mod capture;
+pub mod churn;
 pub mod consistent;
 pub mod counters;
 mod cpu;

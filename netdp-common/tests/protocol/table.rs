@@ -4,16 +4,16 @@
 //! freed first, so that a stale handle sees another flow; a value that is written and read piece by piece while
 //! others hold handles to it; a meta word that changes by compare-and-swap. Loads acquire and stores release, as
 //! all do on x86-64. What is not: one lock for all buckets (the look-up takes it too), one list of free elements for
-//! all CPUs (the kernel's is per CPU: less hostile), five pieces to a value instead of eight words, a lock that is
+//! all CPUs (the kernel's is per CPU: less hostile), six pieces to a value instead of eight words, a lock that is
 //! never busy, and no reclaim ring ([`Shared::slot`] is none: whoever reclaims in a scenario is a thread of it).
 
 use std::sync::Mutex as Interner;
 
 use loom::sync::atomic::Ordering::{AcqRel, Acquire, Release};
-use loom::sync::atomic::{AtomicU64, AtomicUsize};
+use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use loom::sync::{Condvar, Mutex};
 use netdp_common::family::{Address, Ipv4Addr};
-use netdp_common::flow::{Flow, Tuple};
+use netdp_common::flow::{FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Tuple};
 use netdp_common::meta::Meta;
 use netdp_common::tables::{Entry, Flows, InsertError, RingSlot};
 
@@ -59,8 +59,10 @@ struct Element {
     meta: AtomicU64,
     /// Addresses and ports to translate to.
     translation: AtomicUsize,
-    /// What [`Entry::set_next_hop`] sets.
+    /// What [`Entry::set_next_hop`] and [`Entry::set_end`] set.
     next_hop: AtomicUsize,
+    /// [`Flow::next`].
+    next: AtomicU32,
     /// The entry's own key.
     own: AtomicUsize,
     /// The rest.
@@ -74,6 +76,7 @@ impl Table {
             meta: AtomicU64::new(0),
             translation: AtomicUsize::new(0),
             next_hop: AtomicUsize::new(0),
+            next: AtomicU32::new(0),
             own: AtomicUsize::new(0),
             tail: AtomicUsize::new(0),
         };
@@ -123,10 +126,12 @@ impl Table {
         match self.copied {
             Copied::Upwards => {
                 element.meta.store(value.meta, Release);
+                element.next.store(value.next, Release);
                 pieces.iter().for_each(|piece| piece.store(number, Release));
             }
             Copied::Downwards => {
                 pieces.iter().rev().for_each(|piece| piece.store(number, Release));
+                element.next.store(value.next, Release);
                 element.meta.store(value.meta, Release);
             }
         }
@@ -206,6 +211,7 @@ impl Entry<Ipv4Addr> for Handle<'_> {
         let tail = self.table.piece(&element.tail);
         Value {
             meta,
+            next: element.next.load(Acquire),
             src: translation.src,
             dst: translation.dst,
             sport: translation.sport,
@@ -229,8 +235,23 @@ impl Entry<Ipv4Addr> for Handle<'_> {
         self.table.piece(&self.element().tail).tag
     }
 
-    fn set_next_hop(&self, oif: u32, via: [u32; 4], flags: u8) {
+    fn set_next_hop(&self, oif: u32, via: [u32; 4], via_v6: bool) {
+        let flags = self.table.piece(&self.element().next_hop).flags & !FLOW_NEXT_HOP_V6;
+        let flags = if via_v6 { flags | FLOW_NEXT_HOP_V6 } else { flags };
         let number = self.table.intern(Value { oif, via, flags, ..Value::default() });
+        self.element().next_hop.store(number, Release);
+    }
+
+    fn set_next(&self, next: u32) {
+        self.element().next.store(next, Release);
+    }
+
+    fn set_end(&self, flags: u8, timestamp: u32) {
+        let mut value = Value { flags, ..self.table.piece(&self.element().next_hop) };
+        if flags & FLOW_TO_ENDPOINT != 0 {
+            value.via[3] = timestamp;
+        }
+        let number = self.table.intern(value);
         self.element().next_hop.store(number, Release);
     }
 }
