@@ -52,16 +52,14 @@ pub fn follow<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr
     if opens && begins_anew(flow) {
         return Verdict::NO_FLOW_YET;
     }
-    if !note::<F, C>(c, &entry, known, segment, endpoint) {
-        return Verdict::NO_FLOW_YET;
+    match note::<F, C>(c, &entry, known, segment, endpoint) {
+        Found::Ours => {}
+        Found::Busy => return Verdict::FLOW_OPENED,
+        Found::Gone => return Verdict::NO_FLOW_YET,
     }
     let Known { parsed, flow } = known;
-    if Meta(flow.meta).seen() != c.now() {
-        match nat::refresh::<F, C>(c, &entry, flow, parsed, 0) {
-            Refreshed::Alive => {}
-            Refreshed::Gone => return Verdict::NO_FLOW_YET,
-            Refreshed::Refused(reason) => return Verdict::drop(reason),
-        }
+    if let Refreshed::Refused(reason) = nat::follow_route::<F, C>(c, &entry, flow, parsed) {
+        return Verdict::drop(reason);
     }
     if opens && flow.flags & FLOW_NO_TIMESTAMP != 0 && timestamp::strip::<F, C>(c, parsed, segment).is_none()
     {
@@ -77,7 +75,7 @@ const fn begins_anew<A>(flow: &Flow<A>) -> bool {
     Meta(flow.meta).bits() & Meta::CLOSED != 0 && flow.kind != Kind::Dnat as u8
 }
 
-/// Takes note of a segment in both entries of its flow. False: the flow has lost its port, or is gone.
+/// Takes note of a segment in both entries of its flow.
 #[inline(never)]
 fn note<F: Family, C: Context<F>>(
     c: &C,
@@ -85,23 +83,22 @@ fn note<F: Family, C: Context<F>>(
     known: &Known<F::Addr>,
     segment: &Segment,
     endpoint: bool,
-) -> bool {
+) -> Found {
     let Known { parsed, flow } = known;
     let initiator = flow.flags & FLOW_INITIATOR != 0;
     let other_key = reclaim::other_key(flow, tcp::PROTO);
-    let Some(other) = c.flows().get(&other_key) else { return false };
+    let Some(other) = c.flows().get(&other_key) else { return Found::Gone };
     let generation = Meta(flow.meta).generation();
     let (first, answer) = if initiator { (entry, &other) } else { (&other, entry) };
-    match hold(answer, generation) {
-        Held::Gone => return cfg!(feature = "mutant-no-owner"),
-        // Others take note of so much that the next packet will have to.
-        Held::Busy => return true,
-        Held::Ours => {}
+    let held = hold(answer, generation);
+    if held != Found::Ours {
+        return if cfg!(feature = "mutant-no-owner") { Found::Ours } else { held };
     }
     let first_meta = first.meta();
     if first_meta.generation() != generation || first_meta.is_dying() {
         answer.release();
-        return false;
+        // Whoever removes it may find that it must not.
+        return if first_meta.generation() == generation { Found::Busy } else { Found::Gone };
     }
     let before = read(first, first_meta, answer);
     let mut after = before;
@@ -112,23 +109,24 @@ fn note<F: Family, C: Context<F>>(
     }
     let now = c.now();
     let change = Change { generation, cleared: before.initiator & !after.initiator, set: after.initiator };
-    if !change.apply(first, if initiator { Some(now) } else { None }) {
+    let changed = change.apply(first, if initiator { Some(now) } else { None });
+    if changed != Found::Ours {
         answer.release();
-        return false;
+        return changed;
     }
     first.set_next(after.responder_next);
     answer.set_next(after.initiator_next);
     answer.set_end(after.flags, after.timestamp);
     let cleared = Meta::HELD | before.responder & !after.responder;
     let change = Change { generation, cleared, set: after.responder & !Meta::HELD };
-    if !change.apply(answer, if initiator { None } else { Some(now) }) {
+    if change.apply(answer, if initiator { None } else { Some(now) }) != Found::Ours {
         answer.release();
     }
     if after.is_closed() && !before.is_closed() {
         // It may serve somebody else now.
         reclaim::port_freed(c, if initiator { &other_key } else { &parsed.tuple });
     }
-    true
+    Found::Ours
 }
 
 #[inline(always)]
@@ -163,13 +161,12 @@ struct Change {
 }
 
 impl Change {
-    /// False: the entry is another flow's by now, or is being removed, or everybody changes it.
     #[inline(always)]
-    fn apply<A: Address, E: Entry<A>>(&self, entry: &E, seen: Option<u32>) -> bool {
+    fn apply<A: Address, E: Entry<A>>(&self, entry: &E, seen: Option<u32>) -> Found {
         for _ in 0..CHANGE_TRIES {
             let meta = entry.meta();
             if meta.generation() != self.generation || meta.is_dying() {
-                return false;
+                return Found::Gone;
             }
             let new = meta.with_bits(meta.bits() & !self.cleared | self.set);
             let new = match seen {
@@ -177,36 +174,40 @@ impl Change {
                 None => new,
             };
             if new == meta || entry.swap_meta(meta, new) {
-                return true;
+                return Found::Ours;
             }
         }
-        false
+        Found::Busy
     }
 }
 
 /// Packets of one flow on other CPUs that may change an entry meanwhile, once a tick each.
-const CHANGE_TRIES: u32 = 4;
+const CHANGE_TRIES: u32 = 8;
 
+/// What became of an entry that a packet is about.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Held {
+enum Found {
+    /// It is what it was expected to be.
     Ours,
+    /// Others keep changing it: start over.
     Busy,
+    /// It is another flow's by now, or is being removed.
     Gone,
 }
 
 /// Holds an entry, after whoever else does.
 #[inline(always)]
-fn hold<A: Address, E: Entry<A>>(entry: &E, generation: u32) -> Held {
+fn hold<A: Address, E: Entry<A>>(entry: &E, generation: u32) -> Found {
     for _ in 0..HOLD_TRIES {
         let meta = entry.meta();
         if meta.generation() != generation || meta.is_dying() {
-            return Held::Gone;
+            return Found::Gone;
         }
         if !meta.is_held() && entry.swap_meta(meta, meta.with_bits(meta.bits() | Meta::HELD)) {
-            return Held::Ours;
+            return Found::Ours;
         }
     }
-    Held::Busy
+    Found::Busy
 }
 
 /// An entry is held for a few dozen instructions: loads until that must be over.

@@ -182,7 +182,7 @@ pub(crate) enum Refreshed {
 /// What a packet has to do when it is the first in a while, or shows something new: at most once a tick and
 /// direction, or a few times in a TCP connection's life.
 #[inline(never)]
-pub(crate) fn refresh<F: Family, C: Context<F>>(
+fn refresh<F: Family, C: Context<F>>(
     c: &C,
     entry: &H_Entry<F::Addr, C>,
     flow: &mut Flow<F::Addr>,
@@ -195,6 +195,20 @@ pub(crate) fn refresh<F: Family, C: Context<F>>(
         return Refreshed::Gone;
     }
     if flow.flags & FLOW_TO_ENDPOINT == 0 && meta.seen() != now {
+        return route_again::<F, C>(c, entry, flow, parsed);
+    }
+    Refreshed::Alive
+}
+
+/// The same for a packet that has been noted: only its way is looked at.
+#[inline(never)]
+pub(crate) fn follow_route<F: Family, C: Context<F>>(
+    c: &C,
+    entry: &H_Entry<F::Addr, C>,
+    flow: &mut Flow<F::Addr>,
+    parsed: &Parsed<F::Addr>,
+) -> Refreshed {
+    if flow.flags & FLOW_TO_ENDPOINT == 0 && Meta(flow.meta).seen() != c.now() {
         return route_again::<F, C>(c, entry, flow, parsed);
     }
     Refreshed::Alive

@@ -84,8 +84,12 @@ pub(crate) fn translate_error<F: Maps>(ctx: &TcContext) -> i32 {
 pub(crate) fn closing<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Skb::<F>::new(ctx.skb.skb);
     let verdict = with_scratch::<F>(|scratch| closing::follow::<F, _>(&mut skb, scratch));
-    let from_container = skb.sender(skb.interface()).is_some();
-    let program = if from_container { Continuation::OpenFromContainer } else { Continuation::OpenFromWorld };
+    let program = match (skb.sender(skb.interface()).is_some(), verdict) {
+        (true, Verdict::FLOW_OPENED) => Continuation::FromContainer,
+        (true, _) => Continuation::OpenFromContainer,
+        (false, Verdict::FLOW_OPENED) => Continuation::FromWorld,
+        (false, _) => Continuation::OpenFromWorld,
+    };
     act_or_continue(ctx, &mut skb, verdict, program)
 }
 

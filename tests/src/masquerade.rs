@@ -4,10 +4,12 @@
 
 use std::net::Ipv4Addr;
 
-use crate::lab::{Container, Lab, UPLINK};
+use crate::lab::{Container, HOST, Lab, UPLINK};
 
 /// Between connections that netfilter tracks, whatever else the machine tracks.
 const BRIDGE: &str = "mq0";
+/// Its containers' addresses.
+const SUBNET: &str = "10.88.0.0/24";
 
 /// A bridge with NAT by netfilter, in the lab's host.
 #[derive(Debug)]
@@ -17,16 +19,27 @@ pub struct Masquerade<'a> {
 }
 
 impl<'a> Masquerade<'a> {
-    /// Sets it up; `options` are further ones of the MASQUERADE target.
+    /// Sets it up; `options` are further ones of the rule.
     pub fn new(lab: &'a Lab, options: &str) -> Self {
+        let masquerade = Self::bridge(lab);
+        let rule = format!("-t nat -A POSTROUTING -s {SUBNET} -o {UPLINK} -j MASQUERADE {options}");
+        lab.host.sh(&format!("iptables -w {rule}"));
+        masquerade
+    }
+
+    /// The same bridge without NAT, and without anything that tracks connections: the world knows the way back.
+    pub fn none(lab: &'a Lab) -> Self {
+        let plain = Self::bridge(lab);
+        lab.world.sh(&format!("ip route add {SUBNET} via {HOST}"));
+        plain
+    }
+
+    fn bridge(lab: &'a Lab) -> Self {
         let host = &lab.host;
         host.sh(&format!("ip link add {BRIDGE} type bridge"));
         host.sh(&format!("ip addr add {}/24 dev {BRIDGE}", gateway()));
         host.sh(&format!("ip link set {BRIDGE} up"));
         host.set_sysctl("net/ipv4/ip_forward", "1");
-        host.sh(&format!(
-            "iptables -w -t nat -A POSTROUTING -s 10.88.0.0/24 -o {UPLINK} -j MASQUERADE {options}"
-        ));
         Self { lab, next: std::cell::Cell::new(2) }
     }
 
