@@ -155,6 +155,7 @@ fn fill<A: Address>(flow: &mut Flow<A>, own: &Tuple<A>, to: &Tuple<A>, way: &Way
     flow.dport = to.dport;
     flow.oif = way.oif;
     flow.via = way.via;
+    flow.mtu = way.mtu;
     flow.own_src = own.src;
     flow.own_dst = own.dst;
     flow.own_sport = own.sport;

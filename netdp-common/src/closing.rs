@@ -11,9 +11,10 @@ use crate::flow::{
     FLOW_INITIATOR, FLOW_INITIATOR_ACKED, FLOW_NO_TIME_WAIT, FLOW_NO_TIMESTAMP, FLOW_RESPONDER_ACKED, Flow,
     Kind,
 };
+use crate::fragment;
 use crate::header::tcp;
 use crate::meta::Meta;
-use crate::nat::{self, Context, Known, Refreshed};
+use crate::nat::{self, Context, Known};
 use crate::parse::parse_again;
 use crate::reclaim::{self, H_Entry};
 use crate::tables::{Entry, Flows, Scratch, Work};
@@ -52,19 +53,22 @@ pub fn follow<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr
     if opens && begins_anew(flow) {
         return Verdict::NO_FLOW_YET;
     }
+    if Meta(flow.meta).seen() != c.now()
+        && let Err(reason) = nat::look_again::<F, C>(c, &entry, flow, parsed)
+    {
+        return Verdict::drop(reason);
+    }
     match note::<F, C>(c, &entry, known, segment, endpoint) {
         Found::Ours => {}
         Found::Busy => return Verdict::FLOW_OPENED,
         Found::Gone => return Verdict::NO_FLOW_YET,
     }
     let Known { parsed, flow } = known;
-    if let Refreshed::Refused(reason) = nat::follow_route::<F, C>(c, &entry, flow, parsed) {
-        return Verdict::drop(reason);
-    }
     if opens && flow.flags & FLOW_NO_TIMESTAMP != 0 && timestamp::strip::<F, C>(c, parsed, segment).is_none()
     {
         return Verdict::drop(DropReason::RewriteFailed);
     }
+    fragment::remember::<F, C>(c, parsed, flow);
     nat::send::<F, C>(c, parsed, flow)
 }
 

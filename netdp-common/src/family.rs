@@ -197,6 +197,21 @@ pub enum IcmpKind {
     Other,
 }
 
+/// An error that netdp reports.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum IcmpNotice {
+    /// The time to live ran out here.
+    TimeExceeded,
+    /// Bigger than the next link's MTU.
+    TooBig,
+    /// There is no way to the destination.
+    NetworkUnreachable,
+    /// Nobody answers at the next hop.
+    HostUnreachable,
+    /// Not let through.
+    Prohibited,
+}
+
 /// What parsing and rewriting need to know of a family. All constants fold away.
 pub trait Family: Copy + 'static {
     /// Its addresses.
@@ -211,9 +226,23 @@ pub trait Family: Copy + 'static {
     const HEADER_LEN: usize;
     /// Its network header has a checksum of its own.
     const HAS_HEADER_CHECKSUM: bool;
+    /// Up to so many bytes long are ICMP errors, network header included (RFC 1812 4.3.2.3, RFC 4443 2.4).
+    const ICMP_ERROR_MAX: usize;
 
     /// Classifies an ICMP type.
     fn icmp_kind(icmp_type: u8) -> IcmpKind;
+    /// Type and code of an ICMP error.
+    fn icmp_error(notice: IcmpNotice) -> [u8; 2];
+    /// Whether ICMP errors may be sent to this address: it is one host's (RFC 1122 3.2.2).
+    fn is_one_host(addr: &Self::Addr) -> bool;
+    /// Whether routers may fragment the packet whose network header is at `at`.
+    fn may_be_fragmented<P: crate::packet::Packet>(packet: &P, at: usize) -> bool;
+    /// The identification by which the fragments of a datagram are told from others', as it lies in the packet.
+    fn fragment_id<P: crate::packet::Packet>(
+        packet: &P,
+        at: usize,
+        header: &crate::parse::Header<Self::Addr>,
+    ) -> Option<u32>;
     /// Reads the network header at `at`.
     fn read_header<P: crate::packet::Packet>(
         packet: &P,
@@ -238,15 +267,14 @@ pub trait Family: Copy + 'static {
         src: Self::Addr,
         dst: Self::Addr,
     ) -> Option<()>;
-    /// Writes a new header without options at `at`; `payload` is the length of what follows, in bytes.
+    /// Writes a new header without options at `at`.
     fn write_new_header<P: crate::packet::Packet>(
         packet: &mut P,
         at: usize,
-        src: Self::Addr,
-        dst: Self::Addr,
-        proto: u8,
-        payload: u16,
+        new: &crate::parse::NewHeader<Self::Addr>,
     ) -> Option<()>;
+    /// Whose MAC an ICMP message at `l4` asks for or tells (RFC 4861 4.3, 4.4); none in IPv4: ARP is no IP.
+    fn discovered<P: crate::packet::Packet>(packet: &P, l4: usize) -> Option<Self::Addr>;
     /// A 16-bit digest of the address's prefix (IPv4: /16, IPv6: /64): "could it be one of ours?".
     fn prefix_digest(addr: &Self::Addr) -> u16;
 }

@@ -72,8 +72,7 @@ pub const FLOW_NO_TIMESTAMP: u8 = 64;
 
 /// One direction of a mapping: what packets with the key's tuple become. Value of the flow table.
 ///
-/// A flow has two entries, each the reversed translation of the other. 64 bytes for IPv4, so that the
-/// kernel's element (48-byte header, key, value) takes two cache lines.
+/// A flow has two entries, each the reversed translation of the other.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
 pub struct Flow<A> {
@@ -109,6 +108,10 @@ pub struct Flow<A> {
     /// Each segment of an endpoint stores it, whatever another CPU is doing: one that is on its way while the
     /// connection begins to close may set it back once.
     pub next: u32,
+    /// MTU of the way, bytes from the network header on.
+    pub mtu: u16,
+    /// Zero.
+    pub spare: [u16; 3],
     /// [`Kind`].
     pub kind: u8,
     /// `FLOW_*`.
@@ -351,6 +354,64 @@ pub struct Slot<A> {
     pub key: Tuple<A>,
 }
 
+/// Which datagram a fragment is of.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
+pub struct FragmentKey<A> {
+    /// Source address, as the fragment carries it.
+    pub src: A,
+    /// Destination address.
+    pub dst: A,
+    /// Identification, as it lies in the header.
+    pub id: u32,
+    /// IP protocol number.
+    pub proto: u32,
+}
+
+/// What the first fragment of a datagram became, and so will the later ones.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
+pub struct FragmentWay<A> {
+    /// New source address.
+    pub src: A,
+    /// New destination address.
+    pub dst: A,
+    /// See [`Flow::oif`].
+    pub oif: u32,
+    /// See [`Flow::via`].
+    pub via: [u32; 4],
+    /// See [`Flow::iif`].
+    pub iif: u32,
+    /// The tick in which the first one came.
+    pub seen: u32,
+    /// See [`Flow::mtu`].
+    pub mtu: u16,
+    /// See [`Flow::flags`].
+    pub flags: u16,
+}
+
+/// A next hop: the interface and the address in network byte order, IPv4 in the first word.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Pod, Zeroable)]
+pub struct NextHop {
+    /// Its address.
+    pub via: [u32; 4],
+    /// The interface towards it.
+    pub oif: u32,
+}
+
+/// What is remembered of a next hop that the kernel does not know the MAC of, see [`crate::next_hop`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+pub struct Probing {
+    /// When the kernel was last made to ask for it, nanoseconds.
+    pub since: u64,
+    /// 1 when it did not answer the time before.
+    pub failed: u32,
+    /// 1 when the kernel is to be made to ask again.
+    pub due: u32,
+}
+
 macro_rules! plain_data {
     ($($name:ident: $v4:literal, $v6:literal;)*) => {$(
         // SAFETY: repr(C), every field plain data, and no padding: an address is a number of aligned words, and the sizes
@@ -366,13 +427,15 @@ macro_rules! plain_data {
 
 plain_data! {
     Tuple: 16, 40;
-    Flow: 64, 112;
+    Flow: 72, 120;
     Endpoint: 28, 40;
     Network: 36, 60;
     PublishedKey: 8, 20;
     Published: 8, 20;
     Uplink: 8, 20;
     Slot: 32, 56;
+    FragmentKey: 16, 40;
+    FragmentWay: 40, 64;
 }
 
 #[cfg(feature = "user")]

@@ -62,6 +62,8 @@ pub mod ipv6 {
     pub const DESTINATION: u8 = 60;
     /// In a fragment header's offset field, host byte order: more fragments.
     pub const MORE_FRAGMENTS: u16 = 1;
+    /// The identification is the end of the fragment header, and so long.
+    pub const FRAGMENT_ID: usize = 4;
 }
 
 /// TCP (RFC 9293).
@@ -102,6 +104,8 @@ pub mod udp {
     pub const PORTS: usize = offset_of!(UdpHdr, src);
     /// Checksum; 0: none.
     pub const CHECKSUM: usize = offset_of!(UdpHdr, check);
+    /// Length.
+    pub const LEN: usize = UdpHdr::LEN;
 }
 
 /// ICMP (RFC 792) and ICMPv6 (RFC 4443): the same layout, other numbers.
@@ -114,6 +118,14 @@ pub mod icmp {
     pub const FIRST_WORD: usize = 0;
     /// Checksum.
     pub const CHECKSUM: usize = 2;
+    /// Length of an error's header: what is quoted follows.
+    pub const LEN: usize = 8;
     /// Identifier of an echo message.
     pub const IDENTIFIER: usize = 4;
+    /// Type: neighbour solicitation (RFC 4861 4.3).
+    pub const NEIGHBOUR_SOLICITATION: u8 = 135;
+    /// Type: neighbour advertisement (RFC 4861 4.4).
+    pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+    /// Whom these two are about.
+    pub const TARGET: usize = 8;
 }

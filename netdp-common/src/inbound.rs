@@ -86,7 +86,7 @@ fn to_published<F: Family, C: Context<F>>(
     request.translated.dst = target.addr;
     request.translated.dport = published.endpoint_port(parsed.tuple.dport);
     request.kind = Kind::Dnat as u8;
-    request.forward = to_endpoint(0, target);
+    request.forward = to_endpoint(c, 0, target);
     request.reverse = way_back(c, &request.translated.reversed(), target)?;
     keep_source(parsed, request);
     Ok(Decision::Open)
@@ -99,9 +99,9 @@ fn way_back<A: Address, H: Host<A>>(
     answer: &Tuple<A>,
     target: &Endpoint<A>,
 ) -> Result<Way, DropReason> {
-    let Route::Out { oif, via, via_v6, src: _ } = host.route(answer, target.network) else {
+    let Route::Out { oif, via, via_v6, mtu, src: _, resolved: _ } = host.route(answer, target.network) else {
         return Err(DropReason::NoRoute);
     };
     host.uplink(oif).ok_or(DropReason::UplinkNotAttached)?;
-    Ok(Way { iif: target.ifindex, oif, via, flags: if via_v6 { FLOW_NEXT_HOP_V6 } else { 0 } })
+    Ok(Way { iif: target.ifindex, oif, via, mtu, flags: if via_v6 { FLOW_NEXT_HOP_V6 } else { 0 } })
 }

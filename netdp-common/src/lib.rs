@@ -12,8 +12,9 @@
 //! 4. A miss asks [`outbound`] or [`inbound`] whether a new flow may be made, and which.
 //! 5. [`claim`] chooses and claims its port in one atomic insert, and enters both directions.
 //! 6. An ICMP error has no flow of its own: [`icmp_error`] translates it by the packet it quotes.
-//! 7. The result is a [`verdict::Verdict`]; every drop has a [`verdict::DropReason`]. A refused
-//!    TCP segment is answered by [`refusal`].
+//! 7. [`fragment`] does the same for fragments, of which only the first has ports.
+//! 8. The result is a [`verdict::Verdict`]; every drop has a [`verdict::DropReason`]. [`refusal`] says which
+//!    sender is told, by a [`reset`] or an [`icmp_answer`].
 //!
 //! [`meta`] and [`reclaim`] say when a flow ends and how it is removed while packets use it. [`tcp`] knows how a
 //! connection ends, [`closing`] follows one that does, [`recycle`] gives its port to the next.
@@ -26,20 +27,25 @@ pub mod claim;
 pub mod closing;
 pub mod family;
 pub mod flow;
+pub mod fragment;
 pub mod header;
+pub mod icmp_answer;
 pub mod icmp_error;
 pub mod inbound;
 pub mod lifetime;
 pub mod meta;
 pub mod nat;
+pub mod next_hop;
 pub mod outbound;
 pub mod packet;
 pub mod parse;
 pub mod ports;
 pub mod random;
+pub mod rate;
 pub mod reclaim;
 pub mod recycle;
 pub mod refusal;
+pub mod reset;
 pub mod rewrite;
 pub mod tables;
 pub mod tcp;

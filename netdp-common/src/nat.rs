@@ -4,14 +4,16 @@ use bytemuck::Zeroable as _;
 
 use crate::closing;
 use crate::family::{Address, Family};
-use crate::flow::{FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow};
-use crate::header::{ethernet, tcp};
+use crate::flow::{FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, NextHop};
+use crate::fragment;
+use crate::header::{ethernet, tcp, udp};
 use crate::meta::{self, Meta};
+use crate::next_hop;
 use crate::packet::Packet;
 use crate::parse::{Fragment, Parsed, Transport, parse};
 use crate::reclaim::{self, H_Entry, Judged};
 use crate::rewrite::rewrite;
-use crate::tables::{Entry, Flows, Host, Route};
+use crate::tables::{Entry, Flows, Host, Route, Way};
 use crate::verdict::{DropReason, Event, Verdict};
 
 /// A packet and everything it may need.
@@ -49,7 +51,7 @@ pub fn from_container<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::
     if !known.parsed.has_flow() {
         return no_flow(&known.parsed);
     }
-    established::<F, C>(c, known, c.ifindex())
+    established::<F, C, false>(c, known, c.ifindex())
 }
 
 /// A frame that comes in by an uplink. [`Verdict::NO_FLOW_YET`]: ask [`crate::inbound::open`];
@@ -62,23 +64,27 @@ pub fn from_world<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr
     if !known.parsed.has_flow() {
         return no_flow(&known.parsed);
     }
-    established::<F, C>(c, known, FROM_OUTSIDE)
+    established::<F, C, false>(c, known, FROM_OUTSIDE)
 }
 
-/// A frame that leaves by an uplink: the last gate. Nothing with an endpoint's address as source may pass.
+/// A frame that leaves by an uplink: the last gate. Nothing with an endpoint's address as source may pass:
+/// [`Verdict::PRIVATE`].
 #[inline(always)]
 pub fn to_world<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
     let Some(header) = F::read_header(c, c.l3()) else { return Verdict::STACK };
-    if is_private::<F, C>(c, &header.src) {
-        return Verdict::drop(DropReason::Untranslated);
-    }
-    Verdict::STACK
+    if is_private::<F, C>(c, &header.src) { Verdict::PRIVATE } else { Verdict::STACK }
 }
 
 /// Where to ask about a packet that has no place in the flow table.
 #[inline(always)]
 fn no_flow<A>(parsed: &Parsed<A>) -> Verdict {
-    if parsed.transport == Transport::IcmpError { Verdict::ICMP_ERROR } else { Verdict::NO_FLOW_YET }
+    if parsed.header.fragment != Fragment::Whole {
+        Verdict::FRAGMENT
+    } else if parsed.transport == Transport::IcmpError {
+        Verdict::ICMP_ERROR
+    } else {
+        Verdict::NO_FLOW_YET
+    }
 }
 
 /// Whether this is the address of an endpoint that is not to be seen outside.
@@ -98,19 +104,23 @@ pub(crate) fn is_private<F: Family, C: Context<F>>(c: &C, addr: &F::Addr) -> boo
 pub(crate) const FROM_OUTSIDE: u32 = 0;
 
 /// A packet of a known flow; [`Verdict::NO_FLOW_YET`] if there is no such flow. `iif`: where its packets must
-/// come from.
+/// come from. `FRAGMENTS`: it may be the first fragment of one.
 #[inline(always)]
-fn established<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>, iif: u32) -> Verdict {
+pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
+    c: &mut C,
+    known: &mut Known<F::Addr>,
+    iif: u32,
+) -> Verdict {
     let Known { parsed, flow } = known;
+    if !FRAGMENTS && parsed.header.fragment != Fragment::Whole {
+        return Verdict::FRAGMENT;
+    }
     let Some(entry) = c.flows().get(&parsed.tuple) else { return Verdict::NO_FLOW_YET };
     if !reclaim::read_alive(&entry, &parsed.tuple, flow) {
         return Verdict::NO_FLOW_YET;
     }
     if flow.iif != iif {
         return Verdict::drop(DropReason::Spoofed);
-    }
-    if parsed.header.fragment != Fragment::Whole {
-        return Verdict::drop(DropReason::Fragment);
     }
     let bits = meta::bits_of_tcp(parsed.tcp_flags);
     let meta = Meta(flow.meta);
@@ -129,11 +139,18 @@ fn established<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>, 
         if closing::concerns(bits, flow, opens) {
             return Verdict::CLOSING;
         }
-        match refresh::<F, C>(c, &entry, flow, parsed, bits) {
-            Refreshed::Alive => {}
-            Refreshed::Gone => return Verdict::NO_FLOW_YET,
-            Refreshed::Refused(reason) => return Verdict::drop(reason),
+        // Before it counts as seen: while there is no way, every packet is told so.
+        if meta.seen() != now
+            && let Err(reason) = look_again::<F, C>(c, &entry, flow, parsed)
+        {
+            return Verdict::drop(reason);
         }
+        if !refresh::<F, C>(c, &entry, flow, parsed, bits) {
+            return Verdict::NO_FLOW_YET;
+        }
+    }
+    if FRAGMENTS {
+        fragment::remember::<F, C>(c, parsed, flow);
     }
     send::<F, C>(c, parsed, flow)
 }
@@ -148,9 +165,23 @@ pub(crate) fn send<F: Family, C: Context<F>>(
     if parsed.header.ttl <= 1 {
         return Verdict::drop(DropReason::TtlExceeded);
     }
-    if rewrite::<F, C>(c, parsed, flow).is_none() {
+    let is_delivered = flow.flags & FLOW_TO_ENDPOINT != 0;
+    if c.len() > c.l3() + flow.mtu as usize && longest_part::<F, C>(c, parsed) > flow.mtu as usize {
+        // An endpoint takes what its link has carried, which a router must not have let through to it only if the
+        // sender can be told so.
+        if !is_delivered || !F::may_be_fragmented(c, c.l3()) {
+            return too_big::<F, C>(c, flow.mtu);
+        }
+    }
+    if rewrite::<F, C>(c, parsed, flow, parsed.header.ttl.wrapping_sub(1)).is_none() {
         return Verdict::drop(DropReason::RewriteFailed);
     }
+    send_on::<F, C>(c, flow)
+}
+
+/// Sends a translated packet on its flow's way.
+#[inline(always)]
+pub(crate) fn send_on<F: Family, C: Context<F>>(c: &mut C, flow: &Flow<F::Addr>) -> Verdict {
     c.count(Event::Packets, 1);
     c.count(Event::Bytes, c.len() as u64);
     if flow.flags & FLOW_TO_ENDPOINT == 0 {
@@ -158,6 +189,36 @@ pub(crate) fn send<F: Family, C: Context<F>>(
         return Verdict::to_next_hop(flow.oif);
     }
     deliver(c, flow.oif, flow.via)
+}
+
+/// Length of a packet from its network header on; of an aggregated one, of its longest segment.
+#[inline(always)]
+fn longest_part<F: Family, C: Packet>(c: &C, parsed: &Parsed<F::Addr>) -> usize {
+    let segment = c.segment_size() as usize;
+    if segment == 0 {
+        return c.len() - c.l3();
+    }
+    let l4 = parsed.header.transport(c.l3());
+    let header = match parsed.transport {
+        Transport::Tcp => match c.load::<[u8; 2]>(l4 + tcp::FLAGS_WORD) {
+            Some([offset, _flags]) => usize::from(offset >> 4) * 4,
+            None => 0,
+        },
+        _ => udp::LEN,
+    };
+    l4 - c.l3() + header + segment
+}
+
+/// A packet to an uplink that is bigger than its MTU: whoever sent it is told, or the kernel fragments it. It does so
+/// before it is translated, since the stack takes no packet with an address of this host from elsewhere; the fragments
+/// are translated by [`to_world`].
+#[inline(always)]
+pub(crate) fn too_big<F: Family, C: Context<F>>(c: &C, mtu: u16) -> Verdict {
+    if !F::may_be_fragmented(c, c.l3()) {
+        return Verdict::too_big(mtu);
+    }
+    c.count(Event::StackFragmented, 1);
+    Verdict::STACK
 }
 
 /// Addresses a frame to an endpoint's MAC and hands it over. `macs`: destination, source, and four bytes more.
@@ -169,49 +230,18 @@ pub(crate) fn deliver<P: Packet>(packet: &mut P, oif: u32, macs: [u32; 4]) -> Ve
     }
 }
 
-/// What [`refresh`] found.
-pub(crate) enum Refreshed {
-    /// The flow is there.
-    Alive,
-    /// It has been removed.
-    Gone,
-    /// The packet can't be sent on.
-    Refused(DropReason),
-}
-
 /// What a packet has to do when it is the first in a while, or shows something new: at most once a tick and
-/// direction, or a few times in a TCP connection's life.
+/// direction, or a few times in a TCP connection's life. False: the flow has been removed meanwhile.
 #[inline(never)]
 fn refresh<F: Family, C: Context<F>>(
     c: &C,
     entry: &H_Entry<F::Addr, C>,
-    flow: &mut Flow<F::Addr>,
+    flow: &Flow<F::Addr>,
     parsed: &Parsed<F::Addr>,
     bits: u8,
-) -> Refreshed {
-    let now = c.now();
+) -> bool {
     let meta = Meta(flow.meta);
-    if !touch(entry, meta.generation(), bits, now, parsed.transport != Transport::Tcp) {
-        return Refreshed::Gone;
-    }
-    if flow.flags & FLOW_TO_ENDPOINT == 0 && meta.seen() != now {
-        return route_again::<F, C>(c, entry, flow, parsed);
-    }
-    Refreshed::Alive
-}
-
-/// The same for a packet that has been noted: only its way is looked at.
-#[inline(never)]
-pub(crate) fn follow_route<F: Family, C: Context<F>>(
-    c: &C,
-    entry: &H_Entry<F::Addr, C>,
-    flow: &mut Flow<F::Addr>,
-    parsed: &Parsed<F::Addr>,
-) -> Refreshed {
-    if flow.flags & FLOW_TO_ENDPOINT == 0 && Meta(flow.meta).seen() != c.now() {
-        return route_again::<F, C>(c, entry, flow, parsed);
-    }
-    Refreshed::Alive
+    touch(entry, meta.generation(), bits, c.now(), parsed.transport != Transport::Tcp)
 }
 
 /// Notes a packet in its entry. False: the flow has been removed meanwhile.
@@ -236,34 +266,51 @@ fn touch<A: Address, E: Entry<A>>(entry: &E, generation: u32, bits: u8, now: u32
 /// Compare-and-swaps that a packet tries before it leaves the entry to those who keep changing it.
 const TOUCH_TRIES: u32 = 4;
 
-/// Asks the routing table again, so that a changed route or neighbour is followed without any process.
-#[inline(always)]
-fn route_again<F: Family, C: Context<F>>(
+/// Asks for the way again, so that a changed route, neighbour or MTU is followed without any process.
+#[inline(never)]
+pub(crate) fn look_again<F: Family, C: Context<F>>(
     c: &C,
     entry: &H_Entry<F::Addr, C>,
     flow: &mut Flow<F::Addr>,
     parsed: &Parsed<F::Addr>,
-) -> Refreshed {
-    let Some(sender) = c.sender(flow.iif) else { return Refreshed::Refused(DropReason::EndpointGone) };
-    let mut tuple = parsed.tuple;
-    tuple.dst = flow.dst;
-    tuple.dport = flow.dport;
-    let Route::Out { oif, via, via_v6, src: _ } = c.route(&tuple, sender.network) else {
-        return Refreshed::Refused(DropReason::NoRoute);
+) -> Result<(), DropReason> {
+    let Flow { iif, oif, via, mtu, flags, .. } = *flow;
+    let way = if flags & FLOW_TO_ENDPOINT == 0 {
+        route_again::<F, C>(c, flow, parsed)?
+    } else {
+        Way { iif, oif, via, mtu: c.link_mtu(oif), flags }
     };
-    if c.uplink(oif).is_none() {
-        return Refreshed::Refused(DropReason::UplinkNotAttached);
-    }
-    let flags = flow.flags & !FLOW_NEXT_HOP_V6 | if via_v6 { FLOW_NEXT_HOP_V6 } else { 0 };
-    if (oif, via, flags) != (flow.oif, flow.via, flow.flags) {
-        (flow.oif, flow.via, flow.flags) = (oif, via, flags);
+    if (way.oif, way.via, way.mtu, way.flags) != (oif, via, mtu, flags) {
+        (flow.oif, flow.via, flow.mtu, flow.flags) = (way.oif, way.via, way.mtu, way.flags);
         // Held, or else another flow's element might be written to.
         if hold(entry, Meta(flow.meta).generation()) {
-            entry.set_next_hop(oif, via, via_v6);
+            entry.set_way(&way);
             entry.release();
         }
     }
-    Refreshed::Alive
+    Ok(())
+}
+
+/// What the routing table says now.
+#[inline(always)]
+fn route_again<F: Family, C: Context<F>>(
+    c: &C,
+    flow: &Flow<F::Addr>,
+    parsed: &Parsed<F::Addr>,
+) -> Result<Way, DropReason> {
+    let sender = c.sender(flow.iif).ok_or(DropReason::EndpointGone)?;
+    let mut tuple = parsed.tuple;
+    tuple.dst = flow.dst;
+    tuple.dport = flow.dport;
+    let Route::Out { oif, via, via_v6, resolved, mtu, src: _ } = c.route(&tuple, sender.network) else {
+        return Err(DropReason::NoRoute);
+    };
+    c.uplink(oif).ok_or(DropReason::UplinkNotAttached)?;
+    if !resolved && !next_hop::is_tried(c, &NextHop { via, oif }) {
+        return Err(DropReason::HostUnreachable);
+    }
+    let flags = flow.flags & !FLOW_NEXT_HOP_V6 | if via_v6 { FLOW_NEXT_HOP_V6 } else { 0 };
+    Ok(Way { iif: flow.iif, oif, via, mtu, flags })
 }
 
 /// Keeps an entry from being removed until it is released. False: somebody else holds it, or it is gone; the next

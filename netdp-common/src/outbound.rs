@@ -4,10 +4,11 @@ use crate::claim::claim;
 use crate::family::{Address, Family};
 use crate::flow::{
     Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Kind, NETWORK_INTERNAL, NETWORK_NO_ICC, NETWORK_ROUTED,
-    Network, PortSpans, Published, PublishedKey, Tuple,
+    Network, NextHop, PortSpans, Published, PublishedKey, Tuple,
 };
 use crate::header::ethernet;
 use crate::nat::{self, Context, Known};
+use crate::next_hop;
 use crate::parse::{Fragment, Parsed, Transport, parse_again};
 use crate::tables::{Host, Request, Route, Scratch, Way, Work};
 use crate::timestamp;
@@ -65,12 +66,26 @@ fn decide<F: Family, C: Context<F>>(
     if src != sender.addr {
         return Err(DropReason::Spoofed);
     }
+    let discovered = match parsed.transport {
+        Transport::IcmpOther => F::discovered(c, parsed.header.transport(c.l3())),
+        _ => None,
+    };
+    if let Some(target) = discovered
+        && dst.is_multicast()
+        && let Some(neighbour) = c.endpoint(&target)
+        && neighbour.network == sender.network
+        && neighbour.ifindex != sender.ifindex
+    {
+        // Straight to who is asked for: the bridge would ask a host's firewall, which lets ARP alone but not this.
+        return Ok(Decision::Neighbour { oif: neighbour.ifindex, macs: macs_from(neighbour, sender.mac) });
+    }
     if dst.is_multicast() || dst.is_loopback() {
         return Ok(Decision::Stack);
     }
     let network = c.network(sender.network).ok_or(DropReason::EndpointGone)?;
     if let Some(neighbour) = c.endpoint(&dst) {
-        return to_neighbour(network, sender, neighbour);
+        let is_apart = network.flags & NETWORK_NO_ICC != 0 && discovered.is_none();
+        return to_neighbour(sender, neighbour, is_apart);
     }
     if !is_mac(to, sender.bridge_mac) {
         // Bridged to somebody who routes, or to everybody.
@@ -81,7 +96,7 @@ fn decide<F: Family, C: Context<F>>(
         Route::Local => to_host::<F, C>(c, parsed, network, sender, work),
         Route::None => Err(DropReason::NoRoute),
         Route::Out { oif, .. } if oif == sender.network => Ok(Decision::Stack),
-        Route::Out { oif, via, via_v6, src } => {
+        Route::Out { oif, via, via_v6, src, resolved, mtu } => {
             if network.flags & NETWORK_INTERNAL != 0 {
                 return Err(DropReason::Internal);
             }
@@ -92,14 +107,17 @@ fn decide<F: Family, C: Context<F>>(
             if network.flags & NETWORK_ROUTED != 0 && network.snat_to == F::Addr::UNSPECIFIED {
                 return Ok(Decision::Stack);
             }
+            if !resolved && !next_hop::is_tried(c, &NextHop { via, oif }) {
+                return Err(DropReason::HostUnreachable);
+            }
             let external = first_specified([network.snat_to, src, uplink.addr]).ok_or(DropReason::NoRoute)?;
             let request = &mut work.request;
             request.translated = Tuple { src: external, ..parsed.tuple };
             request.spans = network.ports;
             request.kind = Kind::Snat as u8;
             request.forward =
-                Way { iif: sender.ifindex, oif, via, flags: if via_v6 { FLOW_NEXT_HOP_V6 } else { 0 } };
-            request.reverse = to_endpoint(0, sender);
+                Way { iif: sender.ifindex, oif, via, mtu, flags: if via_v6 { FLOW_NEXT_HOP_V6 } else { 0 } };
+            request.reverse = to_endpoint(c, 0, sender);
             masquerade(parsed, request)
         }
     }
@@ -108,11 +126,11 @@ fn decide<F: Family, C: Context<F>>(
 /// Within the network: straight to the neighbour, past bridge and br_netfilter, untranslated.
 #[inline(always)]
 fn to_neighbour<A: Address>(
-    network: &Network<A>,
     sender: &Endpoint<A>,
     neighbour: &Endpoint<A>,
+    is_apart: bool,
 ) -> Result<Decision, DropReason> {
-    if neighbour.network != sender.network || network.flags & NETWORK_NO_ICC != 0 {
+    if neighbour.network != sender.network || is_apart {
         return Err(DropReason::Isolated);
     }
     if neighbour.ifindex == sender.ifindex {
@@ -144,8 +162,8 @@ fn to_host<F: Family, C: Context<F>>(
     request.translated.dst = target.addr;
     request.translated.dport = published.endpoint_port(parsed.tuple.dport);
     request.kind = Kind::Hairpin as u8;
-    request.forward = to_endpoint(sender.ifindex, target);
-    request.reverse = to_endpoint(target.ifindex, sender);
+    request.forward = to_endpoint(c, sender.ifindex, target);
+    request.reverse = to_endpoint(c, target.ifindex, sender);
     if target.ifindex == sender.ifindex {
         request.translated.src = network.gateway;
         request.spans = network.ports;
@@ -188,7 +206,7 @@ pub(crate) fn start<F: Family, C: Context<F>>(
     parsed: &Parsed<F::Addr>,
     work: &mut Work<F::Addr>,
 ) -> Verdict {
-    if parsed.header.fragment != Fragment::Whole {
+    if parsed.header.fragment == Fragment::Later {
         return Verdict::drop(DropReason::Fragment);
     }
     if parsed.header.ttl <= 1 {
@@ -205,8 +223,14 @@ pub(crate) fn start<F: Family, C: Context<F>>(
 
 /// The way of packets to an endpoint that come by `iif`.
 #[inline(always)]
-pub(crate) fn to_endpoint<A: Address>(iif: u32, endpoint: &Endpoint<A>) -> Way {
-    Way { iif, oif: endpoint.ifindex, via: macs_from(endpoint, endpoint.bridge_mac), flags: FLOW_TO_ENDPOINT }
+pub(crate) fn to_endpoint<A: Address, H: Host<A>>(host: &H, iif: u32, endpoint: &Endpoint<A>) -> Way {
+    Way {
+        iif,
+        oif: endpoint.ifindex,
+        via: macs_from(endpoint, endpoint.bridge_mac),
+        mtu: host.link_mtu(endpoint.ifindex),
+        flags: FLOW_TO_ENDPOINT,
+    }
 }
 
 /// The published port that a packet to this host is addressed to. The caller has seen that it is this host's address.

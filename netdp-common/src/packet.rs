@@ -27,8 +27,13 @@ pub trait Packet {
     fn store_unsummed<T: Pod>(&mut self, at: usize, value: &T) -> Option<()> {
         self.store(at, value)
     }
-    /// Cuts the packet off after `len` bytes from its start; none if it can't be.
-    fn truncate(&mut self, len: usize) -> Option<()>;
+    /// Of an aggregated packet (GSO, GRO), the payload bytes of each of its segments; else 0.
+    fn segment_size(&self) -> u32;
+    /// Cuts the packet off after `len` bytes from its start, or fills it up with zeros; none if it can't be.
+    fn resize(&mut self, len: usize) -> Option<()>;
+    /// Puts `new` zero bytes in the place of the first `old` ones of the network header and what follows. Nobody is
+    /// to fill in a checksum any more that was left to the device, provided that its place was among them.
+    fn replace_head(&mut self, old: usize, new: usize) -> Option<()>;
     /// Tells the next hop for [`crate::verdict::Action::ToNextHop`]: its address in network byte order, IPv4 in
     /// the first word.
     fn set_next_hop(&mut self, via: [u32; 4], via_v6: bool);

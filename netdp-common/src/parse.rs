@@ -2,7 +2,7 @@
 
 use bytemuck::Zeroable;
 
-use crate::family::{Address, Be16, Family, IcmpKind, Ipv4Addr, Ipv6Addr, V4, V6};
+use crate::family::{Address, Be16, Family, IcmpKind, IcmpNotice, Ipv4Addr, Ipv6Addr, V4, V6};
 use crate::flow::Tuple;
 use crate::header::{ethernet, icmp, ipv4, ipv6, tcp, udp};
 use crate::packet::{Packet, apply_difference, difference};
@@ -53,6 +53,21 @@ impl<A: Address> Header<A> {
             fragment: Fragment::Whole,
         }
     }
+}
+
+/// A network header to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct NewHeader<A> {
+    /// Source address.
+    pub src: A,
+    /// Destination address.
+    pub dst: A,
+    /// IP protocol of what follows.
+    pub proto: u8,
+    /// Type of service, or traffic class.
+    pub class: u8,
+    /// Length of what follows, bytes.
+    pub payload: u16,
 }
 
 /// Which part of a packet this is.
@@ -221,6 +236,7 @@ impl Family for V4 {
     const ICMP_PSEUDO_HEADER: bool = false;
     const HEADER_LEN: usize = ipv4::LEN;
     const HAS_HEADER_CHECKSUM: bool = true;
+    const ICMP_ERROR_MAX: usize = 576;
 
     #[inline(always)]
     fn icmp_kind(icmp_type: u8) -> IcmpKind {
@@ -230,6 +246,37 @@ impl Family for V4 {
             3 | 4 | 5 | 11 | 12 => IcmpKind::Error,
             _ => IcmpKind::Other,
         }
+    }
+
+    #[inline(always)]
+    fn icmp_error(notice: IcmpNotice) -> [u8; 2] {
+        // RFC 792, RFC 1812 5.2.7.1.
+        match notice {
+            IcmpNotice::TimeExceeded => [11, 0],
+            IcmpNotice::TooBig => [3, 4],
+            IcmpNotice::NetworkUnreachable => [3, 0],
+            IcmpNotice::HostUnreachable => [3, 1],
+            IcmpNotice::Prohibited => [3, 13],
+        }
+    }
+
+    #[inline(always)]
+    fn is_one_host(addr: &Ipv4Addr) -> bool {
+        // Nor of the classes D and E.
+        *addr != Ipv4Addr::UNSPECIFIED && !addr.is_loopback() && u32::from_be(addr.0) >> 29 != 7
+    }
+
+    #[inline(always)]
+    fn may_be_fragmented<P: Packet>(packet: &P, at: usize) -> bool {
+        match packet.load::<u32>(at + ipv4::FRAGMENT_WORD) {
+            Some(word) => u32::from_be(word) & ipv4::DONT_FRAGMENT == 0,
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn fragment_id<P: Packet>(packet: &P, at: usize, _header: &Header<Ipv4Addr>) -> Option<u32> {
+        Some(u32::from(packet.load::<u16>(at + ipv4::FRAGMENT_WORD)?))
     }
 
     #[inline(always)]
@@ -298,22 +345,21 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn write_new_header<P: Packet>(
-        packet: &mut P,
-        at: usize,
-        src: Ipv4Addr,
-        dst: Ipv4Addr,
-        proto: u8,
-        payload: u16,
-    ) -> Option<()> {
+    fn write_new_header<P: Packet>(packet: &mut P, at: usize, new: &NewHeader<Ipv4Addr>) -> Option<()> {
+        let NewHeader { src, dst, proto, class, payload } = *new;
         let [length_high, length_low] = (payload + ipv4::LEN as u16).to_be_bytes();
-        let first = u32::from_ne_bytes([0x45, 0, length_high, length_low]);
+        let first = u32::from_ne_bytes([0x45, class, length_high, length_low]);
         let fragment = ipv4::DONT_FRAGMENT.to_be();
         let ttl = u32::from_ne_bytes([NEW_TTL, proto, 0, 0]);
         let sum = difference(&[], &[first, fragment, ttl, src.0, dst.0], 0);
         let [high, low] = apply_difference(u16::MAX, sum).to_ne_bytes();
         let ttl = u32::from_ne_bytes([NEW_TTL, proto, high, low]);
         packet.store(at, &[first, fragment, ttl, src.0, dst.0])
+    }
+
+    #[inline(always)]
+    fn discovered<P: Packet>(_packet: &P, _l4: usize) -> Option<Ipv4Addr> {
+        None
     }
 
     #[inline(always)]
@@ -329,6 +375,7 @@ impl Family for V6 {
     const ICMP_PSEUDO_HEADER: bool = true;
     const HEADER_LEN: usize = ipv6::LEN;
     const HAS_HEADER_CHECKSUM: bool = false;
+    const ICMP_ERROR_MAX: usize = 1280;
 
     #[inline(always)]
     fn icmp_kind(icmp_type: u8) -> IcmpKind {
@@ -338,6 +385,35 @@ impl Family for V6 {
             1..=127 => IcmpKind::Error,
             _ => IcmpKind::Other,
         }
+    }
+
+    #[inline(always)]
+    fn icmp_error(notice: IcmpNotice) -> [u8; 2] {
+        // RFC 4443 3.
+        match notice {
+            IcmpNotice::TimeExceeded => [3, 0],
+            IcmpNotice::TooBig => [2, 0],
+            IcmpNotice::NetworkUnreachable => [1, 0],
+            IcmpNotice::HostUnreachable => [1, 3],
+            IcmpNotice::Prohibited => [1, 1],
+        }
+    }
+
+    #[inline(always)]
+    fn is_one_host(addr: &Ipv6Addr) -> bool {
+        *addr != Ipv6Addr::UNSPECIFIED && !addr.is_loopback() && !addr.is_multicast()
+    }
+
+    /// Only by who sends it (RFC 8200 5).
+    #[inline(always)]
+    fn may_be_fragmented<P: Packet>(_packet: &P, _at: usize) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn fragment_id<P: Packet>(packet: &P, at: usize, header: &Header<Ipv6Addr>) -> Option<u32> {
+        // The last extension header: hosts put nothing between it and what they fragment.
+        packet.load(header.transport(at).checked_sub(ipv6::FRAGMENT_ID)?)
     }
 
     #[inline(always)]
@@ -397,21 +473,24 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn write_new_header<P: Packet>(
-        packet: &mut P,
-        at: usize,
-        src: Ipv6Addr,
-        dst: Ipv6Addr,
-        proto: u8,
-        payload: u16,
-    ) -> Option<()> {
+    fn write_new_header<P: Packet>(packet: &mut P, at: usize, new: &NewHeader<Ipv6Addr>) -> Option<()> {
+        let NewHeader { src, dst, proto, class, payload } = *new;
         let [length_high, length_low] = payload.to_be_bytes();
         let words = [
-            u32::from_ne_bytes([0x60, 0, 0, 0]),
+            u32::from_ne_bytes([0x60 | class >> 4, class << 4, 0, 0]),
             u32::from_ne_bytes([length_high, length_low, proto, NEW_TTL]),
         ];
         packet.store(at, &words)?;
         packet.store(at + ipv6::ADDRESSES, &[src.0, dst.0])
+    }
+
+    #[inline(always)]
+    fn discovered<P: Packet>(packet: &P, l4: usize) -> Option<Ipv6Addr> {
+        let [icmp_type, ..]: [u8; 4] = packet.load(l4 + icmp::FIRST_WORD)?;
+        if icmp_type != icmp::NEIGHBOUR_SOLICITATION && icmp_type != icmp::NEIGHBOUR_ADVERTISEMENT {
+            return None;
+        }
+        packet.load(l4 + icmp::TARGET)
     }
 
     #[inline(always)]

@@ -6,12 +6,13 @@ use crate::header::{icmp, tcp, udp};
 use crate::packet::{L4Fix, Packet, difference};
 use crate::parse::{Parsed, Transport};
 
-/// Gives the packet the addresses and ports of `to` and one hop less to live. None: the packet is unusable now.
+/// Gives the packet the addresses and ports of `to` and `ttl` hops to live. None: the packet is unusable now.
 #[inline(always)]
 pub fn rewrite<F: Family, P: Packet>(
     packet: &mut P,
     parsed: &Parsed<F::Addr>,
     to: &Flow<F::Addr>,
+    ttl: u8,
 ) -> Option<()> {
     let header = &parsed.header;
     let changed = {
@@ -45,7 +46,7 @@ pub fn rewrite<F: Family, P: Packet>(
         }
     }
     let ports = if adjacent { Some(new_ports) } else { None };
-    F::write_header(packet, packet.l3(), header, to.src, to.dst, header.ttl.wrapping_sub(1), ports)
+    F::write_header(packet, packet.l3(), header, to.src, to.dst, ttl, ports)
 }
 
 /// Where an echo message's identifier is, and its new value.

@@ -4,7 +4,10 @@
 //! atomics that it schedules.
 
 use crate::family::Address;
-use crate::flow::{Config, Endpoint, Flow, Network, PortSpans, Published, PublishedKey, Tuple, Uplink};
+use crate::flow::{
+    Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, Network, NextHop,
+    PortSpans, Probing, Published, PublishedKey, Tuple, Uplink,
+};
 use crate::icmp_error::Quoted;
 use crate::meta::Meta;
 use crate::nat::Known;
@@ -28,9 +31,8 @@ pub trait Entry<A>: Copy {
     fn read_with<R>(&self, take: impl FnOnce(&Flow<A>) -> R) -> R {
         take(&self.read())
     }
-    /// Sets the interface and next hop that [`Flow::oif`], [`Flow::via`] and [`crate::flow::FLOW_NEXT_HOP_V6`] tell; only while
-    /// held.
-    fn set_next_hop(&self, oif: u32, via: [u32; 4], via_v6: bool);
+    /// Sets the way that [`Way::write_to`] tells; only while held.
+    fn set_way(&self, way: &Way);
     /// Sets [`Flow::next`].
     fn set_next(&self, next: u32);
     /// Sets [`Flow::flags`] and, where there is room for it, [`Flow::timestamp`]; only while held.
@@ -93,6 +95,10 @@ pub enum Route<A> {
         via: [u32; 4],
         /// `via` is an IPv6 address.
         via_v6: bool,
+        /// The kernel knows the next hop's MAC.
+        resolved: bool,
+        /// MTU of the way.
+        mtu: u16,
         /// The source address that the route prefers; unspecified if the kernel doesn't tell.
         src: A,
     },
@@ -180,8 +186,21 @@ pub struct Way {
     pub oif: u32,
     /// Next hop or MACs.
     pub via: [u32; 4],
+    /// MTU.
+    pub mtu: u16,
     /// `FLOW_*`.
     pub flags: u8,
+}
+
+impl Way {
+    /// Writes it into a flow's entry. What the end of a connection leaves there stays: other flags than the next hop's
+    /// family, and [`Flow::timestamp`].
+    pub fn write_to<A>(&self, flow: &mut Flow<A>) {
+        let [a, b, c, d] = self.via;
+        let last = if flow.flags & FLOW_TO_ENDPOINT == 0 { d } else { flow.via[3] };
+        (flow.oif, flow.via, flow.mtu) = (self.oif, [a, b, c, last], self.mtu);
+        flow.flags = flow.flags & !FLOW_NEXT_HOP_V6 | self.flags & FLOW_NEXT_HOP_V6;
+    }
 }
 
 /// Everything but the packet.
@@ -219,6 +238,19 @@ pub trait Host<A: Address> {
     fn count(&self, event: Event, n: u64);
     /// Where a packet with this tuple would be routed that came in by `iif`.
     fn route(&self, tuple: &Tuple<A>, iif: u32) -> Route<A>;
+    /// MTU of an interface of this host; the largest there is if it is gone.
+    fn link_mtu(&self, ifindex: u32) -> u16;
+    /// What is remembered of a next hop that is not resolved.
+    fn probing(&self, hop: &NextHop) -> Option<Probing>;
+    /// Remembers it.
+    fn set_probing(&self, hop: &NextHop, probing: Probing);
+    /// What the first fragment of a datagram became.
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentWay<A>>;
+    /// Remembers it.
+    fn set_fragment(&self, key: &FragmentKey<A>, way: &FragmentWay<A>);
+    /// Changes the time that belongs to an interface's answers as `take` says, in one atomic step; false if it says
+    /// none. See [`crate::rate`].
+    fn take_turn(&self, ifindex: u32, take: impl Fn(u64) -> Option<u64>) -> bool;
     /// Whether a socket of this host owns a tuple: sends `sent`, and receives what answers it.
     fn host_socket(&self, sent: &Tuple<A>) -> bool;
     /// Whether every port of a range (see [`PortSpans::id`]) was found taken towards a remote during this tick, and

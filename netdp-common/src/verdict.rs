@@ -63,6 +63,20 @@ counters! {
     Packets = "packets",
     /// Bytes of the packets translated.
     Bytes = "bytes",
+    /// Senders told that their packet's time to live ran out here.
+    IcmpTimeExceeded = "icmp_time_exceeded",
+    /// Senders told that their packet is bigger than the next link's MTU.
+    IcmpTooBig = "icmp_too_big",
+    /// Senders told that there is no way to the destination, or nobody at the next hop.
+    IcmpUnreachable = "icmp_unreachable",
+    /// Senders told that their packet is not let through.
+    IcmpProhibited = "icmp_prohibited",
+    /// Senders told by a TCP reset.
+    TcpResets = "tcp_resets",
+    /// Senders not told, since too many had been told already (RFC 1812 4.3.2.8).
+    AnswersSuppressed = "answers_suppressed",
+    /// Packets without DF that are bigger than the next link's MTU, left to the kernel to be fragmented.
+    StackFragmented = "stack_fragmented",
 }
 
 counters! {
@@ -106,6 +120,10 @@ counters! {
     EndpointGone = "endpoint_gone",
     /// The kernel refused to rewrite the packet.
     RewriteFailed = "rewrite_failed",
+    /// The packet is bigger than the next link's MTU, and must not be fragmented.
+    TooBig = "too_big",
+    /// The next hop does not answer: it does not resolve to a MAC.
+    HostUnreachable = "host_unreachable",
 }
 
 /// Number of per-CPU counters: the events, then the drop reasons.
@@ -140,6 +158,8 @@ pub enum Action {
     ToEndpoint(u32),
     /// Out of this interface to the next hop that [`crate::packet::Packet::set_next_hop`] was told.
     ToNextHop(u32),
+    /// Out of this interface, addressed as it is.
+    ToLink(u32),
 }
 
 /// An [`Action`] in one word: an enum with payloads of different sizes makes the compiler copy bytes that were
@@ -164,6 +184,12 @@ impl Verdict {
     /// No verdict yet: a packet of a TCP connection that ends, or begins once more. Ask [`crate::closing`].
     pub const CLOSING: Self = Self::new(8, 0);
 
+    /// No verdict yet: an endpoint's address is about to leave by an uplink. Ask [`crate::fragment::leave`].
+    pub const PRIVATE: Self = Self::new(10, 0);
+
+    /// No verdict yet: a fragment. Ask [`crate::fragment`].
+    pub const FRAGMENT: Self = Self::new(9, 0);
+
     const fn new(kind: u32, detail: u32) -> Self {
         Self((kind as u64) << 32 | detail as u64)
     }
@@ -174,11 +200,17 @@ impl Verdict {
         Self::new(1, reason as u32)
     }
 
-    /// A drop that the endpoint which sent the packet is told about.
+    /// A drop because the packet is bigger than `mtu`.
+    #[inline(always)]
+    pub const fn too_big(mtu: u16) -> Self {
+        Self::new(1, DropReason::TooBig as u32 | (mtu as u32) << REASON_BITS)
+    }
+
+    /// A drop that whoever sent the packet may be told about: ask [`crate::refusal`].
     #[inline(always)]
     pub const fn is_told(self) -> bool {
-        let (kind, reason) = self.parts();
-        matches!(kind, VerdictKind::Drop) && REASONS_TOLD >> reason & 1 != 0
+        let (kind, refused) = self.parts();
+        matches!(kind, VerdictKind::Drop) && crate::refusal::TOLD >> reason_in(refused) & 1 != 0
     }
 
     /// See [`Action::ToEndpoint`].
@@ -193,7 +225,13 @@ impl Verdict {
         Self::new(3, oif)
     }
 
-    /// Which kind of action, and its number: a drop reason or an interface.
+    /// See [`Action::ToLink`].
+    #[inline(always)]
+    pub const fn to_link(oif: u32) -> Self {
+        Self::new(8, oif)
+    }
+
+    /// Which kind of action, and its number: an interface, or what [`reason_in`] and [`mtu_in`] read.
     #[inline(always)]
     pub const fn parts(self) -> (VerdictKind, u32) {
         let kind = match (self.0 >> 32) as u32 {
@@ -201,6 +239,7 @@ impl Verdict {
             2 => VerdictKind::ToEndpoint,
             7 => VerdictKind::Refused,
             3 => VerdictKind::ToNextHop,
+            8 => VerdictKind::ToLink,
             _ => VerdictKind::Stack,
         };
         (kind, self.0 as u32)
@@ -209,11 +248,13 @@ impl Verdict {
     /// The action, with its reason by name; for tests and traces.
     pub fn action(self) -> Action {
         match self.parts() {
-            (VerdictKind::Drop, reason) => {
-                Action::Drop(*DropReason::ALL.get(reason as usize).unwrap_or(&DropReason::Malformed))
+            (VerdictKind::Drop, refused) => {
+                let reason = DropReason::ALL.get(reason_in(refused) as usize);
+                Action::Drop(*reason.unwrap_or(&DropReason::Malformed))
             }
             (VerdictKind::ToEndpoint, oif) => Action::ToEndpoint(oif),
             (VerdictKind::ToNextHop, oif) => Action::ToNextHop(oif),
+            (VerdictKind::ToLink, oif) => Action::ToLink(oif),
             (VerdictKind::Refused, _) => Action::Refused,
             (VerdictKind::Stack, _) => Action::Stack,
         }
@@ -233,20 +274,26 @@ pub enum VerdictKind {
     ToEndpoint,
     /// See [`Action::ToNextHop`].
     ToNextHop,
+    /// See [`Action::ToLink`].
+    ToLink,
 }
 
-/// A bit for each reason in [`crate::refusal::TOLD`].
-const REASONS_TOLD: u64 = {
-    let mut bits = 0;
-    let mut i = 0;
-    while i < crate::refusal::TOLD.len() {
-        bits |= 1 << crate::refusal::TOLD[i] as u32;
-        i += 1;
-    }
-    bits
-};
+/// In the number of a drop: the reason, then the MTU that the packet exceeds.
+const REASON_BITS: u32 = 16;
 
-/// Index of a drop reason's counter, from [`Verdict::parts`].
+/// The drop reason in the number of a drop.
+#[inline(always)]
+pub const fn reason_in(refused: u32) -> u32 {
+    refused & ((1 << REASON_BITS) - 1)
+}
+
+/// The MTU that the packet exceeds, in the number of a drop.
+#[inline(always)]
+pub const fn mtu_in(refused: u32) -> u32 {
+    refused >> REASON_BITS
+}
+
+/// Index of a drop reason's counter.
 #[inline(always)]
 pub const fn drop_index(reason: u32) -> u32 {
     Event::ALL.len() as u32 + reason

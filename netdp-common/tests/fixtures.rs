@@ -6,8 +6,12 @@
 use netdp_common::family::{V4, V6};
 use netdp_model::plan::Plan;
 
+#[path = "fixtures/answers.rs"]
+mod answers;
 #[path = "fixtures/churn.rs"]
 mod churn;
+#[path = "fixtures/fragments.rs"]
+mod fragments;
 #[path = "fixtures/icmp.rs"]
 mod icmp;
 #[path = "fixtures/lifetime.rs"]
@@ -57,6 +61,10 @@ in_both_families! {
     not_ours: crate::stack::rows;
     dropped: crate::refused::from_endpoints, crate::refused::from_outside, crate::refused::unusual_frames;
     exhausted: crate::refused::exhausted;
+    told: crate::answers::rows, crate::answers::silence;
+    too_big: crate::answers::too_big;
+    next_hops: crate::answers::next_hops;
+    fragmented: crate::fragments::in_order, crate::fragments::of_the_stack;
     over_time: crate::lifetime::rows;
     connections_end: crate::churn::rows;
     icmp_errors: crate::icmp::translated, crate::icmp::refused;

@@ -1,18 +1,18 @@
 //! The hooks of a family: a few lines each, from context to core to action.
 
 use aya_ebpf::bindings::{TC_ACT_SHOT, bpf_redir_neigh, tcx_action_base};
-use aya_ebpf::helpers::{bpf_redirect_neigh, bpf_redirect_peer};
+use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer};
 use aya_ebpf::programs::TcContext;
 use netdp_common::family::{Family, V4, V6};
 use netdp_common::packet::Packet;
 use netdp_common::tables::Host;
-use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index};
-use netdp_common::{closing, icmp_error, inbound, nat, outbound, refusal};
+use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index, reason_in};
+use netdp_common::{closing, fragment as fragments, icmp_error, inbound, nat, outbound, refusal};
 
 use crate::host;
 use crate::maps::{Continuation, Maps, PROGRAMS};
 use crate::scratch::{Room, with_scratch};
-use crate::skb::{NextHop, Skb};
+use crate::skb::{RedirNeigh, Skb};
 use crate::trace::trace;
 
 /// The next program on the hook, then the stack: TCX_NEXT, and TC_ACT_UNSPEC for clsact.
@@ -41,18 +41,26 @@ pub(crate) fn from_container<F: Room>(ctx: &TcContext) -> i32 {
 pub(crate) fn open_from_container<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Skb::<F>::new(ctx.skb.skb);
     let verdict = with_scratch::<F>(|scratch| outbound::open::<F, _>(&mut skb, scratch));
-    if verdict.is_told() {
-        return refuse_after(ctx, &skb, verdict);
-    }
     act_or_continue(ctx, &mut skb, verdict, Continuation::FromContainer)
 }
 
-/// See [`refusal::reset`].
+/// See [`refusal::tell`].
 #[inline(always)]
 pub(crate) fn refuse<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Skb::<F>::new(ctx.skb.skb);
-    let verdict = refusal::reset::<F, _>(&mut skb);
+    let refused = skb.note();
+    let verdict = refusal::tell::<F, _>(&mut skb, refused);
     act(&mut skb, verdict)
+}
+
+/// See [`fragments::carry`].
+#[inline(always)]
+pub(crate) fn fragment<F: Maps>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let verdict = with_scratch::<F>(|scratch| fragments::carry::<F, _>(&mut skb, &mut scratch.known));
+    let is_endpoint = skb.sender(skb.interface()).is_some();
+    let open = if is_endpoint { Continuation::OpenFromContainer } else { Continuation::OpenFromWorld };
+    act_or_continue(ctx, &mut skb, verdict, open)
 }
 
 /// See [`nat::from_world`].
@@ -97,7 +105,10 @@ pub(crate) fn closing<F: Maps>(ctx: &TcContext) -> i32 {
 #[inline(always)]
 pub(crate) fn to_world<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Skb::<F>::new(ctx.skb.skb);
-    let verdict = nat::to_world::<F, _>(&mut skb);
+    let mut verdict = nat::to_world::<F, _>(&mut skb);
+    if verdict == Verdict::PRIVATE {
+        verdict = with_scratch::<F>(|scratch| fragments::leave::<F, _>(&mut skb, &mut scratch.known));
+    }
     act(&mut skb, verdict)
 }
 
@@ -113,6 +124,8 @@ fn act_or_continue<F: Maps>(
         Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED => program,
         Verdict::ICMP_ERROR => Continuation::IcmpError,
         Verdict::CLOSING => Continuation::Closing,
+        Verdict::FRAGMENT => Continuation::Fragment,
+        _ if verdict.is_told() => return refuse_after(ctx, skb, verdict),
         _ => return act(skb, verdict),
     };
     tail_call::<F>(ctx, program);
@@ -136,10 +149,11 @@ fn tail_call<F: Maps>(ctx: &TcContext, program: Continuation) {
 
 /// Counts a drop and goes on in [`refuse`], which tells who sent the packet.
 #[inline(always)]
-fn refuse_after<F: Maps>(ctx: &TcContext, skb: &Skb<F>, verdict: Verdict) -> i32 {
-    let (_, reason) = verdict.parts();
-    host::add(drop_index(reason), 1);
-    trace(skb, reason);
+fn refuse_after<F: Maps>(ctx: &TcContext, skb: &mut Skb<F>, verdict: Verdict) -> i32 {
+    let (_, refused) = verdict.parts();
+    host::add(drop_index(reason_in(refused)), 1);
+    trace(skb, reason_in(refused));
+    skb.leave_note(refused);
     go_on::<F>(ctx, Continuation::Refuse)
 }
 
@@ -151,9 +165,13 @@ fn act<F: Maps>(skb: &mut Skb<F>, verdict: Verdict) -> i32 {
         VerdictKind::Stack => NEXT,
         VerdictKind::Refused => TC_ACT_SHOT,
         VerdictKind::Drop => {
-            host::add(drop_index(detail), 1);
-            trace(skb, detail);
+            host::add(drop_index(reason_in(detail)), 1);
+            trace(skb, reason_in(detail));
             TC_ACT_SHOT
+        }
+        VerdictKind::ToLink => {
+            // SAFETY: a helper without pointers; `detail` is the interface whose hook runs.
+            unsafe { bpf_redirect(detail, 0) as i32 }
         }
         VerdictKind::ToEndpoint => {
             skb.hand_over();
@@ -162,9 +180,9 @@ fn act<F: Maps>(skb: &mut Skb<F>, verdict: Verdict) -> i32 {
         }
         VerdictKind::ToNextHop => {
             let params: *mut bpf_redir_neigh = skb.next_hop().cast();
-            // SAFETY: NextHop has the layout and size of struct bpf_redir_neigh, and whoever says ToNextHop has set it
+            // SAFETY: RedirNeigh has the layout and size of struct bpf_redir_neigh, and whoever says ToNextHop has set it
             // (the verifier checks that).
-            unsafe { bpf_redirect_neigh(detail, params, size_of::<NextHop>() as i32, 0) as i32 }
+            unsafe { bpf_redirect_neigh(detail, params, size_of::<RedirNeigh>() as i32, 0) as i32 }
         }
     }
 }

@@ -3,25 +3,25 @@
 use core::ffi::c_void;
 use core::ptr;
 
-use aya_ebpf::bindings::{BPF_FIB_LOOKUP_SKIP_NEIGH, BPF_FIB_LOOKUP_SRC, BPF_NOEXIST, bpf_sock_tuple};
+use aya_ebpf::bindings::{BPF_FIB_LOOKUP_SRC, BPF_NOEXIST, bpf_sock_tuple};
 use aya_ebpf::helpers::{
-    bpf_fib_lookup, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_loop,
+    bpf_check_mtu, bpf_fib_lookup, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_loop,
     bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
 };
 use aya_ebpf::maps::{Array, HashMap, lpm_trie};
 use bytemuck::{Pod, Zeroable};
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
-    Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Network, PortBlock, Published, PublishedKey,
-    RESERVED_BLOCKS, Slot, Tuple, Uplink, reserved_slot,
+    Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, Network, NextHop,
+    PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple, Uplink, reserved_slot,
 };
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
-use netdp_common::tables::{Entry, Flows, Host, InsertError, RingSlot, Route, Step};
+use netdp_common::tables::{Entry, Flows, Host, InsertError, RingSlot, Route, Step, Way};
 use netdp_common::verdict::Event;
 
 use crate::atomic::{compare_and_swap, compiler_barrier, fetch_add, fetch_and};
-use crate::maps::{CONFIG, COUNTS, Maps, PREFIXES, RESERVED};
+use crate::maps::{CONFIG, COUNTS, Maps, PREFIXES, PROBING, RESERVED, TURNS};
 use crate::skb::Skb;
 
 /// Index of the clock hand in [`Maps::clock`].
@@ -77,14 +77,20 @@ impl<A: Copy> Entry<A> for FlowEntry<A> {
     }
 
     #[inline(always)]
-    fn set_next_hop(&self, oif: u32, via: [u32; 4], via_v6: bool) {
+    fn set_way(&self, way: &Way) {
         // SAFETY: plain stores into a map element. A packet that sees half of them asks the wrong neighbour once.
         unsafe {
-            let flags = ptr::read_volatile(&raw const (*self.0).flags) & !FLOW_NEXT_HOP_V6;
-            let flags = if via_v6 { flags | FLOW_NEXT_HOP_V6 } else { flags };
-            ptr::write_volatile(&raw mut (*self.0).via, via);
+            let flags = ptr::read_volatile(&raw const (*self.0).flags);
+            // As `Way::write_to` does it.
+            let [a, b, c, d] = way.via;
+            ptr::write_volatile((&raw mut (*self.0).via).cast(), [a, b, c]);
+            if flags & FLOW_TO_ENDPOINT == 0 {
+                ptr::write_volatile(&raw mut (*self.0).via[3], d);
+            }
+            ptr::write_volatile(&raw mut (*self.0).mtu, way.mtu);
+            let flags = flags & !FLOW_NEXT_HOP_V6 | way.flags & FLOW_NEXT_HOP_V6;
             ptr::write_volatile(&raw mut (*self.0).flags, flags);
-            ptr::write_volatile(&raw mut (*self.0).oif, oif);
+            ptr::write_volatile(&raw mut (*self.0).oif, way.oif);
         }
     }
 
@@ -278,6 +284,51 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     }
 
     #[inline(always)]
+    fn link_mtu(&self, ifindex: u32) -> u16 {
+        link_mtu(self, ifindex)
+    }
+
+    #[inline(always)]
+    fn probing(&self, hop: &NextHop) -> Option<Probing> {
+        // SAFETY: two copied words; who sees one of another CPU's sends or answers one packet more.
+        unsafe { PROBING.get(hop) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_probing(&self, hop: &NextHop, probing: Probing) {
+        // A full LRU makes room; whatever else fails makes the packet one that is sent.
+        let _judged_anew_next_time = PROBING.insert(hop, probing, 0);
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey<F::Addr>) -> Option<FragmentWay<F::Addr>> {
+        // SAFETY: plain data; an element that is being reused has `seen` of another fragment and leads to its endpoint.
+        unsafe { F::fragments().get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_fragment(&self, key: &FragmentKey<F::Addr>, way: &FragmentWay<F::Addr>) {
+        // A full LRU makes room; whatever else fails drops the later fragments, with their reason.
+        let _unknown_then = F::fragments().insert(key, way, 0);
+    }
+
+    #[inline(always)]
+    fn take_turn(&self, ifindex: u32, take: impl Fn(u64) -> Option<u64>) -> bool {
+        if TURNS.get_ptr_mut(ifindex).is_none() {
+            // Who is later finds the other's.
+            let _there_now = TURNS.insert(ifindex, 0, u64::from(BPF_NOEXIST));
+        }
+        let Some(due) = TURNS.get_ptr_mut(ifindex) else { return false };
+        // SAFETY: an aligned word of a map element.
+        let old = unsafe { ptr::read_volatile(due) };
+        match take(old) {
+            // Somebody else's answer may be in between: then this one is one too many.
+            Some(new) => compare_and_swap(due, old, new),
+            None => false,
+        }
+    }
+
+    #[inline(always)]
     fn host_socket(&self, sent: &Tuple<F::Addr>) -> bool {
         let mut tuple = SocketTuple {
             remote: sent.dst,
@@ -425,6 +476,7 @@ struct FibLookup {
     l4_protocol: u8,
     sport: Be16,
     dport: Be16,
+    /// Afterwards the MTU.
     tot_len: u16,
     ifindex: u32,
     tos: u32,
@@ -453,6 +505,7 @@ fn route<F: Maps>(skb: &Skb<F>, tuple: &Tuple<F::Addr>, iif: u32) -> Route<F::Ad
     lookup.l4_protocol = tuple.proto;
     lookup.sport = tuple.sport;
     lookup.dport = tuple.dport;
+    lookup.tot_len = ANY_LEN;
     lookup.ifindex = iif;
     copy_words(&mut lookup.src, tuple.src.words());
     copy_words(&mut lookup.dst, tuple.dst.words());
@@ -462,7 +515,7 @@ fn route<F: Maps>(skb: &Skb<F>, tuple: &Tuple<F::Addr>, iif: u32) -> Route<F::Ad
             skb.context().cast(),
             (&raw mut lookup).cast(),
             size_of::<FibLookup>() as i32,
-            BPF_FIB_LOOKUP_SKIP_NEIGH | BPF_FIB_LOOKUP_SRC,
+            BPF_FIB_LOOKUP_SRC,
         )
     };
     match result {
@@ -471,9 +524,26 @@ fn route<F: Maps>(skb: &Skb<F>, tuple: &Tuple<F::Addr>, iif: u32) -> Route<F::Ad
             via: lookup.dst,
             via_v6: lookup.family == AF_INET6,
             src: if result == fib::NO_SOURCE { F::Addr::UNSPECIFIED } else { address(&lookup.src) },
+            resolved: result != fib::NO_NEIGHBOUR,
+            mtu: if result == fib::SUCCESS { lookup.tot_len } else { link_mtu(skb, lookup.ifindex) },
         },
         fib::NOT_FORWARDED => Route::Local,
         _ => Route::None,
+    }
+}
+
+/// `bpf_fib_lookup` compares it with the route's MTU, and puts that in its place.
+const ANY_LEN: u16 = 1;
+
+#[inline(always)]
+fn link_mtu<F: Maps>(skb: &Skb<F>, ifindex: u32) -> u16 {
+    let mut mtu = 0u32;
+    // It also compares the packet's length, which is nothing to us here, and fails if there is no such interface.
+    // SAFETY: a helper call on the program's own context that writes to the word.
+    unsafe { bpf_check_mtu(skb.context().cast(), ifindex, &raw mut mtu, 0, 0) };
+    match u16::try_from(mtu) {
+        Ok(mtu) if mtu != 0 => mtu,
+        _ => u16::MAX,
     }
 }
 

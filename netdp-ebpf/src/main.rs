@@ -48,13 +48,13 @@ fn open_from_container_v6(ctx: TcContext) -> i32 {
     hook::open_from_container::<V6>(&ctx)
 }
 
-/// Continues [`open_from_container`] when it has refused a packet (and counted it): tells the endpoint.
+/// Continues the programs at an ingress when they have refused a packet (and counted it): tells who sent it.
 #[classifier]
 fn refuse(ctx: TcContext) -> i32 {
     hook::refuse::<V4>(&ctx)
 }
 
-/// Continues [`open_from_container_v6`].
+/// The same for IPv6.
 #[classifier]
 fn refuse_v6(ctx: TcContext) -> i32 {
     hook::refuse::<V6>(&ctx)
@@ -94,6 +94,18 @@ fn icmp_error(ctx: TcContext) -> i32 {
 #[classifier]
 fn icmp_error_v6(ctx: TcContext) -> i32 {
     hook::translate_error::<V6>(&ctx)
+}
+
+/// Continues [`from_container`] and [`from_world`] for fragments.
+#[classifier]
+fn fragment(ctx: TcContext) -> i32 {
+    hook::fragment::<V4>(&ctx)
+}
+
+/// Continues [`from_container_v6`] and [`from_world_v6`].
+#[classifier]
+fn fragment_v6(ctx: TcContext) -> i32 {
+    hook::fragment::<V6>(&ctx)
 }
 
 /// Continues [`from_container`] and [`from_world`] for TCP connections that end, or begin once more.

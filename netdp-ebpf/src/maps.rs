@@ -8,8 +8,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use netdp_common::family::{Family, Ipv4Addr, Ipv6Addr, V4, V6};
 use netdp_common::flow::{
-    Config, Endpoint, Flow, Network, PREFIX_WORDS, PortBlock, Published, PublishedKey, RESERVED_BLOCKS,
-    RESERVED_PROTOCOLS, Slot, Tuple, Uplink,
+    Config, Endpoint, Flow, FragmentKey, FragmentWay, Network, NextHop, PREFIX_WORDS, PortBlock, Probing,
+    Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS, Slot, Tuple, Uplink,
 };
 use netdp_common::tables::Scratch;
 use netdp_common::verdict::COUNTERS;
@@ -45,7 +45,7 @@ pub(crate) static PREFIXES: Array<u64> = Array::with_max_entries(PREFIX_WORDS, 0
 /// The tables of a family: statics can't be generic, so they are what is written for each family.
 macro_rules! tables_of {
     ($family:ty, $addr:ty, $first_program:expr; $flows:ident $ring:ident $endpoints:ident $senders:ident $networks:ident
-     $published:ident $uplinks:ident $locals:ident $exhausted:ident $clock:ident $scratch:ident) => {
+     $published:ident $uplinks:ident $locals:ident $exhausted:ident $clock:ident $fragments:ident $scratch:ident) => {
         /// Flows: two entries each.
         #[map]
         static $flows: HashMap<Tuple<$addr>, Flow<$addr>> = HashMap::with_max_entries(1024, 0);
@@ -86,6 +86,11 @@ macro_rules! tables_of {
         /// Word 0: the clock hand. Word 1: the last tick in which a remote was found exhausted.
         #[map]
         static $clock: Array<u64> = Array::with_max_entries(2, 0);
+
+        /// Datagrams whose first fragment was seen.
+        #[map]
+        static $fragments: LruHashMap<FragmentKey<$addr>, FragmentWay<$addr>> =
+            LruHashMap::with_max_entries(8192, 0);
 
         /// Scratch space.
         #[map]
@@ -131,6 +136,10 @@ macro_rules! tables_of {
                 &$exhausted
             }
             #[inline(always)]
+            fn fragments() -> &'static LruHashMap<FragmentKey<$addr>, FragmentWay<$addr>> {
+                &$fragments
+            }
+            #[inline(always)]
             fn clock() -> &'static Array<u64> {
                 &$clock
             }
@@ -143,16 +152,25 @@ macro_rules! tables_of {
 }
 
 tables_of!(V4, Ipv4Addr, 0; FLOWS_V4 RING_V4 ENDPOINTS_V4 SENDERS_V4 NETWORKS_V4
-    PUBLISHED_V4 UPLINKS_V4 LOCALS_V4 EXHAUSTED_V4 CLOCK_V4 SCRATCH_V4);
+    PUBLISHED_V4 UPLINKS_V4 LOCALS_V4 EXHAUSTED_V4 CLOCK_V4 FRAGMENTS_V4 SCRATCH_V4);
 tables_of!(V6, Ipv6Addr, CONTINUATIONS; FLOWS_V6 RING_V6 ENDPOINTS_V6 SENDERS_V6 NETWORKS_V6
-    PUBLISHED_V6 UPLINKS_V6 LOCALS_V6 EXHAUSTED_V6 CLOCK_V6 SCRATCH_V6);
+    PUBLISHED_V6 UPLINKS_V6 LOCALS_V6 EXHAUSTED_V6 CLOCK_V6 FRAGMENTS_V6 SCRATCH_V6);
+
+/// Next hops that are not resolved.
+#[map]
+pub(crate) static PROBING: LruHashMap<NextHop, Probing> = LruHashMap::with_max_entries(4096, 0);
+
+/// By the interface that they leave by: when the next answer to a refused packet is due, see
+/// [`netdp_common::rate`].
+#[map]
+pub(crate) static TURNS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(16_384, 0);
 
 /// The programs that continue in each other, see [`Continuation`]: one family's, then the other's.
 #[map]
 pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2 * CONTINUATIONS, 0);
 
 /// How many a family has.
-const CONTINUATIONS: u32 = 8;
+const CONTINUATIONS: u32 = 9;
 
 /// Index in [`PROGRAMS`], from [`Maps::FIRST_PROGRAM`] on; the loader enters them in this order.
 #[derive(Clone, Copy)]
@@ -172,6 +190,8 @@ pub(crate) enum Continuation {
     Refuse,
     /// `to_world`.
     ToWorld,
+    /// `fragment`.
+    Fragment,
     /// `closing`.
     Closing,
 }
@@ -199,6 +219,8 @@ pub(crate) trait Maps: Family<Addr: Into<IpAddr>> {
     fn locals() -> &'static HashMap<Self::Addr, u32>;
     /// Exhausted remotes.
     fn exhausted() -> &'static LruHashMap<Tuple<Self::Addr>, [u32; 2]>;
+    /// Datagrams whose first fragment was seen.
+    fn fragments() -> &'static LruHashMap<FragmentKey<Self::Addr>, FragmentWay<Self::Addr>>;
     /// The clock hand and the last tick with an exhausted remote.
     fn clock() -> &'static Array<u64>;
     /// Scratch space.

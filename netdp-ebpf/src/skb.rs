@@ -4,9 +4,11 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr;
 
+use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
 use aya_ebpf::helpers::{
-    bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_pull_data, bpf_skb_store_bytes,
+    bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_pull_data,
+    bpf_skb_store_bytes,
 };
 use bytemuck::Pod;
 use netdp_common::header::ethernet;
@@ -14,20 +16,22 @@ use netdp_common::packet::{L4Fix, Packet};
 
 /// `skb->pkt_type` of a frame for this host.
 const PACKET_HOST: u32 = 0;
+/// Index in `skb->cb` of [`Skb::leave_note`].
+const NOTE: usize = 0;
 
 /// A socket buffer that starts at its Ethernet header, seen as a packet of family `F`.
 #[derive(Clone, Copy)]
 pub(crate) struct Skb<F> {
     skb: *mut __sk_buff,
     /// Not zeroed for every packet: that is a call of `memset`.
-    next_hop: MaybeUninit<NextHop>,
+    next_hop: MaybeUninit<RedirNeigh>,
     family: PhantomData<F>,
 }
 
 /// `struct bpf_redir_neigh`: an address family and an address.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct NextHop {
+pub(crate) struct RedirNeigh {
     family: u32,
     addr: [u32; 4],
 }
@@ -58,7 +62,7 @@ impl<F> Skb<F> {
 
     /// Where [`Packet::set_next_hop`] pointed to, as `struct bpf_redir_neigh`; uninitialised before.
     #[inline(always)]
-    pub(crate) fn next_hop(&mut self) -> *mut NextHop {
+    pub(crate) fn next_hop(&mut self) -> *mut RedirNeigh {
         self.next_hop.as_mut_ptr()
     }
 
@@ -66,6 +70,27 @@ impl<F> Skb<F> {
     #[inline(always)]
     pub(crate) fn interface(&self) -> u32 {
         field!(self.skb, ifindex)
+    }
+
+    /// Leaves a word for the program that continues this one.
+    #[inline(always)]
+    pub(crate) fn leave_note(&mut self, note: u32) {
+        // SAFETY: the control buffer is writable in TC programs.
+        unsafe { ptr::write_volatile(&raw mut (*self.skb).cb[NOTE], note) };
+    }
+
+    /// What the program left that this one continues.
+    #[inline(always)]
+    pub(crate) fn note(&self) -> u32 {
+        // SAFETY: the control buffer is readable in TC programs.
+        unsafe { ptr::read_volatile(&raw const (*self.skb).cb[NOTE]) }
+    }
+
+    /// Grows (or shrinks) the packet behind its link-layer header.
+    #[inline(always)]
+    fn adjust_room(&mut self, by: i32) -> Option<()> {
+        // SAFETY: a helper call on the program's own context.
+        (unsafe { bpf_skb_adjust_room(self.skb, by, BPF_ADJ_ROOM_MAC, 0) } == 0).then_some(())
     }
 
     #[inline(always)]
@@ -146,14 +171,33 @@ impl<F> Packet for Skb<F> {
     }
 
     #[inline(always)]
-    fn truncate(&mut self, len: usize) -> Option<()> {
-        // SAFETY: a helper call on the program's own context.
-        (unsafe { bpf_skb_change_tail(self.skb, len as u32, 0) } == 0).then_some(())
+    fn segment_size(&self) -> u32 {
+        field!(self.skb, gso_size)
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, len: usize) -> Option<()> {
+        // The helper fills up what has no page fragments; a length of 0 would pull less.
+        // SAFETY: helper calls on the program's own context.
+        unsafe {
+            if len > self.len() && bpf_skb_pull_data(self.skb, self.len() as u32) != 0 {
+                return None;
+            }
+            (bpf_skb_change_tail(self.skb, len as u32, 0) == 0).then_some(())
+        }
+    }
+
+    /// Taking bytes out from before the place of an unfinished checksum makes the kernel forget it
+    /// (`skb_postpull_rcsum`).
+    #[inline(always)]
+    fn replace_head(&mut self, old: usize, new: usize) -> Option<()> {
+        self.adjust_room(-(old as i32))?;
+        self.adjust_room(new as i32)
     }
 
     #[inline(always)]
     fn set_next_hop(&mut self, via: [u32; 4], via_v6: bool) {
-        self.next_hop.write(NextHop { family: if via_v6 { AF_INET6 } else { AF_INET }, addr: via });
+        self.next_hop.write(RedirNeigh { family: if via_v6 { AF_INET6 } else { AF_INET }, addr: via });
     }
 
     #[inline(always)]

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use crate::datapath::select::Feature;
+use crate::plan::names::DEFAULT_IFNAME;
 use crate::spec::Spec;
 use crate::target::Target;
 
@@ -47,6 +49,16 @@ pub struct Global {
     /// How many flows the table holds; only with an instance's first command
     #[arg(long, value_name = "N", global = true, env = "NETDP_FLOWS_MAX")]
     pub flows_max: Option<u32>,
+    /// Do as if the kernel didn't have this; for tests
+    #[arg(
+        long,
+        value_name = "FEATURE",
+        global = true,
+        env = "NETDP_WITHOUT",
+        value_delimiter = ',',
+        hide = true
+    )]
+    pub without: Vec<Feature>,
     /// One JSON document on standard output
     #[arg(long, global = true)]
     pub json: bool,
@@ -112,6 +124,8 @@ pub enum Command {
     Monitor,
     /// What this kernel and host offer, and what is wrong
     Doctor,
+    /// Put back what somebody else removed: rules, programs, settings
+    Repair,
     /// Remove what belongs to endpoints whose namespace is gone
     Gc,
     /// Remove everything of this instance
@@ -144,6 +158,7 @@ impl Command {
             Self::Stats { .. } => "stats",
             Self::Monitor => "monitor",
             Self::Doctor => "doctor",
+            Self::Repair => "repair",
             Self::Gc => "gc",
             Self::Down => "down",
             Self::Completions { .. } => "completions",
@@ -221,7 +236,7 @@ pub struct Attachment {
     #[arg(long)]
     pub mac: Option<String>,
     /// Its interface
-    #[arg(long, default_value = "eth0")]
+    #[arg(long, default_value = DEFAULT_IFNAME)]
     pub ifname: String,
     /// Publish a port
     #[arg(short, long, value_name = "SPEC", help = format!("Publish a port: {SPEC_FORM}"))]

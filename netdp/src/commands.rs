@@ -19,6 +19,7 @@ pub mod man;
 pub mod monitor;
 pub mod network;
 pub mod publish;
+pub mod repair;
 pub mod run;
 pub mod stats;
 pub mod unpublish;
@@ -39,6 +40,7 @@ pub async fn run(cli: Cli, caller: Caller) -> Result<u8, Error> {
         Command::Stats { watch } => stats::run(global, watch).await,
         Command::Monitor => monitor::run(global).await,
         Command::Doctor => doctor::run(global).await,
+        Command::Repair => repair::run(global).await,
         Command::Gc => gc::run(global).await,
         Command::Down => down::run(global).await,
         Command::Completions { shell } => completions::run(shell),

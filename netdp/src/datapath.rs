@@ -8,7 +8,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::net::PortFlags;
+
 pub mod ebpf;
+pub mod iptables;
 pub mod select;
 
 /// Which datapath an instance uses.
@@ -31,6 +34,16 @@ pub enum Proto {
     Udp,
     /// SCTP.
     Sctp,
+}
+
+impl Kind {
+    /// What `--datapath` calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ebpf => "ebpf",
+            Self::Iptables => "iptables",
+        }
+    }
 }
 
 impl Proto {
@@ -164,6 +177,8 @@ pub trait Datapath {
     fn add_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error>;
     /// Takes it out again and removes its flows; the veth may be gone already.
     fn remove_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error>;
+    /// How ports of a network's bridge treat frames.
+    fn port_flags(&self, bridge: u32) -> PortFlags;
     /// Publishes, or moves a published port to another endpoint in one step; flows of the old one are removed.
     fn publish(&mut self, entry: &PublishEntry) -> Result<(), Error>;
     /// Unpublishes and removes the flows of that port.
@@ -176,8 +191,11 @@ pub trait Datapath {
     fn remove_flows(&mut self, flows: &[FlowHandle]) -> Result<usize, Error>;
     /// Counters and gauges.
     fn stats(&self) -> Result<Stats, Error>;
-    /// Removes the whole datapath of this instance: programs, links, maps, rules.
-    fn remove(self: Box<Self>) -> Result<(), Error>;
+    /// What somebody else removed or changed; [`Datapath::refresh_host`] puts it right.
+    fn faults(&self) -> Result<Vec<String>, Error>;
+    /// Removes the whole datapath of this instance: programs, links, maps, rules. Returns what of the host's own is
+    /// left as it is, and why.
+    fn remove(self: Box<Self>) -> Result<Vec<String>, Error>;
 }
 
 /// Why a datapath could not do what it was asked.

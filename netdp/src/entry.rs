@@ -12,14 +12,16 @@ use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, DatapathChoice};
 use crate::error::Error;
 use crate::net::NetNs;
 use crate::refusal::Refusal;
 use crate::target::Target;
 
-/// What netdp needs: the numbers are the kernel's (`linux/capability.h`).
-const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (39, "CAP_BPF"), (21, "CAP_SYS_ADMIN")];
+/// What netdp needs on every datapath: the numbers are the kernel's (`linux/capability.h`).
+const CAPABILITIES: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
+/// What the eBPF datapath needs, where it is asked for.
+const BPF: (u32, &str) = (39, "CAP_BPF");
 
 /// Where the caller was, as far as commands need it.
 #[derive(Debug, Default)]
@@ -37,7 +39,7 @@ pub fn enter(cli: &mut Cli) -> Result<Caller, Error> {
     if !needs_host(&cli.command) {
         return Ok(Caller::default());
     }
-    let missing = missing_capabilities();
+    let missing = missing_capabilities(cli.global.datapath);
     if !missing.is_empty() {
         let command = cli.command.verb();
         // Doctor says what is missing.
@@ -65,12 +67,13 @@ fn needs_host(command: &Command) -> bool {
 }
 
 /// The capabilities that the process lacks, as text.
-pub fn missing_capabilities() -> String {
+pub fn missing_capabilities(datapath: DatapathChoice) -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
     let lacks = |(bit, name): &(u32, &'static str)| (effective >> bit & 1 == 0).then_some(*name);
-    CAPABILITIES.iter().filter_map(lacks).collect::<Vec<_>>().join(", ")
+    let bpf = (datapath == DatapathChoice::Ebpf).then_some(&BPF);
+    CAPABILITIES.iter().chain(bpf).filter_map(lacks).collect::<Vec<_>>().join(", ")
 }
 
 /// Opens a path while the caller's mounts are in view; makes it absolute for the state.

@@ -50,6 +50,14 @@ pub enum Error {
     /// The datapath.
     #[error(transparent)]
     Datapath(#[from] datapath::Error),
+    /// Neither datapath works here.
+    #[error("no datapath works here: eBPF: {ebpf}; iptables: {iptables}")]
+    NoDatapath {
+        /// Why eBPF doesn't.
+        ebpf: String,
+        /// Why iptables doesn't.
+        iptables: Box<Error>,
+    },
     /// A system call or file operation.
     #[error("{doing}: {source}")]
     System {
@@ -106,6 +114,7 @@ impl Error {
             Self::State(_)
             | Self::Net(_)
             | Self::Datapath(_)
+            | Self::NoDatapath { .. }
             | Self::System { .. }
             | Self::Incomplete { .. }
             | Self::NotUndone { .. } => FAILED,

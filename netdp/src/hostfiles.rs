@@ -1,75 +1,147 @@
-//! `/etc/hosts` and `/etc/resolv.conf` of what `netdp run` starts.
+//! Names: `/etc/hosts` and `/etc/resolv.conf` of named namespaces and of what `netdp run` starts.
+//!
+//! They follow from the state alone, and every command that changes it brings them up to date, so that there is nothing
+//! to undo: what a killed command left wrong, the next one puts right.
 
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
 
-use ipnet::IpNet;
+use crate::error::Error;
+use crate::failpoint;
+use crate::instance::lock_all_instances;
+use crate::state::State;
+use crate::target::Target;
 
-/// The name by which an endpoint reaches its host.
-const HOST_NAME: &str = "host.netdp.internal";
-/// Where the host's resolver is.
-pub const RESOLV: &str = "/etc/resolv.conf";
+mod content;
+mod named;
+mod slots;
+
+use slots::{Slots, render};
+
+/// Where the files are seen.
+const ETC: &str = "/etc";
+/// Which files: names first, then resolvers.
+const FILES: [&str; 2] = ["hosts", "resolv.conf"];
 /// Where managers of a local resolver write the real ones.
-pub const UPSTREAM: [&str; 2] =
-    ["/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf"];
-/// How a resolver's line begins.
-const NAMESERVER: &str = "nameserver";
+const UPSTREAM: [&str; 3] = [
+    "/run/systemd/resolve/resolv.conf",
+    "/run/NetworkManager/no-stub-resolv.conf",
+    "/run/dnsmasq/resolv.conf",
+];
+/// The first line of `run`'s files.
+const RUN_MARK: &str = "# netdp run";
 
-/// Own name, the host's name, localhost.
-pub fn hosts(name: &str, addresses: &[IpNet], gateways: &[IpAddr]) -> String {
-    let own = addresses.iter().map(|net| format!("{}\t{name}\n", net.addr()));
-    let host = gateways.iter().map(|addr| format!("{addr}\t{HOST_NAME}\n"));
-    let local = ["127.0.0.1\tlocalhost\n", "::1\tlocalhost ip6-localhost ip6-loopback\n"].map(str::to_owned);
-    local.into_iter().chain(own).chain(host).collect()
-}
+/// The lines of both files.
+struct Lines([Vec<String>; 2]);
 
-/// The host's resolv.conf with resolvers on loopback, which no container reaches, replaced by `upstream`'s; left out
-/// if that has none either.
-pub fn resolv(host: &str, upstream: &str) -> String {
-    let mut out = String::new();
-    let mut replaced = false;
-    for line in host.lines() {
-        if !is_loopback(line) {
-            out.extend([line, "\n"]);
-        } else if !std::mem::replace(&mut replaced, true) {
-            let real = upstream.lines().filter(|line| resolver(line).is_some() && !is_loopback(line));
-            out.extend(real.flat_map(|line| [line, "\n"]));
+/// Brings every file up to date with the state of an instance; returns what failed.
+pub fn update(instance: &str, dir: &Path, state: &State) -> Vec<String> {
+    let host = HostFiles::read();
+    let mut failures = Vec::new();
+    for (name, endpoint) in &state.endpoints {
+        let files = run_dir(dir, name);
+        if files.exists() {
+            let lines = host.lines(content::network(state, &endpoint.network));
+            failures.extend(change_run(&files, &lines).err().map(|error| error.to_string()));
         }
     }
-    out
+    let mut networks: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for endpoint in state.endpoints.values() {
+        let bound =
+            state.bound.values().filter(|bound| bound.netns == endpoint.netns).map(|bound| &bound.target);
+        for name in bound.chain([&endpoint.target]).filter_map(Target::netns_name) {
+            networks.entry(name).or_default().insert(&endpoint.network);
+        }
+    }
+    if networks.is_empty() && named::is_absent() {
+        return failures;
+    }
+    let of_all =
+        |networks: &BTreeSet<&str>| networks.iter().flat_map(|name| content::network(state, name)).collect();
+    let wanted = networks.iter().map(|(name, networks)| (*name, host.lines(of_all(networks)))).collect();
+    failures.extend(update_named(instance, &wanted, &host));
+    failures
 }
 
-fn is_loopback(line: &str) -> bool {
-    resolver(line).is_some_and(|addr| addr.is_loopback() || addr.is_unspecified())
+/// Removes the files of an instance's named namespaces; returns what failed.
+pub fn remove(instance: &str) -> Vec<String> {
+    if named::is_absent() { Vec::new() } else { update_named(instance, &BTreeMap::new(), &HostFiles::read()) }
 }
 
-fn resolver(line: &str) -> Option<IpAddr> {
-    let mut words = line.split_whitespace();
-    let addr = words.next().filter(|word| *word == NAMESERVER).and(words.next())?;
-    // A link-local address has its interface behind a percent sign.
-    addr.split('%').next()?.parse().ok()
+fn update_named(instance: &str, wanted: &BTreeMap<&str, Lines>, host: &HostFiles) -> Vec<String> {
+    match lock_all_instances() {
+        Ok(_lock) => named::update(instance, wanted, &host.lines(Vec::new())),
+        Err(error) => vec![error.to_string()],
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Where the files of an endpoint are that its command sees in `/etc`.
+pub fn run_dir(dir: &Path, name: &str) -> PathBuf {
+    dir.join("run").join(name)
+}
 
-    #[test]
-    fn hosts_has_the_own_name_and_the_hosts() {
-        let text = hosts("web", &["10.9.0.2/24".parse().unwrap()], &["10.9.0.1".parse().unwrap()]);
-        assert!(
-            text.contains("10.9.0.2\tweb\n") && text.contains("10.9.0.1\thost.netdp.internal\n"),
-            "{text}"
-        );
-        assert!(text.contains("127.0.0.1\tlocalhost\n"));
+/// The files of an endpoint's namespace that are there, each with its place.
+pub fn of_name(dir: &Path, name: &str, state: &State) -> Vec<(PathBuf, String)> {
+    let endpoint = state.endpoints.get(name).map(|endpoint| &endpoint.target);
+    let target = endpoint.or_else(|| state.bound.get(name).map(|bound| &bound.target));
+    let named = target.and_then(Target::netns_name).map(named::dir);
+    let dirs: Vec<PathBuf> = named.into_iter().chain([run_dir(dir, name)]).collect();
+    let first = |file: &str| dirs.iter().map(|dir| dir.join(file)).find(|path| path.exists());
+    FILES.iter().filter_map(|file| Some((first(file)?, format!("{ETC}/{file}")))).collect()
+}
+
+/// Creates the files of a command before it is attached; returns each with its place.
+pub fn create_run(dir: &Path) -> Result<Vec<(PathBuf, String)>, Error> {
+    failpoint::pass("create a directory")
+        .and_then(|()| fs::create_dir_all(dir))
+        .map_err(Error::system(format!("creating {}", dir.display())))?;
+    let lines = HostFiles::read().lines(Vec::new());
+    let create = |(file, lines): (&str, &Vec<String>)| {
+        let path = dir.join(file);
+        failpoint::pass("write a file")
+            .and_then(|()| fs::write(&path, render(RUN_MARK, lines)))
+            .map_err(Error::system(format!("writing {}", path.display())))?;
+        Ok((path, format!("{ETC}/{file}")))
+    };
+    FILES.into_iter().zip(&lines.0).map(create).collect()
+}
+
+/// The host's own files.
+struct HostFiles {
+    hosts: String,
+    resolv: Vec<String>,
+}
+
+impl HostFiles {
+    /// A host without such a file has none to hand on.
+    fn read() -> Self {
+        let read = |file: &str| fs::read_to_string(Path::new(ETC).join(file)).unwrap_or_default();
+        let upstream = UPSTREAM.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        Self { hosts: read(FILES[0]), resolv: content::resolv(&read(FILES[1]), &upstream) }
     }
 
-    #[test]
-    fn loopback_resolvers_are_replaced_once() {
-        let stub = "# stub\nnameserver 127.0.0.53\nnameserver ::1\noptions edns0\nsearch lan\n";
-        let upstream = "nameserver 192.0.2.53\nnameserver 127.0.0.1\nnameserver fe80::1%eth0\n";
-        let wanted = "# stub\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\noptions edns0\nsearch lan\n";
-        assert_eq!(resolv(stub, upstream), wanted);
-        assert_eq!(resolv(stub, ""), "# stub\noptions edns0\nsearch lan\n");
-        assert_eq!(resolv("nameserver 192.0.2.53\n", upstream), "nameserver 192.0.2.53\n");
+    /// With what the networks' endpoints are called.
+    fn lines(&self, networks: Vec<String>) -> Lines {
+        Lines([content::hosts(networks, &self.hosts), self.resolv.clone()])
     }
+}
+
+fn change_run(dir: &Path, lines: &Lines) -> Result<(), Error> {
+    for (number, (file, lines)) in FILES.into_iter().zip(&lines.0).enumerate() {
+        let path = dir.join(file);
+        let doing = || format!("reading {}", path.display());
+        let opened = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::system(doing()))?;
+        // One that its command has edited is its own.
+        if let Some(slots) = Slots::read(opened).map_err(Error::system(doing()))? {
+            change(slots, number, lines, &path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Only resolvers have an order.
+fn change(mut slots: Slots, number: usize, lines: &[String], path: &Path) -> Result<(), Error> {
+    let changed = if number == 0 { slots.set(lines) } else { slots.replace(lines) };
+    changed.map_err(Error::system(format!("writing {}", path.display())))
 }

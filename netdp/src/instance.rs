@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::Global;
+use crate::cli::{DatapathChoice, Global};
 use crate::datapath::ebpf::Unsupported;
+use crate::datapath::select::{Feature, Opened, Place};
 use crate::datapath::{self, Datapath, Kind, select};
-use crate::error::Error;
+use crate::error::{Error, shortened};
+use crate::hostfiles;
 use crate::net::{Net, NetNs};
 use crate::output;
 use crate::plan::names;
@@ -25,7 +27,7 @@ mod removal;
 mod undoing;
 
 pub use files::{ROOT, bpffs_release, lock as lock_all_instances, remove_files};
-use fixed::{check_fixed, check_options};
+use fixed::check_fixed;
 use lock::Lock;
 pub use undoing::delete_namespace;
 
@@ -41,6 +43,9 @@ pub struct Instance {
     dir: PathBuf,
     /// The state before this command; none: it had none.
     before: Option<State>,
+    /// Which datapath is found out by the first command.
+    choose: bool,
+    without: Vec<Feature>,
     datapath: Option<Box<dyn Datapath>>,
     undo: Undo,
     _lock: Lock,
@@ -91,7 +96,7 @@ impl Instance {
     /// Locks an instance against changes; none if there is none. What a killed command left is undone or completed.
     pub async fn read(global: &Global) -> Result<Option<Self>, Error> {
         if Self::unfinished(global)?.is_some() {
-            drop(Self::existing(global).await?);
+            Self::existing(global).await?.inspect(Self::update_names);
         }
         Self::look(global)
     }
@@ -167,9 +172,8 @@ impl Instance {
     fn open(global: &Global, dir: &Path, lock: Lock) -> Result<Self, Error> {
         let host = NetNs::current()?;
         let found = State::load(dir)?;
-        match &found {
-            Some(state) => check_fixed(global, state, &host)?,
-            None => check_options(global)?,
+        if let Some(state) = &found {
+            check_fixed(global, state, &host)?;
         }
         Self::build(global, dir, lock, host, found)
     }
@@ -182,11 +186,17 @@ impl Instance {
         found: Option<State>,
     ) -> Result<Self, Error> {
         let before = found.clone();
-        let state = found.unwrap_or_else(|| State::new(host.id(), Kind::Ebpf, global.flows_max));
+        let kind = match global.datapath {
+            DatapathChoice::Auto | DatapathChoice::Ebpf => Kind::Ebpf,
+            DatapathChoice::Iptables => Kind::Iptables,
+        };
+        let state = found.unwrap_or_else(|| State::new(host.id(), kind, global.flows_max));
         let undo = Undo::new(dir, state.revision);
         let net = Net::open(&host)?;
         let name = global.instance.clone();
-        Ok(Self { state, host, net, name, dir: dir.to_owned(), before, datapath: None, undo, _lock: lock })
+        let choose = before.is_none() && global.datapath == DatapathChoice::Auto;
+        let (dir, without) = (dir.to_owned(), global.without.clone());
+        Ok(Self { state, host, net, name, dir, before, choose, without, datapath: None, undo, _lock: lock })
     }
 
     /// The instance's name.
@@ -212,21 +222,51 @@ impl Instance {
         if self.is_fresh() {
             self.undo.push(Step::RemoveDatapath)?;
         }
+        if self.state.datapath == Kind::Iptables {
+            return Ok(self.open_kind(Kind::Iptables)?.datapath);
+        }
+        match self.open_ebpf() {
+            Err(why) if self.choose => self.fall_back(&why),
+            opened => Ok(opened?.datapath),
+        }
+    }
+
+    fn open_ebpf(&self) -> Result<Opened, Error> {
         let _others_wait = files::bpffs_ensure()?;
         let _progress = Progress::begin("loading the eBPF programs");
-        let opened = select::open(self.state.datapath, &self.name, self.state.flows_max);
-        let mut opened = opened.map_err(refused_by_kernel)?;
+        self.open_kind(Kind::Ebpf)
+    }
+
+    fn open_kind(&self, kind: Kind) -> Result<Opened, Error> {
+        let mut opened = select::open(kind, self.place()).map_err(refused_by_kernel)?;
         if opened.is_new {
             restore(&self.state, opened.datapath.as_mut())?;
             // Before the first endpoint has an address: its first packet finds the uplinks hooked.
             opened.datapath.refresh_host()?;
         }
+        Ok(opened)
+    }
+
+    /// The kernel, or who guards it, doesn't take the eBPF programs: netfilter does the work.
+    fn fall_back(&mut self, why: &Error) -> Result<Box<dyn Datapath>, Error> {
+        select::remove(None, self.place())?;
+        bpffs_release()?;
+        let opened = self
+            .open_kind(Kind::Iptables)
+            .map_err(|also| Error::NoDatapath { ebpf: why_shortened(why), iptables: Box::new(also) })?;
+        self.state.datapath = Kind::Iptables;
+        self.state.datapath_reason = Some(why_shortened(why));
         Ok(opened.datapath)
+    }
+
+    fn place(&self) -> Place<'_> {
+        let (instance, dir) = (self.name.as_str(), self.dir.as_path());
+        Place { instance, dir, flows_max: self.state.flows_max, without: &self.without }
     }
 
     /// The datapath for reading; none if somebody removed it.
     pub fn datapath_if_there(&mut self) -> Result<Option<&mut dyn Datapath>, Error> {
-        if self.datapath.is_none() && !select::is_there(self.state.datapath, &self.name) {
+        if self.datapath.is_none() && !select::is_there(self.state.datapath, self.place()) {
             return Ok(None);
         }
         self.datapath().map(Some)
@@ -245,11 +285,15 @@ impl Instance {
 
     /// An endpoint by name.
     pub fn endpoint(&self, name: &str) -> Result<&Endpoint, Refusal> {
-        let no_endpoint = || Refusal::NoEndpoint {
-            name: name.into(),
-            known: self.state.endpoints.keys().cloned().collect(),
+        let State { endpoints, bound, .. } = &self.state;
+        let refusal = || match bound.get(name) {
+            Some(bound) => Refusal::NoInterface { name: name.into(), mode: bound.mode.to_string() },
+            None => Refusal::NoEndpoint {
+                name: name.into(),
+                known: endpoints.keys().chain(bound.keys()).cloned().collect(),
+            },
         };
-        self.state.endpoints.get(name).ok_or_else(no_endpoint)
+        endpoints.get(name).ok_or_else(refusal)
     }
 
     /// A network by name.
@@ -300,13 +344,23 @@ impl Instance {
         }
         self.save()?;
         if self.state.removing.is_empty() {
+            self.update_names();
             return Ok(());
         }
         self.complete().await?;
+        self.update_names();
         // Once more, without what has been removed. What fails here is done by the next command.
         match self.datapath.as_mut().map(|datapath| datapath.refresh_host()) {
             Some(Err(error)) => output::warning(error),
             _ => Ok(()),
+        }
+    }
+
+    /// Tells the endpoints each other's names. Where that fails (a read-only `/etc`), all else works: it is no failure.
+    fn update_names(&self) {
+        for failure in hostfiles::update(&self.name, &self.dir, &self.state) {
+            // Nothing can be said to somebody who closed standard error.
+            let _ = output::warning(format!("endpoints may not find each other by name: {failure}"));
         }
     }
 
@@ -329,6 +383,10 @@ fn refused_by_kernel(error: datapath::Error) -> Error {
     } else {
         error.into()
     }
+}
+
+fn why_shortened(why: &Error) -> String {
+    shortened(&why.to_string())
 }
 
 /// Tells a new datapath what is in the state.

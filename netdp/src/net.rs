@@ -16,9 +16,11 @@ use tokio::time::timeout;
 use crate::failpoint;
 
 mod address;
+mod blocking;
 pub mod bpffs;
 mod bridge;
 pub mod cgroup;
+pub mod conntrack;
 mod error;
 mod fdb;
 mod filter;
@@ -26,6 +28,7 @@ mod link;
 mod mac;
 mod named;
 mod neighbour;
+pub mod netfilter;
 mod netns;
 pub mod ports;
 mod route;
@@ -33,6 +36,7 @@ pub mod sockets;
 pub mod sysctl;
 mod veth;
 
+pub use blocking::blocking;
 pub use bridge::{BridgeSpec, PortFlags};
 pub use error::{Error, Result};
 pub use fdb::FdbEntry;

@@ -2,6 +2,7 @@
 
 pub mod ipam;
 pub mod mac;
+pub mod mode;
 pub mod names;
 pub mod ports;
 pub mod published;

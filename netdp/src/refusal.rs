@@ -228,6 +228,11 @@ pub enum Refusal {
         /// What it publishes.
         published: Vec<String>,
     },
+    /// A published port on the IPv6 loopback, on the iptables datapath.
+    #[error(
+        "[::1]: the iptables datapath can't publish there: use 127.0.0.1, or an instance on --datapath ebpf"
+    )]
+    LoopbackV6,
     /// A filter's value.
     #[error("{option} {value}: {remedy}")]
     Filter {
@@ -247,6 +252,34 @@ pub enum Refusal {
         option: &'static str,
         /// The mode.
         mode: String,
+    },
+    /// A mode that shares a namespace, for one that is there.
+    #[error(
+        "--network {mode} with {target}, which is a namespace of its own: give a new name and --create, which is then bound to the shared one, or use netdp run --network {mode}"
+    )]
+    ModeNeedsNew {
+        /// As given.
+        target: String,
+        /// The mode.
+        mode: String,
+    },
+    /// A name without an interface.
+    #[error(
+        "{name} has --network {mode}, so there is nothing to translate: it has no interface of its own; name an endpoint that is on a network"
+    )]
+    NoInterface {
+        /// As given.
+        name: String,
+        /// Its mode.
+        mode: String,
+    },
+    /// Others share the namespace.
+    #[error("{lender}: {} has its namespace, by --network container:{lender}: detach that first", borrowers.join(", "))]
+    Borrowed {
+        /// As given.
+        lender: String,
+        /// Who shares it.
+        borrowers: Vec<String>,
     },
     /// `run` of something that can't be started.
     #[error("can't run {command}: {why}")]

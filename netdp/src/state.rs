@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::datapath::{EndpointEntry, Kind, NetworkEntry, PublishEntry};
 use crate::failpoint;
 use crate::net::{Mac, NetNsId};
+use crate::plan::mode::Mode;
 use crate::plan::published::Published;
 use crate::target::Target;
 
@@ -65,12 +66,18 @@ pub struct State {
     pub host: NetNsId,
     /// The datapath that the first command chose.
     pub datapath: Kind,
+    /// Why it is not the one that `auto` prefers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datapath_reason: Option<String>,
     /// The flow table's size, if it was given.
     pub flows_max: Option<u32>,
     /// Networks by name.
     pub networks: BTreeMap<String, Network>,
     /// Endpoints by name.
     pub endpoints: BTreeMap<String, Endpoint>,
+    /// Names for namespaces that have no interface of netdp's by that name. No endpoint has the same one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bound: BTreeMap<String, Bound>,
     /// What the last command has still to remove. It can't be brought back, so it goes when the rest is settled; the
     /// next command goes on where one that was killed stopped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -103,6 +110,13 @@ pub enum Removal {
         /// Which namespace it was.
         id: NetNsId,
     },
+}
+
+impl Removal {
+    /// Whether it removes this name of this namespace.
+    pub fn is_name_of(&self, target: &Target, netns: NetNsId) -> bool {
+        matches!((self, target), (Self::Namespace { name, id }, Target::Named(named)) if name == named && *id == netns)
+    }
 }
 
 /// A network.
@@ -159,6 +173,26 @@ pub struct Endpoint {
     pub published: Vec<Published>,
 }
 
+/// A name for a namespace, without an interface: `--network none|host|container:NAME`.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Bound {
+    /// Where the namespace is.
+    pub target: Target,
+    /// Which one that is.
+    pub netns: NetNsId,
+    /// Whether netdp made that name and removes it again.
+    pub created: bool,
+    /// Why it has no interface.
+    pub mode: Mode,
+}
+
+impl Bound {
+    /// Whether the namespace still is there by that name.
+    pub fn is_alive(&self) -> bool {
+        if self.created { self.target.is_at(self.netns) } else { self.target.is_alive(self.netns) }
+    }
+}
+
 impl State {
     /// Of an instance that has nothing yet.
     pub fn new(host: NetNsId, datapath: Kind, flows_max: Option<u32>) -> Self {
@@ -167,9 +201,11 @@ impl State {
             revision: 0,
             host,
             datapath,
+            datapath_reason: None,
             flows_max,
             networks: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            bound: BTreeMap::new(),
             removing: Vec::new(),
             ending: false,
         }
@@ -219,6 +255,14 @@ impl State {
             endpoint.published.clone().into_iter().map(move |published| (name.clone(), published))
         };
         self.endpoints.iter().flat_map(of_endpoint).collect()
+    }
+
+    /// Who borrows the namespace of that name.
+    pub fn borrowers(&self, lender: &str) -> Vec<&str> {
+        let id = self.endpoints.get(lender).map(|endpoint| endpoint.netns);
+        let id = id.or_else(|| self.bound.get(lender).map(|bound| bound.netns));
+        let borrows = |bound: &Bound| bound.mode.lender() == Some(lender) && Some(bound.netns) == id;
+        self.bound.iter().filter(|(_, bound)| borrows(bound)).map(|(name, _)| name.as_str()).collect()
     }
 
     /// The names of a network's endpoints.

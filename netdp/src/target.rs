@@ -86,6 +86,17 @@ impl Target {
         }
     }
 
+    /// Its name among the named namespaces, if it has one.
+    pub fn netns_name(&self) -> Option<&str> {
+        match self {
+            Self::Named(name) => Some(name),
+            Self::Path(path) => {
+                path.strip_prefix(NAMED_DIR).ok()?.to_str().filter(|name| !name.contains('/'))
+            }
+            Self::Pid(_) => None,
+        }
+    }
+
     /// The namespace's file.
     pub fn file(&self) -> PathBuf {
         match self {
@@ -109,10 +120,15 @@ impl Target {
 /// Whether a namespace has a name in `/run/netns` or a process in it. One that only an open file or another mount
 /// keeps alive is not seen.
 pub fn exists(id: NetNsId) -> bool {
+    find(id).is_some()
+}
+
+/// A file of the namespace: its name in `/run/netns` or a process in it.
+pub fn find(id: NetNsId) -> Option<PathBuf> {
     let named = files_in(NAMED_DIR);
     let of_processes =
         files_in("/proc").into_iter().filter(|path| is_process(path)).map(|path| path.join("ns/net"));
-    named.into_iter().chain(of_processes).any(|path| id_of(&path) == Some(id))
+    named.into_iter().chain(of_processes).find(|path| id_of(path) == Some(id))
 }
 
 fn id_of(path: &Path) -> Option<NetNsId> {
@@ -144,6 +160,10 @@ mod tests {
             assert_eq!(text.parse(), Ok(target.clone()));
             assert_eq!(target.default_name(), name);
             assert_eq!(target.to_string(), text);
+        }
+        for (text, name) in [("web", Some("web")), ("/run/netns/web", Some("web")), ("/proc/7/ns/net", None)]
+        {
+            assert_eq!(text.parse::<Target>().unwrap().netns_name(), name);
         }
         for bad in ["", ".", "..", "pid:", "pid:0", "pid:x", "pid:-1"] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");

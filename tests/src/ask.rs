@@ -1,7 +1,7 @@
 //! One question to a server: who are you, and whom do you see?
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use nix::sys::socket::{SockFlag, setsockopt, sockopt};
@@ -43,30 +43,32 @@ pub struct Answer {
     /// Its name.
     pub server: String,
     /// Whom it sees.
-    pub peer: SocketAddrV4,
+    pub peer: SocketAddr,
     /// The client's own address and port.
-    pub local: SocketAddrV4,
+    pub local: SocketAddr,
 }
 
 /// Asks from a namespace, any source.
-pub fn ask(netns: &Netns, transport: Transport, to: (Ipv4Addr, u16)) -> io::Result<Answer> {
-    ask_from(netns, transport, (Ipv4Addr::UNSPECIFIED, 0), to)
+pub fn ask(netns: &Netns, transport: Transport, to: (impl Into<IpAddr>, u16)) -> io::Result<Answer> {
+    let to = socket_addr(to);
+    question(netns, transport, any(to), to, PATIENCE)
 }
 
 /// Asks from a given source address and port (0: any).
 pub fn ask_from(
     netns: &Netns,
     transport: Transport,
-    from: (Ipv4Addr, u16),
-    to: (Ipv4Addr, u16),
+    from: (impl Into<IpAddr>, u16),
+    to: (impl Into<IpAddr>, u16),
 ) -> io::Result<Answer> {
-    question(netns, transport, from, to, PATIENCE)
+    question(netns, transport, socket_addr(from), socket_addr(to), PATIENCE)
 }
 
 /// Asserts that there is an answer, and from this server; returns it.
 #[track_caller]
-pub fn answered(netns: &Netns, transport: Transport, to: (Ipv4Addr, u16), server: &str) -> Answer {
-    let answer = ask(netns, transport, to);
+pub fn answered(netns: &Netns, transport: Transport, to: (impl Into<IpAddr>, u16), server: &str) -> Answer {
+    let to = socket_addr(to);
+    let answer = ask(netns, transport, (to.ip(), to.port()));
     let answer = answer.unwrap_or_else(|error| panic!("{} {transport:?} to {to:?}: {error}", netns.name()));
     assert_eq!(answer.server, server, "{} {transport:?} to {to:?} reached the wrong server", netns.name());
     answer
@@ -74,16 +76,18 @@ pub fn answered(netns: &Netns, transport: Transport, to: (Ipv4Addr, u16), server
 
 /// Asserts that there is none.
 #[track_caller]
-pub fn unanswered(netns: &Netns, transport: Transport, to: (Ipv4Addr, u16)) {
-    let answer = question(netns, transport, (Ipv4Addr::UNSPECIFIED, 0), to, IMPATIENCE);
+pub fn unanswered(netns: &Netns, transport: Transport, to: (impl Into<IpAddr>, u16)) {
+    let to = socket_addr(to);
+    let answer = question(netns, transport, any(to), to, IMPATIENCE);
     assert!(answer.is_err(), "{} {transport:?} reached {to:?}: {answer:?}", netns.name());
 }
 
 /// Sends this many bytes through the server's echo, both directions at once, and compares them.
 #[track_caller]
-pub fn echo_bulk(netns: &Netns, to: (Ipv4Addr, u16), bytes: usize) {
+pub fn echo_bulk(netns: &Netns, to: (impl Into<IpAddr>, u16), bytes: usize) {
+    let to = socket_addr(to);
     let echoed = netns.enter(move || {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(to), PATIENCE)?;
+        let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut reader = BufReader::new(stream.try_clone()?);
         reader.read_line(&mut String::new())?;
@@ -102,18 +106,27 @@ pub fn echo_bulk(netns: &Netns, to: (Ipv4Addr, u16), bytes: usize) {
 fn question(
     netns: &Netns,
     transport: Transport,
-    from: (Ipv4Addr, u16),
-    to: (Ipv4Addr, u16),
+    from: SocketAddr,
+    to: SocketAddr,
     patience: Duration,
 ) -> io::Result<Answer> {
-    let (from, to) = (SocketAddrV4::new(from.0, from.1), SocketAddrV4::new(to.0, to.1));
     netns.enter(move || match transport {
         Transport::Tcp => ask_tcp(from, to, patience),
         Transport::Udp => ask_udp(from, to, patience),
     })
 }
 
-fn ask_tcp(from: SocketAddrV4, to: SocketAddrV4, patience: Duration) -> io::Result<Answer> {
+/// Any source address and port that can reach `to`.
+fn any(to: SocketAddr) -> SocketAddr {
+    let address = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    SocketAddr::new(address, 0)
+}
+
+fn socket_addr((address, port): (impl Into<IpAddr>, u16)) -> SocketAddr {
+    SocketAddr::new(address.into(), port)
+}
+
+fn ask_tcp(from: SocketAddr, to: SocketAddr, patience: Duration) -> io::Result<Answer> {
     let fd = socket::tcp_bound(from, SockFlag::empty())?;
     // Linux bounds a blocking connect by the socket's send timeout.
     let seconds = libc::time_t::try_from(patience.as_secs()).unwrap_or(1);
@@ -121,7 +134,7 @@ fn ask_tcp(from: SocketAddrV4, to: SocketAddrV4, patience: Duration) -> io::Resu
     setsockopt(&fd, sockopt::SendTimeout, &TimeVal::new(seconds, micros))?;
     let mut stream = socket::tcp_connect(fd, to)?;
     stream.set_read_timeout(Some(patience))?;
-    let local = v4(stream.local_addr()?)?;
+    let local = stream.local_addr()?;
     let mut greeting = String::new();
     BufReader::new(stream.try_clone()?.take(256)).read_line(&mut greeting)?;
     check_echo(&mut stream)?;
@@ -137,30 +150,23 @@ fn check_echo(stream: &mut TcpStream) -> io::Result<()> {
     if received == sent { Ok(()) } else { Err(io::Error::other("the echo differs")) }
 }
 
-fn ask_udp(from: SocketAddrV4, to: SocketAddrV4, patience: Duration) -> io::Result<Answer> {
+fn ask_udp(from: SocketAddr, to: SocketAddr, patience: Duration) -> io::Result<Answer> {
     let socket = UdpSocket::bind(from)?;
     socket.connect(to)?;
     socket.set_read_timeout(Some(patience))?;
     socket.send(b"who")?;
     let mut buffer = [0; 512];
     let length = socket.recv(&mut buffer)?;
-    parse(&String::from_utf8_lossy(&buffer[..length]), v4(socket.local_addr()?)?)
+    parse(&String::from_utf8_lossy(&buffer[..length]), socket.local_addr()?)
 }
 
-fn parse(text: &str, local: SocketAddrV4) -> io::Result<Answer> {
+fn parse(text: &str, local: SocketAddr) -> io::Result<Answer> {
     let (server, peer) = split(text).ok_or_else(|| io::Error::other(format!("not an answer: {text:?}")))?;
     Ok(Answer { server: server.into(), peer, local })
 }
 
 /// Reads `NAME PEER …`.
-pub(crate) fn split(text: &str) -> Option<(&str, SocketAddrV4)> {
+pub(crate) fn split(text: &str) -> Option<(&str, SocketAddr)> {
     let mut words = text.split_whitespace();
     Some((words.next()?, words.next()?.parse().ok()?))
-}
-
-fn v4(address: SocketAddr) -> io::Result<SocketAddrV4> {
-    match address {
-        SocketAddr::V4(address) => Ok(address),
-        SocketAddr::V6(address) => Err(io::Error::other(format!("not IPv4: {address}"))),
-    }
 }

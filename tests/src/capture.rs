@@ -1,6 +1,6 @@
-//! What an interface of a namespace sees, IPv4 header by header.
+//! What an interface of a namespace sees, header by header.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,19 +22,19 @@ const TICK_MS: i64 = 50;
 /// Holds a burst while the machine is busy.
 const RECEIVE_BUFFER: usize = 64 << 20;
 
-/// An IPv4 packet, as far as tests look at it.
+/// An IP packet, as far as tests look at it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Packet {
     /// Whether the interface received it (or sent it).
     pub incoming: bool,
     /// IP protocol number.
     pub proto: u8,
-    /// Time to live.
+    /// Time to live, or hop limit.
     pub ttl: u8,
     /// Source; the port is 0 where there is none.
-    pub src: SocketAddrV4,
+    pub src: SocketAddr,
     /// Destination.
-    pub dst: SocketAddrV4,
+    pub dst: SocketAddr,
 }
 
 /// A running capture.
@@ -91,23 +91,53 @@ fn collect(fd: &OwnedFd, index: usize, stop: &AtomicBool) -> Vec<Packet> {
 }
 
 fn parse(bytes: &[u8], incoming: bool) -> Option<Packet> {
-    const HEADER: usize = 20;
-    if bytes.len() < HEADER || bytes[0] >> 4 != 4 {
-        return None;
-    }
+    let header = match bytes.first()? >> 4 {
+        4 => v4(bytes)?,
+        6 => v6(bytes)?,
+        _ => return None,
+    };
     let half = |at: usize| bytes.get(at..at + 2).map_or(0, |pair| u16::from_be_bytes([pair[0], pair[1]]));
-    let address = |at: usize| Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]);
-    let proto = bytes[9];
-    let has_ports = matches!(proto, 6 | 17) && half(6) & 0x1fff == 0;
-    let l4 = usize::from(bytes[0] & 0xf) * 4;
-    let port = |at: usize| if has_ports { half(l4 + at) } else { 0 };
+    let port = |at: usize| header.ports_at.map_or(0, |ports| half(ports + at));
     Some(Packet {
         incoming,
-        proto,
-        ttl: bytes[8],
-        src: SocketAddrV4::new(address(12), port(0)),
-        dst: SocketAddrV4::new(address(16), port(2)),
+        proto: header.proto,
+        ttl: header.ttl,
+        src: SocketAddr::new(header.src, port(0)),
+        dst: SocketAddr::new(header.dst, port(2)),
     })
+}
+
+/// What a network header says.
+struct Header {
+    proto: u8,
+    ttl: u8,
+    src: IpAddr,
+    dst: IpAddr,
+    /// Where the ports are, if the packet has some.
+    ports_at: Option<usize>,
+}
+
+fn v4(bytes: &[u8]) -> Option<Header> {
+    let header: [u8; 20] = *bytes.first_chunk()?;
+    let address =
+        |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]).into();
+    let is_first = u16::from_be_bytes([header[6], header[7]]) & 0x1fff == 0;
+    let has_ports = matches!(header[9], 6 | 17) && is_first;
+    let ports_at = has_ports.then_some(usize::from(header[0] & 0xf) * 4);
+    Some(Header { proto: header[9], ttl: header[8], src: address(12), dst: address(16), ports_at })
+}
+
+/// Without extension headers: who has one has no ports here.
+fn v6(bytes: &[u8]) -> Option<Header> {
+    const LEN: usize = 40;
+    bytes.get(..LEN)?;
+    let address = |at: usize| {
+        let octets: [u8; 16] = bytes[at..at + 16].try_into().expect("16 bytes");
+        Ipv6Addr::from(octets).into()
+    };
+    let proto = bytes[6];
+    let ports_at = matches!(proto, 6 | 17).then_some(LEN);
+    Some(Header { proto, ttl: bytes[7], src: address(8), dst: address(24), ports_at })
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::variant::Datapath;
 /// What an instance lists.
 struct Listed {
     networks: Vec<Value>,
+    /// Those with an interface.
     endpoints: Vec<Value>,
 }
 
@@ -20,14 +21,17 @@ struct Listed {
 /// are understood.
 pub fn contradictions(lab: &Lab) -> Vec<String> {
     let list = |line: &str| lab.netdp.json(line).as_array().cloned().unwrap_or_default();
-    let listed = Listed { networks: list("network ls"), endpoints: list("ls") };
+    let has_interface = |endpoint: &Value| !endpoint["host_ifname"].is_null();
+    let endpoints = list("ls").into_iter().filter(has_interface).collect();
+    let listed = Listed { networks: list("network ls"), endpoints };
     let mut found = duplicates(&listed);
     found.extend(links(lab, &listed));
     found.extend(neighbours(lab, &listed));
     found.extend(files(lab));
-    if lab.variant.datapath == Datapath::Ebpf {
-        found.extend(pinned(lab, &listed));
-    }
+    found.extend(match lab.variant.datapath {
+        Datapath::Ebpf => pinned(lab, &listed),
+        Datapath::Iptables => ruled(lab, &listed),
+    });
     found
 }
 
@@ -108,9 +112,31 @@ fn neighbours(lab: &Lab, listed: &Listed) -> Vec<String> {
 
 /// A state and a lock, nothing half done.
 fn files(lab: &Lab) -> Vec<String> {
-    let expected = ["lock", "state.json"].map(|name| lab.netdp.state().join(name));
+    let mut expected = BTreeSet::from(["lock", "state.json"].map(|name| lab.netdp.state().join(name)));
+    if lab.variant.datapath == Datapath::Iptables {
+        expected.insert(lab.netdp.state().join("iptables.json"));
+    }
     let there = files_below(&lab.netdp.state()).into_iter();
-    differences("file", &expected.into(), &there.collect())
+    differences("file", &expected, &there.collect())
+}
+
+/// Rules for every endpoint and published port, and no others; none of them changed by somebody else.
+fn ruled(lab: &Lab, listed: &Listed) -> Vec<String> {
+    let rules = lab.host.sh("iptables-save");
+    let count = |what: &str| rules.lines().filter(|line| line.contains(what)).count();
+    let published =
+        listed.endpoints.iter().map(|endpoint| endpoint["published"].as_array().map_or(0, Vec::len)).sum();
+    let mut found = Vec::new();
+    for (what, listed) in [("--physdev-in", listed.endpoints.len()), ("-j DNAT", published)] {
+        if count(what) != listed {
+            found.push(format!("{} rules with {what}, and {listed} listed", count(what)));
+        }
+    }
+    let report = lab.netdp.json("doctor");
+    let checks = report["checks"].as_array().into_iter().flatten();
+    found
+        .extend(checks.filter(|check| check["name"] == "rules" && check["ok"] != true).map(Value::to_string));
+    found
 }
 
 fn pinned(lab: &Lab, listed: &Listed) -> Vec<String> {
@@ -122,20 +148,31 @@ fn pinned(lab: &Lab, listed: &Listed) -> Vec<String> {
     let expected =
         listed.endpoints.iter().map(|endpoint| format!("{}-from_container", endpoint["host_ifindex"]));
     let mut found = differences("pin", &expected.collect(), &there);
-    let published =
-        listed.endpoints.iter().map(|endpoint| endpoint["published"].as_array().map_or(0, Vec::len)).sum();
-    let endpoints = listed.endpoints.len();
-    for (map, count) in [
-        ("NETWORKS_V4", listed.networks.len()),
-        ("SENDERS_V4", endpoints),
-        ("ENDPOINTS_V4", endpoints),
-        ("PUBLISHED_V4", published),
-    ] {
-        let pin = pins.iter().find(|pin| pin.ends_with(map));
-        let entries = pin.map_or(0, |pin| maps::dump(pin).len());
-        if entries != count {
-            found.push(format!("map {map}: {entries} entries, and {count} listed"));
+    for (family, sign) in [("V4", '.'), ("V6", ':')] {
+        for (map, count) in entries(listed, sign) {
+            let map = format!("{map}_{family}");
+            let pin = pins.iter().find(|pin| pin.ends_with(&map));
+            let entries = pin.map_or(0, |pin| maps::dump(pin).len());
+            if entries != count {
+                found.push(format!("map {map}: {entries} entries, and {count} listed"));
+            }
         }
     }
     found
+}
+
+/// How many entries a family's maps have. Its addresses have this sign in them; networks and senders are in both.
+fn entries(listed: &Listed, sign: char) -> [(&'static str, usize); 4] {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let of_family = |value: &Value| text(value).contains(sign);
+    let endpoints =
+        listed.endpoints.iter().filter(|endpoint| list(&endpoint["addresses"]).iter().any(of_family));
+    let applies = |port: &&Value| port["host_addr"].is_null() || of_family(&port["host_addr"]);
+    let published = |endpoint: &Value| list(&endpoint["published"]).iter().filter(applies).count();
+    [
+        ("NETWORKS", listed.networks.len()),
+        ("SENDERS", listed.endpoints.len()),
+        ("ENDPOINTS", endpoints.clone().count()),
+        ("PUBLISHED", endpoints.map(published).sum()),
+    ]
 }

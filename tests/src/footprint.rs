@@ -88,7 +88,7 @@ fn mounts() -> Vec<String> {
     mounts.lines().filter(|line| !line.starts_with("nsfs ")).map(str::to_owned).collect()
 }
 
-/// The line without what changes by itself: seconds that are left, and the values behind `…_timer`.
+/// The line without what changes by itself: seconds that are left, the values behind `…_timer`, and counters of rules.
 fn without_times(line: &str) -> String {
     let mut kept = Vec::new();
     let mut words = line.split_whitespace();
@@ -97,7 +97,8 @@ fn without_times(line: &str) -> String {
         if word == "on" && kept.contains(&"#") {
             break;
         }
-        if word.ends_with("_timer") {
+        let is_count = kept.last() == Some(&"counter") && matches!(word, "packets" | "bytes");
+        if word.ends_with("_timer") || is_count {
             words.next();
         } else if !word.ends_with("sec") {
             kept.push(word);
@@ -139,16 +140,22 @@ impl Objects {
         objects
     }
 
-    /// Those that the kernel still has.
+    /// Those that the kernel still has; of the maps only when all programs are gone.
+    ///
+    /// To list maps is to open them, and the kernel clears an array of programs whenever its last descriptor is closed:
+    /// a second time, while the first one waits for its turn, it takes a reference that it never gives back
+    /// (`prog_array_map_clear`, Linux 6.18). When the programs are gone, it has been cleared.
     pub fn still_there(&self) -> Self {
-        let programs = loaded_programs().flatten().map(|program| program.id()).collect::<BTreeSet<_>>();
-        let links = loaded_links().flatten().map(|link| link.id()).collect::<BTreeSet<_>>();
-        let maps = aya::maps::loaded_maps().flatten().map(|map| map.id()).collect::<BTreeSet<_>>();
-        Self {
-            programs: self.programs.intersection(&programs).copied().collect(),
-            maps: self.maps.intersection(&maps).copied().collect(),
-            links: self.links.intersection(&links).copied().collect(),
-        }
+        let programs = loaded_programs().flatten().map(|program| program.id()).collect();
+        let links = loaded_links().flatten().map(|link| link.id()).collect();
+        let left = |ours: &BTreeSet<u32>, there: &BTreeSet<u32>| ours.intersection(there).copied().collect();
+        let programs: BTreeSet<u32> = left(&self.programs, &programs);
+        let maps = if programs.is_empty() {
+            left(&self.maps, &aya::maps::loaded_maps().flatten().map(|map| map.id()).collect())
+        } else {
+            self.maps.clone()
+        };
+        Self { programs, maps, links: left(&self.links, &links) }
     }
 
     /// Whether there is nothing.
@@ -169,7 +176,11 @@ mod tests {
     use super::without_times;
 
     #[test]
-    fn timers_are_left_out() {
+    fn timers_and_counters_are_left_out() {
+        assert_eq!(
+            without_times("ip saddr 10.0.0.1 counter packets 5 bytes 380 jump x"),
+            "ip saddr 10.0.0.1 counter jump x"
+        );
         assert_eq!(
             without_times("root_port 0 hello_timer 0.12 mtu 1500 valid_lft 86sec x"),
             "root_port 0 mtu 1500 valid_lft x"

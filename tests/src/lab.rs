@@ -3,10 +3,10 @@
 //! ```text
 //! world  w0 10.99.0.2/24 (.3, .4) ── up0 10.99.0.1/24  host  bridges ── eth0  containers
 //! ```
-//! The world has no route to the containers, so that a packet that leaves untranslated is never answered.
+//! In IPv6, the same addresses as [`Lab::at`] tells. The world has no route to the containers, so that a packet that leaves untranslated is never answered.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::thread;
 
 use serde_json::Value;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::netdp::Netdp;
 use crate::netns::{Netns, OwnedNetns};
 use crate::sweep;
-use crate::variant::Variant;
+use crate::variant::{Family, Variant};
 
 /// The world's first address.
 pub const WORLD: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
@@ -55,10 +55,10 @@ pub struct Container {
     pub name: String,
     /// Its namespace.
     pub netns: Netns,
-    /// Its IPv4 address.
-    pub address: Ipv4Addr,
-    /// Its gateway's IPv4 address.
-    pub gateway: Ipv4Addr,
+    /// Its address, of the lab's family.
+    pub address: IpAddr,
+    /// Its gateway's address.
+    pub gateway: IpAddr,
     /// Its interface on the host.
     pub host_ifname: String,
 }
@@ -96,15 +96,55 @@ impl Lab {
         world.set_sysctl("net/core/somaxconn", "65535");
         world.set_sysctl("net/ipv4/tcp_max_syn_backlog", "65535");
         world.sh(&format!("ip link add {WORLD_LINK} type veth peer name {UPLINK} netns {}", host.name()));
+        let families = [Family::V4, Family::V6];
         for address in [WORLD, WORLD_2, WORLD_3] {
-            world.sh(&format!("ip addr add {address}/24 dev {WORLD_LINK}"));
+            for family in families {
+                let address = family.with_prefix(address, 24);
+                world.sh(&format!("ip addr add {address} dev {WORLD_LINK} nodad"));
+            }
         }
-        host.sh(&format!("ip addr add {HOST}/24 dev {UPLINK}"));
+        for family in families {
+            host.sh(&format!("ip addr add {} dev {UPLINK} nodad", family.with_prefix(HOST, 24)));
+        }
         world.sh(&format!("ip link set {WORLD_LINK} up"));
         host.sh(&format!("ip link set {UPLINK} up"));
-        host.sh(&format!("ip route add default via {WORLD}"));
+        for family in families {
+            host.sh(&format!("ip route add default via {}", family.at(WORLD)));
+        }
         self.apply_offloads(world, WORLD_LINK);
         self.apply_offloads(host, UPLINK);
+    }
+
+    /// The address of the lab's family that stands for an IPv4 address: the same bytes behind another prefix.
+    pub fn at(&self, address: Ipv4Addr) -> IpAddr {
+        self.variant.family.at(address)
+    }
+
+    /// An address as it stands in a publish spec.
+    pub fn in_spec(&self, address: Ipv4Addr) -> String {
+        match self.at(address) {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        }
+    }
+
+    /// The option of `netdp network create` for this IPv4 subnet and, in an IPv6 lab, its counterpart beside it.
+    pub fn subnet(&self, subnet: &str) -> String {
+        let Some((address, prefix)) = subnet.split_once('/') else { panic!("no subnet: {subnet}") };
+        let (address, prefix) = (address.parse().expect("an address"), prefix.parse().expect("a prefix"));
+        match self.variant.family {
+            Family::V4 => format!("--subnet {subnet}"),
+            Family::V6 => format!("--subnet {subnet} --subnet {}", Family::V6.with_prefix(address, prefix)),
+        }
+    }
+
+    /// Lets the host forward, or not, in the lab's family.
+    pub fn set_forwarding(&self, value: &str) {
+        let sysctl = match self.variant.family {
+            Family::V4 => "net/ipv4/ip_forward",
+            Family::V6 => "net/ipv6/conf/all/forwarding",
+        };
+        self.host.set_sysctl(sysctl, value);
     }
 
     /// Turns an interface's offloads off if this lab runs without.
@@ -138,12 +178,26 @@ impl Lab {
     /// Attaches a namespace that exists.
     #[track_caller]
     pub fn attach(&self, name: &str, netns: &Netns, options: &str) -> Container {
-        self.netdp.ok(&format!("attach {} --name {name} {options}", netns.name()));
+        let network = self.network_option(options);
+        self.netdp.ok(&format!("attach {} --name {name} {network} {options}", netns.name()));
         let container = self.inspect(name, netns);
         self.apply_offloads(&self.host, &container.host_ifname);
         let inner = self.netdp.json(&format!("inspect {name}"));
         self.apply_offloads(netns, inner["ifname"].as_str().expect("ifname"));
         container
+    }
+
+    /// The default network has no IPv6: an IPv6 lab has one of its own.
+    fn network_option(&self, options: &str) -> &'static str {
+        if self.variant.family == Family::V4 || options.contains("--network") {
+            return "";
+        }
+        let networks = self.netdp.json("network ls");
+        let has_both = |list: &Vec<Value>| list.iter().any(|network| network["name"] == "both");
+        if !networks.as_array().is_some_and(has_both) {
+            self.netdp.ok(&format!("network create both {}", self.subnet("10.88.0.0/24")));
+        }
+        "--network both"
     }
 
     /// What netdp says about an endpoint.
@@ -152,20 +206,39 @@ impl Lab {
         let endpoint = self.netdp.json(&format!("inspect {name}"));
         let address = |value: &Value| {
             let text = value.as_str()?.split('/').next()?;
-            match text.parse().ok()? {
-                IpAddr::V4(address) => Some(address),
-                IpAddr::V6(_) => None,
-            }
+            let address: IpAddr = text.parse().ok()?;
+            (address.is_ipv4() == (self.variant.family == Family::V4)).then_some(address)
         };
-        let first_v4 =
-            |field: &str| endpoint[field].as_array().and_then(|list| list.iter().find_map(address));
+        let first = |field: &str| endpoint[field].as_array().and_then(|list| list.iter().find_map(address));
         Container {
             name: name.into(),
             netns: netns.clone(),
-            address: first_v4("addresses").unwrap_or_else(|| panic!("no IPv4 address: {endpoint}")),
-            gateway: first_v4("gateway").unwrap_or_else(|| panic!("no IPv4 gateway: {endpoint}")),
+            address: first("addresses").unwrap_or_else(|| panic!("no address: {endpoint}")),
+            gateway: first("gateway").unwrap_or_else(|| panic!("no gateway: {endpoint}")),
             host_ifname: endpoint["host_ifname"].as_str().expect("host_ifname").into(),
         }
+    }
+}
+
+impl Family {
+    /// See [`Lab::at`]: 10.99.0.2 is `fd00:a63::2`.
+    fn at(self, address: Ipv4Addr) -> IpAddr {
+        let [a, b, c, d] = address.octets();
+        match self {
+            Self::V4 => address.into(),
+            Self::V6 if address == Ipv4Addr::LOCALHOST => Ipv6Addr::LOCALHOST.into(),
+            Self::V6 if address == Ipv4Addr::UNSPECIFIED => Ipv6Addr::UNSPECIFIED.into(),
+            Self::V6 => {
+                let second = u16::from_be_bytes([a, b]);
+                Ipv6Addr::new(0xfd00, second, c.into(), 0, 0, 0, 0, d.into()).into()
+            }
+        }
+    }
+
+    /// With a prefix length: in IPv6, that of a link.
+    pub fn with_prefix(self, address: Ipv4Addr, v4: u8) -> String {
+        let prefix = if self == Self::V4 { v4 } else { 64 };
+        format!("{}/{prefix}", self.at(address))
     }
 }
 

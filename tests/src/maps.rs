@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use aya::maps::MapInfo;
+use aya::maps::{MapInfo, MapType};
 
 /// `enum bpf_cmd` (`linux/bpf.h`).
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
@@ -33,7 +33,13 @@ struct Open {
     flags: u32,
 }
 
-/// Every entry that isn't all zero, as `key value` in hex; sorted.
+/// Whether commands may fill a map. The programs' own have one value for each CPU, or forget what is old.
+pub fn is_of_commands(pin: &Path) -> bool {
+    let kind = MapInfo::from_pin(pin).and_then(|info| info.map_type());
+    matches!(kind, Ok(MapType::Array | MapType::Hash | MapType::LpmTrie | MapType::ProgramArray))
+}
+
+/// Every entry of a map that [`is_of_commands`] and isn't all zero, as `key value` in hex; sorted.
 pub fn dump(pin: &Path) -> Vec<String> {
     let info = MapInfo::from_pin(pin).unwrap_or_else(|error| panic!("{}: {error}", pin.display()));
     let map = open(pin).unwrap_or_else(|error| panic!("opening {}: {error}", pin.display()));

@@ -56,7 +56,13 @@ impl<'a> Masquerade<'a> {
         netns.sh(&format!("ip route add default via {}", gateway()));
         self.lab.apply_offloads(host, &host_ifname);
         self.lab.apply_offloads(&netns, "eth0");
-        Container { name: name.into(), netns, address, gateway: gateway(), host_ifname }
+        Container {
+            name: name.into(),
+            netns,
+            address: address.into(),
+            gateway: gateway().into(),
+            host_ifname,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Barrier;
 use std::thread;
@@ -36,7 +36,7 @@ pub struct Clash<'a> {
     /// The source ports, each used by every client.
     pub source_ports: Range<u16>,
     /// The one destination.
-    pub to: (Ipv4Addr, u16),
+    pub to: (IpAddr, u16),
     /// TCP or UDP.
     pub transport: Transport,
 }
@@ -65,7 +65,7 @@ pub struct ClashReport {
 /// One flow's fate.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fate {
-    seen_as: Option<SocketAddrV4>,
+    seen_as: Option<SocketAddr>,
     latency: Duration,
     refused: bool,
     strayed: bool,
@@ -97,8 +97,8 @@ impl Clash<'_> {
     fn open(&self, number: usize, client: &Container, start: &Barrier) -> Vec<Fate> {
         cpu::pin(number);
         client.netns.join();
-        let to = SocketAddrV4::new(self.to.0, self.to.1);
-        let sources = self.source_ports.clone().map(|port| SocketAddrV4::new(client.address, port));
+        let to = SocketAddr::new(self.to.0, self.to.1);
+        let sources = self.source_ports.clone().map(|port| SocketAddr::new(client.address, port));
         match self.transport {
             Transport::Tcp => tcp::open(sources, to, start),
             Transport::Udp => udp::open(sources, to, start),
@@ -108,7 +108,7 @@ impl Clash<'_> {
 
 impl ClashReport {
     fn of(fates: &[Fate]) -> Self {
-        let mut seen = BTreeMap::<SocketAddrV4, usize>::new();
+        let mut seen = BTreeMap::<SocketAddr, usize>::new();
         let mut report = Self { offered: fates.len(), ..Self::default() };
         for fate in fates {
             report.refused += usize::from(fate.refused);

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -36,17 +36,18 @@ struct Counts {
 
 impl Server {
     /// Greets, then echoes.
-    pub fn tcp(netns: &Netns, name: &str, address: Ipv4Addr, ports: &[u16]) -> Self {
-        Self::listening(netns, name, address, ports, false)
+    pub fn tcp(netns: &Netns, name: &str, address: impl Into<IpAddr>, ports: &[u16]) -> Self {
+        Self::listening(netns, name, address.into(), ports, false)
     }
 
     /// Answers each request with whom it sees.
-    pub fn http(netns: &Netns, name: &str, address: Ipv4Addr, port: u16) -> Self {
-        Self::listening(netns, name, address, &[port], true)
+    pub fn http(netns: &Netns, name: &str, address: impl Into<IpAddr>, port: u16) -> Self {
+        Self::listening(netns, name, address.into(), &[port], true)
     }
 
     /// Answers each datagram with whom it sees.
-    pub fn udp(netns: &Netns, name: &str, address: Ipv4Addr, ports: &[u16]) -> Self {
+    pub fn udp(netns: &Netns, name: &str, address: impl Into<IpAddr>, ports: &[u16]) -> Self {
+        let address = address.into();
         let sockets = netns.enter(|| {
             let bind = |on| socket::udp_bound(on).unwrap_or_else(|error| panic!("binding UDP {on}: {error}"));
             addresses(address, ports).map(bind).collect::<Vec<_>>()
@@ -65,7 +66,7 @@ impl Server {
         self.counts.open.load(Ordering::Relaxed)
     }
 
-    fn listening(netns: &Netns, name: &str, address: Ipv4Addr, ports: &[u16], http: bool) -> Self {
+    fn listening(netns: &Netns, name: &str, address: IpAddr, ports: &[u16], http: bool) -> Self {
         let listeners = netns.enter(|| {
             let listen =
                 |on| socket::tcp_listening(on).unwrap_or_else(|error| panic!("listening on {on}: {error}"));
@@ -95,8 +96,8 @@ impl Drop for Server {
     }
 }
 
-fn addresses(address: Ipv4Addr, ports: &[u16]) -> impl Iterator<Item = SocketAddr> {
-    ports.iter().map(move |port| SocketAddrV4::new(address, *port).into())
+fn addresses(address: IpAddr, ports: &[u16]) -> impl Iterator<Item = SocketAddr> {
+    ports.iter().map(move |port| SocketAddr::new(address, *port))
 }
 
 fn answer_datagrams(name: &str, sockets: &[UdpSocket], stop: &AtomicBool, counts: &Counts) {
@@ -105,7 +106,7 @@ fn answer_datagrams(name: &str, sockets: &[UdpSocket], stop: &AtomicBool, counts
         socket.set_nonblocking(true).expect("nonblocking");
         poll.add(socket, number);
     }
-    let mut buffer = [0; 2048];
+    let mut buffer = vec![0; 1 << 16];
     while !stop.load(Ordering::Relaxed) {
         for number in poll.wait(TICK) {
             let socket = &sockets[number];

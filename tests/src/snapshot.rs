@@ -2,7 +2,7 @@
 //! and maps. Two snapshots tell whether a command did all of it or nothing (G13).
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::programs::{SchedClassifier, TcAttachType};
 
@@ -15,7 +15,7 @@ use crate::netns::{self, Netns};
 const INSIDE: [&str; 3] = ["ip -o link", "ip -o addr", "ip route show table all"];
 
 /// What packets and time change by themselves.
-const OF_PACKETS: [&str; 6] = ["COUNTS", "CLOCK", "FLOWS", "RING", "EXHAUSTED", "WORK"];
+const OF_PACKETS: [&str; 3] = ["CLOCK", "FLOWS", "RING"];
 
 /// A lab at one time.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,6 +34,7 @@ impl Snapshot {
         }
         let named = netns::names().into_iter().filter(|name| name.starts_with(&lab.id));
         lines.extend(named.map(|name| format!("namespace {name}")));
+        lines.extend(names(lab));
         lines.extend(files(&lab.netdp.state()));
         lines.extend(pins(&lab.netdp.pins()));
         let lines = lines.iter().filter_map(|line| without_carrier(line)).collect();
@@ -106,6 +107,21 @@ fn files(dir: &Path) -> Vec<String> {
     paths.map(|path| line(&path)).collect()
 }
 
+/// What `ip netns exec` shows in the lab's namespaces instead of the machine's files. Lines have no order.
+pub fn names(lab: &Lab) -> Vec<String> {
+    let files = files_below(Path::new("/etc/netns"));
+    let ours = |path: &&PathBuf| path.to_string_lossy().contains(&lab.id);
+    let mut lines = Vec::new();
+    for path in files.iter().filter(ours) {
+        lines.push(format!("{} is there", path.display()));
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let active = text.lines().filter(|line| !line.starts_with('#'));
+        lines.extend(active.map(|line| format!("{}: {}", path.display(), line.trim_end())));
+    }
+    lines.sort();
+    lines
+}
+
 /// Pins, and what is in the maps that commands fill.
 fn pins(dir: &Path) -> Vec<String> {
     let mut lines = Vec::new();
@@ -113,7 +129,8 @@ fn pins(dir: &Path) -> Vec<String> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         lines.push(format!("pin {}", path.display()));
         let is_map = path.parent().is_some_and(|parent| parent.ends_with("maps"));
-        if is_map && !OF_PACKETS.iter().any(|prefix| name.starts_with(prefix)) {
+        if is_map && maps::is_of_commands(&path) && !OF_PACKETS.iter().any(|prefix| name.starts_with(prefix))
+        {
             lines.extend(maps::dump(&path).into_iter().map(|entry| format!("map {name}: {entry}")));
         }
     }

@@ -1,13 +1,13 @@
 //! Sockets bound to given source addresses, and connected without waiting.
 
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
 };
 
 /// Enough that a burst of connections waits for `accept` (net.core.somaxconn allowing).
@@ -29,35 +29,31 @@ pub fn allow_files(wanted: usize) {
 }
 
 /// A TCP socket that starts connecting from this source and does not wait.
-pub fn tcp_connecting(from: SocketAddrV4, to: SocketAddrV4) -> io::Result<TcpStream> {
+pub fn tcp_connecting(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let fd = tcp_bound(from, SockFlag::SOCK_NONBLOCK)?;
-    match connect(fd.as_raw_fd(), &SockaddrIn::from(to)) {
+    match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
         Ok(()) | Err(Errno::EINPROGRESS) => Ok(stream(fd)),
         Err(error) => Err(error.into()),
     }
 }
 
 /// A TCP socket, bound to this source, not connected.
-pub fn tcp_bound(from: SocketAddrV4, flags: SockFlag) -> io::Result<OwnedFd> {
-    let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC | flags, None)?;
+pub fn tcp_bound(from: SocketAddr, flags: SockFlag) -> io::Result<OwnedFd> {
+    let family = if from.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | flags, None)?;
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-    bind(fd.as_raw_fd(), &SockaddrIn::from(from))?;
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(from))?;
     Ok(fd)
 }
 
 /// Connects a bound socket, and waits.
-pub fn tcp_connect(fd: OwnedFd, to: SocketAddrV4) -> io::Result<TcpStream> {
-    connect(fd.as_raw_fd(), &SockaddrIn::from(to))?;
+pub fn tcp_connect(fd: OwnedFd, to: SocketAddr) -> io::Result<TcpStream> {
+    connect(fd.as_raw_fd(), &SockaddrStorage::from(to))?;
     Ok(stream(fd))
 }
 
 /// A listener with the longest backlog, which does not block.
 pub fn tcp_listening(on: SocketAddr) -> io::Result<TcpListener> {
-    let SocketAddr::V4(on) = on else {
-        let listener = TcpListener::bind(on)?;
-        listener.set_nonblocking(true)?;
-        return Ok(listener);
-    };
     let fd = tcp_bound(on, SockFlag::SOCK_NONBLOCK)?;
     // SAFETY: a system call on a descriptor that lives; nix allows no backlog beyond 4096.
     if unsafe { libc::listen(fd.as_raw_fd(), BACKLOG) } != 0 {

@@ -7,6 +7,8 @@ use crate::lab::Lab;
 pub enum Datapath {
     /// TC and cgroup programs.
     Ebpf,
+    /// Netfilter rules.
+    Iptables,
 }
 
 impl Datapath {
@@ -14,8 +16,27 @@ impl Datapath {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ebpf => "ebpf",
+            Self::Iptables => "iptables",
         }
     }
+
+    /// Whether `stats` has a counter of that name: netfilter doesn't count everything (design G15).
+    pub fn counts(self, counter: &str) -> bool {
+        self == Self::Ebpf || !UNCOUNTED.contains(&counter)
+    }
+}
+
+/// What netfilter doesn't tell.
+const UNCOUNTED: [&str; 5] =
+    ["snat_collisions", "snat_exhausted", "flows_expired", "flows_recycled", "dnat_port_changed"];
+
+/// The family that a scenario's traffic has; the lab has addresses of both.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6, on networks with both.
+    V6,
 }
 
 /// One way to run a scenario.
@@ -25,13 +46,23 @@ pub struct Variant {
     pub datapath: Datapath,
     /// Checksum offload and GSO of every interface: with them, packets are 64 KiB and their sums unfinished.
     pub offloads: bool,
+    /// The traffic's family.
+    pub family: Family,
 }
 
 impl Variant {
     /// eBPF, as interfaces are by default.
-    pub const EBPF: Self = Self { datapath: Datapath::Ebpf, offloads: true };
+    pub const EBPF: Self = Self { datapath: Datapath::Ebpf, offloads: true, family: Family::V4 };
     /// eBPF, every packet as it would be on a wire.
-    pub const EBPF_PLAIN: Self = Self { datapath: Datapath::Ebpf, offloads: false };
+    pub const EBPF_PLAIN: Self = Self { offloads: false, ..Self::EBPF };
+    /// eBPF, traffic by IPv6.
+    pub const EBPF_V6: Self = Self { family: Family::V6, ..Self::EBPF };
+    /// eBPF, traffic by IPv6, every packet as it would be on a wire.
+    pub const EBPF_V6_PLAIN: Self = Self { offloads: false, ..Self::EBPF_V6 };
+    /// iptables, as interfaces are by default.
+    pub const IPTABLES: Self = Self { datapath: Datapath::Iptables, ..Self::EBPF };
+    /// iptables, every packet as it would be on a wire.
+    pub const IPTABLES_PLAIN: Self = Self { offloads: false, ..Self::IPTABLES };
 }
 
 /// Runs a scenario in a lab of its own.
@@ -45,11 +76,7 @@ pub fn run(variant: Variant, scenario: fn(&Lab)) {
 macro_rules! on_every_datapath {
     ($($scenario:ident),+ $(,)?) => {$(
         mod $scenario {
-            #[test]
-            #[ignore = "needs root"]
-            fn ebpf() {
-                $crate::variant::run($crate::variant::Variant::EBPF, super::$scenario);
-            }
+            $crate::variants!($scenario: ebpf EBPF, iptables IPTABLES);
         }
     )+};
 }
@@ -59,17 +86,71 @@ macro_rules! on_every_datapath {
 macro_rules! with_and_without_offloads {
     ($($scenario:ident),+ $(,)?) => {$(
         mod $scenario {
-            #[test]
-            #[ignore = "needs root"]
-            fn ebpf() {
-                $crate::variant::run($crate::variant::Variant::EBPF, super::$scenario);
-            }
+            $crate::variants!(
+                $scenario: ebpf EBPF, ebpf_without_offloads EBPF_PLAIN,
+                iptables IPTABLES, iptables_without_offloads IPTABLES_PLAIN
+            );
+        }
+    )+};
+}
 
-            #[test]
-            #[ignore = "needs root"]
-            fn ebpf_without_offloads() {
-                $crate::variant::run($crate::variant::Variant::EBPF_PLAIN, super::$scenario);
-            }
+/// The same with traffic of both families.
+#[macro_export]
+macro_rules! with_and_without_offloads_in_both_families {
+    ($($scenario:ident),+ $(,)?) => {$(
+        mod $scenario {
+            $crate::variants!(
+                $scenario: ebpf EBPF, ebpf_without_offloads EBPF_PLAIN,
+                ebpf_v6 EBPF_V6, ebpf_v6_without_offloads EBPF_V6_PLAIN,
+                iptables IPTABLES, iptables_without_offloads IPTABLES_PLAIN
+            );
+        }
+    )+};
+}
+
+/// On every datapath, with traffic of both families.
+#[macro_export]
+macro_rules! on_every_datapath_in_both_families {
+    ($($scenario:ident),+ $(,)?) => {$(
+        mod $scenario {
+            $crate::variants!($scenario: ebpf EBPF, ebpf_v6 EBPF_V6, iptables IPTABLES);
+        }
+    )+};
+}
+
+/// On the eBPF datapath only: what iptables can't do (design G15), each with the reason.
+#[macro_export]
+macro_rules! on_ebpf_only {
+    ($($scenario:ident: $reason:literal),+ $(,)?) => {$(
+        #[doc = concat!("Not on iptables: ", $reason, ".")]
+        mod $scenario {
+            $crate::variants!($scenario: ebpf EBPF, ebpf_without_offloads EBPF_PLAIN);
+        }
+    )+};
+}
+
+/// The same with traffic of both families.
+#[macro_export]
+macro_rules! on_ebpf_only_in_both_families {
+    ($($scenario:ident: $reason:literal),+ $(,)?) => {$(
+        #[doc = concat!("Not on iptables: ", $reason, ".")]
+        mod $scenario {
+            $crate::variants!(
+                $scenario: ebpf EBPF, ebpf_without_offloads EBPF_PLAIN,
+                ebpf_v6 EBPF_V6, ebpf_v6_without_offloads EBPF_V6_PLAIN
+            );
+        }
+    )+};
+}
+
+/// One test for each variant.
+#[macro_export]
+macro_rules! variants {
+    ($scenario:ident: $($name:ident $variant:ident),+) => {$(
+        #[test]
+        #[ignore = "needs root"]
+        fn $name() {
+            $crate::variant::run($crate::variant::Variant::$variant, super::$scenario);
         }
     )+};
 }

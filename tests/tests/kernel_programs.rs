@@ -7,21 +7,23 @@ use netdp_tests::kernel::site::in_new_site;
 
 /// Instructions that the verifier may look at (its own limit is a million); about twice what 6.18 looks at, since
 /// kernels prune differently.
-const BUDGETS: [(&str, u32); 28] = [
-    ("from_container", 45_000),
-    ("from_container_v6", 40_000),
+const BUDGETS: [(&str, u32); 30] = [
+    ("from_container", 65_000),
+    ("from_container_v6", 50_000),
     ("open_from_container", 150_000),
     ("open_from_container_v6", 200_000),
-    ("from_world", 60_000),
-    ("from_world_v6", 40_000),
+    ("from_world", 65_000),
+    ("from_world_v6", 50_000),
     ("open_from_world", 130_000),
     ("open_from_world_v6", 180_000),
     ("icmp_error", 65_000),
     ("icmp_error_v6", 80_000),
     ("refuse", 25_000),
-    ("refuse_v6", 25_000),
+    ("refuse_v6", 30_000),
+    ("fragment", 55_000),
+    ("fragment_v6", 55_000),
     ("to_world", 25_000),
-    ("to_world_v6", 25_000),
+    ("to_world_v6", 40_000),
     ("closing", 110_000),
     ("closing_v6", 110_000),
     ("remove_flows", 3_000),

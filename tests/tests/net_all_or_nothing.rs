@@ -9,7 +9,7 @@ use netdp_tests::lab::Lab;
 use netdp_tests::netdp::Outcome;
 use netdp_tests::netns::Netns;
 use netdp_tests::process::eventually;
-use netdp_tests::snapshot::{Snapshot, without_duplicate_detection};
+use netdp_tests::snapshot::{self, Snapshot, without_duplicate_detection};
 use netdp_tests::variant::Variant;
 use serde_json::Value;
 
@@ -36,10 +36,20 @@ impl Case {
 
 macro_rules! cases {
     ($($name:ident: $case:expr;)+) => {$(
-        #[test]
-        #[ignore = "needs root"]
-        fn $name() {
-            Trial::new(Variant::EBPF, $case).run();
+        mod $name {
+            use super::*;
+
+            #[test]
+            #[ignore = "needs root"]
+            fn ebpf() {
+                Trial::new(Variant::EBPF, $case).run();
+            }
+
+            #[test]
+            #[ignore = "needs root"]
+            fn iptables() {
+                Trial::new(Variant::IPTABLES, $case).run();
+            }
         }
     )+};
 }
@@ -53,7 +63,12 @@ cases! {
     unpublish: Case::new("unpublish a --all", attached, |lab| drop(lab.netdp.ok("publish a 8088:80")));
     detach: Case::new("detach b", both, attach_b);
     detach_created: Case::new("detach n", created, create_n);
+    attach_shared: Case::new("attach {new} --name s --create --network container:a", attached, |lab| drop(lab.netdp.ok("detach s")));
+    attach_none: Case::new("attach {b} --name b --network none", attached, |lab| drop(lab.netdp.ok("detach b")));
+    detach_shared: Case::new("detach s", shared, share_a);
     network_create: Case::new("network create blue --subnet 10.50.0.0/24", attached, |lab| drop(lab.netdp.ok("network rm blue")));
+    network_create_dual: Case::new("network create blue --subnet 10.50.0.0/24 --subnet fd50::/64", attached, |lab| drop(lab.netdp.ok("network rm blue")));
+    attach_dual: Case::new("attach {b} --name b --network dual -p 8090:80 -p [::1]:8091:80", dual, |lab| drop(lab.netdp.ok("detach b")));
     network_rm: Case::new("network rm blue", networked, create_blue);
     run: Case { rolls_forward: true, ..Case::new("run --name r -p 8090:80 -- true", attached, nothing) };
     gc: Case::new("gc", gone, lose_g);
@@ -85,8 +100,22 @@ fn created(lab: &Lab) {
     create_n(lab);
 }
 
+fn share_a(lab: &Lab) {
+    lab.netdp.ok(&format!("attach {}-new --name s --create --network container:a", lab.id));
+}
+
+fn shared(lab: &Lab) {
+    attached(lab);
+    share_a(lab);
+}
+
 fn create_blue(lab: &Lab) {
     lab.netdp.ok("network create blue --subnet 10.50.0.0/24");
+}
+
+fn dual(lab: &Lab) {
+    attached(lab);
+    lab.netdp.ok("network create dual --subnet 10.51.0.0/24 --subnet fd51::/64");
 }
 
 fn networked(lab: &Lab) {
@@ -131,7 +160,7 @@ struct Trial {
     containers: Vec<Netns>,
     before: Snapshot,
     /// What the instance lists when the command was carried out.
-    done: [Value; 2],
+    done: Listed,
 }
 
 impl Trial {
@@ -144,14 +173,14 @@ impl Trial {
         containers.iter().for_each(without_duplicate_detection);
         (case.prepare)(&lab);
         let before = Snapshot::of(&lab, &containers);
-        Self { case, lab, containers, before, done: [Value::Null, Value::Null] }
+        Self { case, lab, containers, before, done: ([Value::Null, Value::Null], Vec::new()) }
     }
 
     fn run(mut self) {
         let steps = self.trace();
         assert!(!steps.is_empty(), "{}: no fail point", self.case.line);
         for (number, step) in chosen(&steps) {
-            for how in [How::Error, How::Kill] {
+            for how in self.ways(number) {
                 let wrong = self.try_step(number, how);
                 let line = self.case.line;
                 assert!(
@@ -161,6 +190,15 @@ impl Trial {
                     wrong.join("\n")
                 );
             }
+        }
+    }
+
+    /// How a step is made to end. What goes on anyway goes on after both alike: such a command's steps end by turns.
+    fn ways(&self, number: usize) -> Vec<How> {
+        match (self.case.rolls_forward, number % 2) {
+            (false, _) => vec![How::Error, How::Kill],
+            (true, 0) => vec![How::Error],
+            (true, _) => vec![How::Kill],
         }
     }
 
@@ -236,9 +274,12 @@ fn chosen(steps: &[String]) -> Vec<(usize, &String)> {
     numbered.filter(|(n, _)| !inner(*n)).map(|(n, step)| (n + 1, step)).collect()
 }
 
-/// Networks and endpoints, without what is another one each time.
-fn listed(lab: &Lab) -> [Value; 2] {
-    ["network ls", "ls"].map(|line| {
+/// Networks and endpoints, and what these are called in each other's files.
+type Listed = ([Value; 2], Vec<String>);
+
+/// Without what is another one each time.
+fn listed(lab: &Lab) -> Listed {
+    let lists = ["network ls", "ls"].map(|line| {
         let mut list = lab.netdp.json(line);
         for one in list.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
             for random in ["ifindex", "host_ifindex", "host_ifname", "mac", "flows", "bytes", "netns"] {
@@ -246,5 +287,6 @@ fn listed(lab: &Lab) -> [Value; 2] {
             }
         }
         list
-    })
+    });
+    (lists, snapshot::names(lab))
 }

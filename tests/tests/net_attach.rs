@@ -99,7 +99,7 @@ fn a_second_network_leaves_the_default_route(lab: &Lab) {
     assert_eq!(a.netns.sh("ip -4 route show default"), routes);
     let _tcp = Server::tcp(&b.netns, "b", b.address, &[PORT]);
     let answer = answered(&a.netns, Transport::Tcp, (b.address, PORT), "b");
-    assert_eq!(answer.peer.ip(), &second.address);
+    assert_eq!(answer.peer.ip(), second.address);
     let _udp = Server::udp(&lab.world, "world", WORLD, &[PORT]);
     answered(&a.netns, Transport::Udp, (WORLD, PORT), "world");
     lab.netdp.ok("detach a-red");
@@ -166,7 +166,7 @@ fn run_gives_a_command_a_network_and_cleans_up(lab: &Lab) {
     lab.netdp.ok("run --name r -- ping -c 1 -W 2 127.0.0.1");
     let hosts = lab.netdp.ok("run --name r -- cat /etc/hosts");
     assert!(
-        hosts.contains("host.netdp.internal") && hosts.lines().any(|line| line.ends_with('r')),
+        hosts.contains("host.netdp.internal") && hosts.lines().any(|line| line.trim_end().ends_with("\tr")),
         "{hosts}"
     );
     let mut exit = lab.netdp.command("run --name r --");

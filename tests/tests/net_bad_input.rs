@@ -11,11 +11,11 @@ use netdp_tests::netdp::Outcome;
 use netdp_tests::netns::Netns;
 use netdp_tests::on_every_datapath;
 use netdp_tests::process::{Daemon, eventually};
+use netdp_tests::seccomp;
 use netdp_tests::snapshot::{Snapshot, without_duplicate_detection};
 use netdp_tests::socket::tcp_bound;
+use netdp_tests::variant::Datapath;
 use nix::sys::socket::SockFlag;
-
-mod bad_input;
 
 on_every_datapath!(
     targets_are_refused,
@@ -124,12 +124,12 @@ fn sockets(lab: &Lab) -> Vec<OwnedFd> {
     lab.host.enter(|| {
         let any = Ipv4Addr::UNSPECIFIED;
         let listening = TcpListener::bind((any, 7001)).expect("listening");
-        let bound = tcp_bound(SocketAddrV4::new(any, 7002), SockFlag::empty()).expect("binding");
+        let bound = tcp_bound(SocketAddrV4::new(any, 7002).into(), SockFlag::empty()).expect("binding");
         let udp = UdpSocket::bind((HOST, 7003)).expect("binding UDP");
         let connected = UdpSocket::bind((HOST, 7004)).expect("binding UDP");
         connected.connect((WORLD, 9)).expect("connecting UDP");
-        let local =
-            tcp_bound(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7005), SockFlag::empty()).expect("binding");
+        let local = tcp_bound(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7005).into(), SockFlag::empty())
+            .expect("binding");
         vec![listening.into(), bound, udp.into(), connected.into(), local]
     })
 }
@@ -302,7 +302,7 @@ fn taken_ports_are_refused(lab: &Lab) {
 fn modes_are_refused(lab: &Lab) {
     Crowded::new(lab).check(&[
         ("attach {free} --network host", &["--network host"]),
-        ("attach {free} --network none", &["--network none"]),
+        ("attach {free} --network none -p 8111:80", &["--publish", "--network none", "leave --publish out"]),
         ("attach {free} --network container:web", &["--network container:web"]),
         ("run --network container:nobody -- true", &["nobody", "netdp ls"]),
         ("run --network container:dead -- true", &["dead", "gone"]),
@@ -346,7 +346,10 @@ fn a_missing_privilege_is_named(lab: &Lab) {
     let crowded = Crowded::new(lab);
     let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
     let confined = ["--bounding-set=-bpf,-net_admin"];
-    for (how, missing) in [(&nobody[..], "CAP_NET_ADMIN"), (&confined[..], "CAP_BPF")] {
+    // Rules need no BPF.
+    let ebpf = lab.variant.datapath == Datapath::Ebpf;
+    let of_confined = if ebpf { "CAP_BPF" } else { "CAP_NET_ADMIN" };
+    for (how, missing) in [(&nobody[..], "CAP_NET_ADMIN"), (&confined[..], of_confined)] {
         for line in ["publish web 8111:80", "attach x --create", "network rm blue", "down"] {
             let mut setpriv = Command::new("setpriv");
             setpriv.args(how).arg(&lab.netdp.binary).args(lab.netdp.options()).args(line.split(' '));
@@ -368,7 +371,7 @@ fn a_kernel_without_bpf_is_named(lab: &Lab) {
     let mut command = Command::new(&other.binary);
     command.args(other.options()).args(line.split(' '));
     // SAFETY: between fork and exec there is one system call; nothing is allocated.
-    unsafe { command.pre_exec(bad_input::forbid_bpf) };
+    unsafe { command.pre_exec(seccomp::forbid_bpf) };
     crowded.refused(
         line,
         &outcome(&mut command),

@@ -76,7 +76,7 @@ fn docker_and_netdp_leave_each_other_alone(lab: &Lab) {
     let docker_works = || {
         for transport in Transport::ALL {
             let answer = answered(&theirs, transport, (WORLD, PORT), "world");
-            assert_eq!(*answer.peer.ip(), HOST);
+            assert_eq!(answer.peer.ip(), HOST);
         }
         answered(&lab.world, Transport::Tcp, (HOST, 8080), "docker");
     };
@@ -141,7 +141,7 @@ fn a_learnt_default_route_survives(lab: &Lab) {
     let netns = lab.netns("web").name().to_owned();
     for line in [
         format!("attach {netns} --name web -p 8088:80"),
-        "network create other --subnet 10.60.0.0/24".to_owned(),
+        "network create other --subnet 10.60.0.0/24 --subnet fd00:60::/64".to_owned(),
         format!("attach {netns} --name second --network other --ifname eth1"),
         "publish web 8090:80".to_owned(),
         "detach second".to_owned(),

@@ -91,7 +91,7 @@ fn every_socket_reaches_it_and_is_told_what_it_dialled(lab: &Lab) {
     let ways: [(&str, Ask); 3] =
         [("tcp", tcp), ("connected udp", udp_connected), ("unconnected udp", udp_unconnected)];
     let addresses =
-        [HOST.into(), LOCALHOST, web.gateway.into(), mapped(HOST), mapped(Ipv4Addr::LOCALHOST), LOCALHOST_V6];
+        [HOST.into(), LOCALHOST, web.gateway, mapped(HOST), mapped(Ipv4Addr::LOCALHOST), LOCALHOST_V6];
     for address in addresses {
         let to = SocketAddr::new(address, PUBLISHED);
         for (way, ask) in ways {
@@ -150,7 +150,7 @@ fn a_published_port_is_held(lab: &Lab) {
     lab.netdp.ok(&format!("publish web 127.0.0.1:8089:{INNER}"));
     let bind = |address: IpAddr, port| lab.host.enter(move || TcpListener::bind((address, port)).map(drop));
     let (any, any_v6) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    for address in [any, any_v6, HOST.into(), LOCALHOST, LOCALHOST_V6, web.gateway.into()] {
+    for address in [any, any_v6, HOST.into(), LOCALHOST, LOCALHOST_V6, web.gateway] {
         let error = bind(address, PUBLISHED).expect_err("published at every address");
         assert_eq!(error.kind(), ErrorKind::AddrInUse, "{address}: {error}");
     }

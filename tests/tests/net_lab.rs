@@ -24,8 +24,8 @@ fn servers_see_what_masquerade_made_of_the_source() {
         let _udp = Server::udp(&lab.world, "world", WORLD, &[PORT]);
         for transport in Transport::ALL {
             let answer = answered(&client.netns, transport, (WORLD, PORT), "world");
-            assert_eq!(answer.peer.ip(), &HOST);
-            assert_eq!(answer.local.ip(), &client.address);
+            assert_eq!(answer.peer.ip(), HOST);
+            assert_eq!(answer.local.ip(), client.address);
             unanswered(&client.netns, transport, (WORLD_2, PORT));
         }
     }
@@ -40,7 +40,8 @@ fn a_clash_reports_every_flow() {
     let tcp = Server::tcp(&lab.world, "world", WORLD, &[PORT]);
     let udp = Server::udp(&lab.world, "world", WORLD, &[PORT]);
     for (transport, server) in [(Transport::Tcp, &tcp), (Transport::Udp, &udp)] {
-        let clash = Clash { clients: &clients, source_ports: 20_000..21_000, to: (WORLD, PORT), transport };
+        let clash =
+            Clash { clients: &clients, source_ports: 20_000..21_000, to: (lab.at(WORLD), PORT), transport };
         let report = clash.run(&lab.world);
         eprintln!("{transport:?}: {report}");
         assert_eq!(report.offered, 4_000);
@@ -61,7 +62,8 @@ fn a_clash_sees_what_is_lost() {
     lab.host.sh("iptables -w -t raw -A PREROUTING -p tcp --sport 20007 -j DROP");
     lab.host.sh("iptables -w -t raw -A PREROUTING -p udp --sport 20007 -j DROP");
     for transport in Transport::ALL {
-        let clash = Clash { clients: &clients, source_ports: 20_000..20_010, to: (WORLD, PORT), transport };
+        let clash =
+            Clash { clients: &clients, source_ports: 20_000..20_010, to: (lab.at(WORLD), PORT), transport };
         let report = clash.run(&lab.world);
         assert_eq!((report.answered, report.lost()), (9, 1), "{report}");
         assert_eq!(report.syn_retransmitted > 0, transport == Transport::Tcp, "{report}");
@@ -76,7 +78,8 @@ fn one_flow_from_many_threads_is_one_flow() {
     let masquerade = Masquerade::new(&lab, "");
     let client = masquerade.container("a");
     let _udp = Server::udp(&lab.world, "world", WORLD, &[PORT]);
-    let flows = OneFlow { client: &client, source_ports: 20_000..20_500, to: (WORLD, PORT), threads: 3 };
+    let flows =
+        OneFlow { client: &client, source_ports: 20_000..20_500, to: (lab.at(WORLD), PORT), threads: 3 };
     let report = flows.run();
     eprintln!("{report}, insert_failed {}", counters::conntrack_insert_failed(&lab.host));
     assert_eq!((report.flows, report.sent), (500, 1_500));

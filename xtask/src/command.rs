@@ -78,3 +78,14 @@ pub(crate) fn is_root() -> bool {
     let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     uids.and_then(|uids| uids.split_whitespace().nth(1)) == Some("0")
 }
+
+/// The running kernel's version, its first two numbers.
+pub(crate) fn kernel() -> Result<(u32, u32)> {
+    let release =
+        std::fs::read_to_string("/proc/sys/kernel/osrelease").context("reading the kernel's release")?;
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse().ok());
+    numbers
+        .next()
+        .zip(numbers.next())
+        .with_context(|| format!("no version in the kernel's release {release:?}"))
+}

@@ -91,7 +91,7 @@ impl<F: Plan> Walk<F> {
         let (fate, after) = self.host.run(self.now, hook, frame).unwrap_or_else(|what| panic!("{what}"));
         self.fates.push(fate);
         let back = match fate {
-            Fate::ToNextHop(_) => Hook::FromWorld,
+            Fate::ToNextHop(_) | Fate::Leaves => Hook::FromWorld,
             Fate::ToEndpoint(veth) => Hook::FromContainer(veth),
             Fate::Stack | Fate::Dropped(_) | Fate::Answered(_) => return,
         };

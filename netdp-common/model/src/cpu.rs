@@ -5,12 +5,15 @@ use std::collections::HashMap;
 
 use bytemuck::Pod;
 use netdp_common::family::{Address, Family};
-use netdp_common::flow::{Config, Endpoint, Network, Published, PublishedKey, Tuple, Uplink};
+use netdp_common::flow::{
+    Config, Endpoint, FragmentKey, FragmentWay, Network, NextHop, Probing, Published, PublishedKey, Tuple,
+    Uplink,
+};
 use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet};
 use netdp_common::tables::{Flows, Host, RingSlot, Route, Scratch, Step};
-use netdp_common::verdict::{DropReason, Event, Verdict};
-use netdp_common::{closing, icmp_error, inbound, nat, outbound, refusal};
+use netdp_common::verdict::{Action, DropReason, Event, Verdict};
+use netdp_common::{closing, fragment, icmp_error, inbound, nat, outbound, refusal};
 
 use crate::hook::{Fate, Hook};
 use crate::plan::Plan;
@@ -48,6 +51,8 @@ pub struct Cpu<'w, F: Plan, S> {
     pub ifindex: u32,
     /// The frame has a VLAN tag that the NIC took off.
     pub vlan: bool,
+    /// The packet is aggregated of segments with so many bytes of payload.
+    pub segment_size: u32,
     /// The clock.
     pub now: Cell<u32>,
     /// What the packet's verdict says about its next hop.
@@ -66,6 +71,7 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
             frame: Vec::new(),
             ifindex: 0,
             vlan: false,
+            segment_size: 0,
             now: Cell::new(now),
             next_hop: [0; 4],
             seed: Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
@@ -114,6 +120,15 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
             if verdict == Verdict::ICMP_ERROR {
                 return Fate::of(icmp_error::translate::<F, Self>(self, &mut scratch));
             }
+            if verdict == Verdict::PRIVATE {
+                return match Fate::of(fragment::leave::<F, Self>(self, &mut scratch.known)) {
+                    Fate::Stack => Fate::Leaves,
+                    fate => fate,
+                };
+            }
+            if verdict == Verdict::FRAGMENT {
+                verdict = fragment::carry::<F, Self>(self, &mut scratch.known);
+            }
             if verdict == Verdict::CLOSING {
                 verdict = closing::follow::<F, Self>(self, &mut scratch);
             }
@@ -122,9 +137,9 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
                     Hook::FromContainer(_) => outbound::open::<F, Self>(self, &mut scratch),
                     Hook::FromWorld | Hook::ToWorld => inbound::open::<F, Self>(self, &mut scratch),
                 };
-                if matches!(hook, Hook::FromContainer(_)) && verdict.is_told() {
-                    return self.refuse(verdict);
-                }
+            }
+            if hook != Hook::ToWorld && verdict.is_told() {
+                return self.refuse(verdict);
             }
             self.scratch = scratch;
             if verdict != Verdict::FLOW_OPENED {
@@ -135,15 +150,22 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
         Fate::Dropped(DropReason::ClaimContended)
     }
 
-    /// Tells an endpoint about the drop of a packet that would have opened a flow.
+    /// Tells who sent a packet about its drop.
     fn refuse(&mut self, verdict: Verdict) -> Fate {
         let Fate::Dropped(reason) = Fate::of(verdict) else { panic!("told of {verdict:?}") };
-        match Fate::of(refusal::reset::<F, Self>(self)) {
-            Fate::ToEndpoint(back) if back == self.ifindex => Fate::Answered(reason),
+        let (_, refused) = verdict.parts();
+        match refusal::tell::<F, Self>(self, refused).action() {
+            Action::ToEndpoint(back) | Action::ToLink(back) if back == self.ifindex => Fate::Answered(reason),
             // It has no answer.
-            Fate::Stack => Fate::Dropped(reason),
+            Action::Refused => Fate::Dropped(reason),
             other => panic!("a refused packet goes on: {other:?}"),
         }
+    }
+}
+
+impl<F: Plan, S> Cpu<'_, F, S> {
+    fn traces(&self) -> std::sync::MutexGuard<'_, crate::Traces<F::Addr>> {
+        self.world.traces.lock().expect("nobody panicked with it")
     }
 }
 
@@ -172,9 +194,17 @@ impl<F: Plan, S> Packet for Cpu<'_, F, S> {
         frame::store(&mut self.frame, at, value)
     }
 
-    fn truncate(&mut self, len: usize) -> Option<()> {
+    fn segment_size(&self) -> u32 {
+        self.segment_size
+    }
+
+    fn resize(&mut self, len: usize) -> Option<()> {
         self.frame.resize(len, 0);
         Some(())
+    }
+
+    fn replace_head(&mut self, old: usize, new: usize) -> Option<()> {
+        frame::replace_head(&mut self.frame, old, new)
     }
 
     fn set_next_hop(&mut self, via: [u32; 4], _via_v6: bool) {
@@ -256,6 +286,32 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
             Some(route) => *route,
             None => crate::out::<F>(ifindex::UPLINK),
         }
+    }
+
+    fn link_mtu(&self, ifindex: u32) -> u16 {
+        self.world.mtus.get(&ifindex).copied().unwrap_or(crate::MTU)
+    }
+
+    fn probing(&self, hop: &NextHop) -> Option<Probing> {
+        self.traces().probing.get(hop).copied()
+    }
+
+    fn set_probing(&self, hop: &NextHop, probing: Probing) {
+        self.traces().probing.insert(*hop, probing);
+    }
+
+    fn fragment(&self, key: &FragmentKey<F::Addr>) -> Option<FragmentWay<F::Addr>> {
+        self.traces().fragments.iter().rfind(|(known, _)| known == key).map(|(_, way)| *way)
+    }
+
+    fn set_fragment(&self, key: &FragmentKey<F::Addr>, way: &FragmentWay<F::Addr>) {
+        self.traces().fragments.push((*key, *way));
+    }
+
+    fn take_turn(&self, ifindex: u32, take: impl Fn(u64) -> Option<u64>) -> bool {
+        let mut traces = self.traces();
+        let due = traces.turns.entry(ifindex).or_default();
+        take(*due).map(|next| *due = next).is_some()
     }
 
     fn host_socket(&self, sent: &Tuple<F::Addr>) -> bool {

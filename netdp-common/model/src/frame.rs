@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use bytemuck::Pod;
 use etherparse::{
-    Icmpv4Type, Icmpv6Type, IpFragOffset, IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, Ipv4Options,
-    Ipv6Extensions, Ipv6FragmentHeader, Ipv6Header, NetSlice, PacketBuilder, SlicedPacket, TcpHeader,
-    TransportSlice,
+    Icmpv4Type, Icmpv6Type, IpDscp, IpFragOffset, IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header,
+    Ipv4Options, Ipv6Extensions, Ipv6FragmentHeader, Ipv6Header, NetSlice, PacketBuilder, SlicedPacket,
+    TcpHeader, TransportSlice,
 };
 use netdp_common::header::{ethernet, tcp};
 
@@ -241,7 +241,7 @@ fn flags_of(header: &TcpHeader) -> u8 {
         | flag(header.ack, tcp::ACK)
 }
 
-/// An ICMP error: time exceeded.
+/// An ICMP error.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct IcmpError<A> {
     /// Who reports.
@@ -252,6 +252,10 @@ pub struct IcmpError<A> {
     pub ttl: u8,
     /// Source and destination MAC.
     pub macs: [[u8; 6]; 2],
+    /// Type of service, or traffic class.
+    pub class: u8,
+    /// The ICMP header, without checksum; none: time exceeded.
+    pub header: Option<[u8; 8]>,
     /// What it quotes, from the network header on.
     pub quoted: Vec<u8>,
 }
@@ -260,7 +264,8 @@ impl<A: Copy> IcmpError<A> {
     /// An error as it is seen at a hook, about the packet in a frame of which it quotes up to `quoted` bytes.
     pub fn at(hook: Hook, from: A, to: A, about: &[u8], quoted: usize) -> Self {
         let about = &about[ethernet::LEN..];
-        Self { from, to, ttl: 64, macs: hook.macs(), quoted: about[..quoted.min(about.len())].to_vec() }
+        let quoted = about[..quoted.min(about.len())].to_vec();
+        Self { from, to, ttl: 64, macs: hook.macs(), class: 0, header: None, quoted }
     }
 
     /// Its bytes.
@@ -268,14 +273,23 @@ impl<A: Copy> IcmpError<A> {
         let [source, destination] = self.macs;
         let link = PacketBuilder::ethernet2(source, destination);
         let mut bytes = Vec::new();
+        let header = |kind| self.header.unwrap_or([kind, 0, 0, 0, 0, 0, 0, 0]);
         match (F::ip(self.from), F::ip(self.to)) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
-                let ip = link.ipv4(from.octets(), to.octets(), self.ttl);
-                ip.icmpv4_raw(11, 0, [0; 4]).write(&mut bytes, &self.quoted)
+                let ip = Ipv4Header::new(0, self.ttl, IpNumber::ICMP, from.octets(), to.octets());
+                let mut ip = ip.expect("no payload is never too long");
+                ip.dscp = IpDscp::try_new(self.class >> 2).expect("6 bits");
+                let [kind, code, _, _, detail @ ..] = header(11);
+                let ip = link.ip(IpHeaders::Ipv4(ip, Ipv4Extensions::default()));
+                ip.icmpv4_raw(kind, code, detail).write(&mut bytes, &self.quoted)
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
-                let ip = link.ipv6(from.octets(), to.octets(), self.ttl);
-                ip.icmpv6_raw(3, 0, [0; 4]).write(&mut bytes, &self.quoted)
+                let (source, destination, hop_limit) = (from.octets(), to.octets(), self.ttl);
+                let mut ip = Ipv6Header { source, destination, hop_limit, ..Ipv6Header::default() };
+                ip.traffic_class = self.class;
+                let [kind, code, _, _, detail @ ..] = header(3);
+                let ip = link.ip(IpHeaders::Ipv6(ip, Ipv6Extensions::default()));
+                ip.icmpv6_raw(kind, code, detail).write(&mut bytes, &self.quoted)
             }
             _ => unreachable!("one family"),
         }
@@ -297,5 +311,16 @@ pub fn load<T: Pod>(frame: &[u8], at: usize) -> Option<T> {
 /// Writes a value.
 pub fn store<T: Pod>(frame: &mut [u8], at: usize, value: &T) -> Option<()> {
     frame.get_mut(at..at + size_of::<T>())?.copy_from_slice(bytemuck::bytes_of(value));
+    Some(())
+}
+
+/// Puts zeros in the place of the first bytes behind the link-layer header.
+pub fn replace_head(frame: &mut Vec<u8>, old: usize, new: usize) -> Option<()> {
+    // The kernel's helper leaves an IPv4 header at least.
+    const LEFT: usize = 20;
+    if frame.len() < ethernet::LEN + old + LEFT {
+        return None;
+    }
+    frame.splice(ethernet::LEN..ethernet::LEN + old, std::iter::repeat_n(0, new));
     Some(())
 }

@@ -43,6 +43,8 @@ pub enum Fate {
     ToEndpoint(u32),
     /// Out of this interface, to [`crate::cpu::Cpu::next_hop`].
     ToNextHop(u32),
+    /// Translated on its way out of the host's stack, and goes on.
+    Leaves,
     /// Dropped.
     Dropped(DropReason),
     /// Dropped, and whoever sent it gets the answer that the frame is now.
@@ -57,6 +59,7 @@ impl Fate {
             Action::Drop(reason) => Self::Dropped(reason),
             Action::ToEndpoint(veth) => Self::ToEndpoint(veth),
             Action::ToNextHop(oif) => Self::ToNextHop(oif),
+            Action::ToLink(oif) => panic!("an answer is no fate: out of {oif}"),
         }
     }
 }

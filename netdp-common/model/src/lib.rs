@@ -9,9 +9,13 @@ pub mod table;
 pub mod watch;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
 
 use netdp_common::family::Be16;
-use netdp_common::flow::{Config, Endpoint, Network, PortSpans, Published, PublishedKey, Timeouts, Uplink};
+use netdp_common::flow::{
+    Config, Endpoint, FragmentKey, FragmentWay, Network, NextHop, PortSpans, Probing, Published,
+    PublishedKey, Timeouts, Uplink,
+};
 use netdp_common::tables::Route;
 
 use crate::plan::{Place, Plan};
@@ -35,6 +39,9 @@ pub mod ifindex {
     /// Not of this host: the one at the other end of the uplink.
     pub const NEIGHBOUR: u32 = 0xee;
 }
+
+/// MTU of every interface, unless a test says otherwise.
+pub const MTU: u16 = 1500;
 
 /// The next hop of every remote, as the route look-up tells it.
 pub const NEXT_HOP: [u32; 4] = [0xfe00_0202, 0, 0, 0];
@@ -68,8 +75,22 @@ pub struct World<A> {
     pub sockets: HashSet<(u8, u16)>,
     /// Everything else goes to the uplink.
     pub routes: HashMap<A, Route<A>>,
+    /// Of interfaces whose MTU is not [`MTU`].
+    pub mtus: HashMap<u32, u16>,
     /// What user space has set.
     pub config: Config,
+    /// What packets leave behind besides flows.
+    pub(crate) traces: Mutex<Traces<A>>,
+}
+
+/// See [`World::traces`].
+pub(crate) struct Traces<A> {
+    /// Of next hops that are not resolved.
+    pub(crate) probing: HashMap<NextHop, Probing>,
+    /// Of first fragments.
+    pub(crate) fragments: Vec<(FragmentKey<A>, FragmentWay<A>)>,
+    /// By interface: when the next answer is due.
+    pub(crate) turns: HashMap<u32, u64>,
 }
 
 impl<A: std::hash::Hash + Eq + Copy> World<A> {
@@ -107,6 +128,12 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
             reserved: HashSet::new(),
             sockets: HashSet::new(),
             routes: HashMap::new(),
+            mtus: HashMap::new(),
+            traces: Mutex::new(Traces {
+                probing: HashMap::new(),
+                fragments: Vec::new(),
+                turns: HashMap::new(),
+            }),
             config: Config {
                 secret: [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908],
                 host_netns_cookie: 1,
@@ -130,7 +157,9 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
         let endpoint = endpoint(addr, veth, bridge);
         self.endpoints.insert(addr, endpoint);
         self.senders.insert(veth, endpoint);
-        self.routes.insert(addr, Route::Out { oif: bridge, via: [0; 4], via_v6: false, src: addr });
+        let (via, src) = ([0; 4], addr);
+        let route = Route::Out { oif: bridge, via, via_v6: false, src, resolved: true, mtu: MTU };
+        self.routes.insert(addr, route);
     }
 
     /// Publishes the ports `host_ports` of every host address as the ports from `port` on of an endpoint.
@@ -150,7 +179,7 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
 
 /// A route out of `oif` whose preferred source is the host's address.
 pub fn out<F: Plan>(oif: u32) -> Route<F::Addr> {
-    Route::Out { oif, via: NEXT_HOP, via_v6: false, src: F::at(Place::Host) }
+    Route::Out { oif, via: NEXT_HOP, via_v6: false, src: F::at(Place::Host), resolved: true, mtu: MTU }
 }
 
 fn endpoint<A>(addr: A, veth: u32, network: u32) -> Endpoint<A> {

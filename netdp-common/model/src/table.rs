@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use netdp_common::family::{Address, Be16};
-use netdp_common::flow::{FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Slot, Tuple};
+use netdp_common::flow::{FLOW_TO_ENDPOINT, Flow, Slot, Tuple};
 use netdp_common::meta::Meta;
-use netdp_common::tables::{Entry, Flows, InsertError, RingSlot};
+use netdp_common::tables::{Entry, Flows, InsertError, RingSlot, Way};
 
 use crate::cpu::Shared;
 
@@ -126,10 +126,10 @@ impl<A: Address> Entry<A> for Element<'_, A> {
         self.0.get()
     }
 
-    fn set_next_hop(&self, oif: u32, via: [u32; 4], via_v6: bool) {
-        let flow = self.0.get();
-        let flags = flow.flags & !FLOW_NEXT_HOP_V6 | if via_v6 { FLOW_NEXT_HOP_V6 } else { 0 };
-        self.0.set(Flow { oif, via, flags, ..flow });
+    fn set_way(&self, way: &Way) {
+        let mut flow = self.0.get();
+        way.write_to(&mut flow);
+        self.0.set(flow);
     }
 
     fn set_next(&self, next: u32) {

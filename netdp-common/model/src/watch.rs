@@ -3,9 +3,9 @@
 //! The watcher reads frames with a few lines of its own, leniently: what the core has translated must not escape it
 //! because a stricter parser finds something to complain about.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use etherparse::{IpNumber, Ipv6ExtensionsSlice};
+use etherparse::{IpNumber, Ipv6ExtensionSlice, Ipv6ExtensionsSlice};
 use netdp_common::family::Be16;
 use netdp_common::flow::{NETWORK_NO_ICC, NETWORK_ROUTED, PublishedKey, Tuple};
 use netdp_common::header::{ethernet, icmp, ipv4, ipv6, tcp, udp};
@@ -35,6 +35,8 @@ pub struct Watched<F: Plan> {
     pub table: Table<F::Addr>,
     /// What packets became, and what their answers may become.
     translations: HashMap<Seen<F::Addr>, Seen<F::Addr>>,
+    /// What the addresses of first fragments became.
+    fragmented: HashSet<[F::Addr; 4]>,
     packets: u64,
 }
 
@@ -42,7 +44,7 @@ impl<F: Plan> Watched<F> {
     /// A host with room for `flows` flows.
     pub fn new(world: World<F::Addr>, flows: usize) -> Self {
         let table = Table::new(flows * 2, flows * 2);
-        Self { world, table, translations: HashMap::new(), packets: 0 }
+        Self { world, table, translations: HashMap::new(), fragmented: HashSet::new(), packets: 0 }
     }
 
     /// A CPU of it, with random numbers that no other has.
@@ -84,10 +86,13 @@ impl<F: Plan> Watched<F> {
         if fate != Fate::Stack || hook == Hook::ToWorld || ethertype(frame) != F::ETHERTYPE {
             return Ok(());
         }
-        let fate = self.cpu(now).run(Hook::ToWorld, frame.to_vec());
-        let private = fields::<F>(frame).is_some_and(|fields| self.is_private(fields.src));
-        match (private, fate) {
+        let mut cpu = self.cpu(now);
+        let fate = cpu.run(Hook::ToWorld, frame.to_vec());
+        let after = std::mem::take(&mut cpu.frame);
+        let private = |frame| fields::<F>(frame).is_some_and(|fields| self.is_private(fields.src));
+        match (private(frame), fate) {
             (true, Fate::Dropped(_)) | (false, Fate::Stack) => Ok(()),
+            (true, Fate::Leaves) if !private(&after) => Ok(()),
             _ => Err(format!("by way of the stack {fate:?}: {frame:02x?}")),
         }
     }
@@ -101,6 +106,16 @@ impl<F: Plan> Watched<F> {
                 Some(true) => Ok(()),
                 _ => Err("an answer with a wrong checksum"),
             },
+            Fate::Leaves if fields::<F>(after).is_none_or(|fields| self.is_private(fields.src)) => {
+                Err("leaves untranslated")
+            }
+            Fate::Leaves if before.len() != after.len() => Err("another length"),
+            Fate::Leaves
+                if checksums_are_right(before) == Some(true) && checksums_are_right(after) != Some(true) =>
+            {
+                Err("a wrong checksum")
+            }
+            Fate::Leaves => Ok(()),
             Fate::ToEndpoint(_) | Fate::ToNextHop(_) => {
                 if before.len() != after.len() {
                     return Err("another length");
@@ -149,6 +164,16 @@ impl<F: Plan> Watched<F> {
         if new.ttl != old.ttl.wrapping_sub(1) || new.ttl == 0 {
             return Err("not one hop less");
         }
+        let addresses = [old.src, old.dst, new.src, new.dst];
+        if old.is_later_fragment {
+            // Which datagram's, is for the tables of tests to say.
+            return if self.fragmented.contains(&addresses) {
+                Ok(())
+            } else {
+                Err("of nothing that was sent")
+            };
+        }
+        self.fragmented.insert(addresses);
         match (self.seen(before, &old), self.seen(after, &new)) {
             (Some(old), Some(new)) => self.judge_translation(hook, fate, old, new),
             _ => self.judge_error(before, &old, after, &new),
@@ -249,6 +274,7 @@ struct Fields<A> {
     proto: u8,
     ttl: u8,
     l4: usize,
+    is_later_fragment: bool,
 }
 
 fn fields<F: Plan>(frame: &[u8]) -> Option<Fields<F::Addr>> {
@@ -258,12 +284,13 @@ fn fields<F: Plan>(frame: &[u8]) -> Option<Fields<F::Addr>> {
 fn fields_at<F: Plan>(frame: &[u8], l3: usize) -> Option<Fields<F::Addr>> {
     let byte = |at: usize| frame.get(l3 + at).copied();
     let is_v4 = F::ETHERTYPE == ethernet::IPV4;
-    let (addresses, proto, ttl, l4) = if is_v4 {
+    let (addresses, ttl, proto, l4, is_later_fragment) = if is_v4 {
         let header_len = usize::from(byte(0)? & 0xf) * 4;
-        (ipv4::ADDRESSES, byte(9)?, byte(8)?, l3 + header_len)
+        let is_later = byte(6)? & 0x1f != 0 || byte(7)? != 0;
+        (ipv4::ADDRESSES, byte(8)?, byte(9)?, l3 + header_len, is_later)
     } else {
-        let (proto, l4) = behind_extensions(frame, IpNumber(byte(6)?), l3 + ipv6::LEN);
-        (ipv6::ADDRESSES, proto, byte(7)?, l4)
+        let (proto, l4, is_later) = behind_extensions(frame, IpNumber(byte(6)?), l3 + ipv6::LEN);
+        (ipv6::ADDRESSES, byte(7)?, proto, l4, is_later)
     };
     let version = if is_v4 { 4 } else { 6 };
     // An aggregated packet of 64 KiB and more says that it has no length.
@@ -273,12 +300,17 @@ fn fields_at<F: Plan>(frame: &[u8], l3: usize) -> Option<Fields<F::Addr>> {
         return None;
     }
     let [src, dst] = [0, size_of::<F::Addr>()].map(|at| load::<F::Addr>(frame, l3 + addresses + at));
-    Some(Fields { src: src?, dst: dst?, proto, ttl, l4 })
+    Some(Fields { src: src?, dst: dst?, proto, ttl, l4, is_later_fragment })
 }
 
-/// What etherparse finds behind IPv6's extension headers, as far as they are whole, and where.
-fn behind_extensions(frame: &[u8], next: IpNumber, at: usize) -> (u8, usize) {
-    let Some(rest) = frame.get(at..) else { return (next.0, at) };
-    let (_, next, rest, _) = Ipv6ExtensionsSlice::from_slice_lax(next, rest);
-    (next.0, frame.len() - rest.len())
+/// What etherparse finds behind IPv6's extension headers, as far as they are whole, and where; and whether it is a later
+/// fragment.
+fn behind_extensions(frame: &[u8], next: IpNumber, at: usize) -> (u8, usize, bool) {
+    let Some(rest) = frame.get(at..) else { return (next.0, at, false) };
+    let (extensions, next, rest, _) = Ipv6ExtensionsSlice::from_slice_lax(next, rest);
+    let is_later = extensions.into_iter().any(|extension| match extension {
+        Ipv6ExtensionSlice::Fragment(fragment) => fragment.fragment_offset().value() != 0,
+        _ => false,
+    });
+    (next.0, frame.len() - rest.len(), is_later)
 }

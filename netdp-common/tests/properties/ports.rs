@@ -38,11 +38,6 @@ fn proto<F: Family>(carries: Carries) -> u8 {
     }
 }
 
-/// What a refused packet's sender gets.
-fn refused(carries: Carries, reason: DropReason) -> Fate {
-    if carries == SYN { Fate::Answered(reason) } else { Fate::Dropped(reason) }
-}
-
 /// Opens flows until one is refused; the ports that the remote has seen.
 fn fill<F: Plan>(host: &mut Watched<F>, carries: Carries) -> Result<(Vec<u16>, Fate), TestCaseError> {
     let mut ports = Vec::new();
@@ -71,7 +66,7 @@ pub(crate) fn exactly_as_many_as_there_are<F: Plan>() {
             usable.remove(&(lo + offset));
         }
         let (ports, last) = fill(&mut host, carries)?;
-        prop_assert_eq!(last, refused(carries, DropReason::PortsExhausted));
+        prop_assert_eq!(last, Fate::Answered(DropReason::PortsExhausted));
         prop_assert_eq!(&ports.iter().copied().collect::<BTreeSet<u16>>(), &usable);
         prop_assert_eq!(ports.len(), usable.len(), "a port twice");
         // Another remote has them all, too.
@@ -99,7 +94,7 @@ fn every_port_of_the_default_range<F: Plan>() {
     let mut host = host::<F>(PortSpans::new(1024, 65_535, (1, 1)), ALL + 1);
     host.world.reserved.clear();
     let (ports, last) = fill(&mut host, Carries::Udp).expect("nothing odd");
-    assert_eq!(last, Fate::Dropped(DropReason::PortsExhausted));
+    assert_eq!(last, Fate::Answered(DropReason::PortsExhausted));
     assert_eq!(ports.len(), ALL);
     assert_eq!(ports.into_iter().collect::<BTreeSet<u16>>().len(), ALL);
 }
@@ -140,7 +135,7 @@ pub(crate) fn full_table<F: Plan>() {
         }
         let (hook, sent) = flow::<F>(flows, Carries::Udp, 9);
         let (fate, _) = run(&mut host, 0, hook, &sent.at(hook))?;
-        prop_assert_eq!(fate, Fate::Dropped(DropReason::TableFull));
+        prop_assert_eq!(fate, Fate::Answered(DropReason::TableFull));
         let (fate, _) = run(&mut host, 0, hook, &Sent { carries: SYN, ..sent }.at(hook))?;
         prop_assert_eq!(fate, Fate::Answered(DropReason::TableFull));
         for i in established..flows {
@@ -154,7 +149,7 @@ pub(crate) fn full_table<F: Plan>() {
         }
         let (hook, sent) = (Hook::FromContainer(VETH_A), flow::<F>(0, Carries::Udp, 10).1);
         let (fate, _) = run(&mut host, TIMEOUTS.udp, hook, &sent.at(hook))?;
-        prop_assert_eq!(fate, Fate::Dropped(DropReason::TableFull));
+        prop_assert_eq!(fate, Fate::Answered(DropReason::TableFull));
         Ok(())
     });
 }

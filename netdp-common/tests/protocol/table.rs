@@ -13,9 +13,9 @@ use loom::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use loom::sync::{Condvar, Mutex};
 use netdp_common::family::{Address, Ipv4Addr};
-use netdp_common::flow::{FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Tuple};
+use netdp_common::flow::{FLOW_TO_ENDPOINT, Flow, Tuple};
 use netdp_common::meta::Meta;
-use netdp_common::tables::{Entry, Flows, InsertError, RingSlot};
+use netdp_common::tables::{Entry, Flows, InsertError, RingSlot, Way};
 
 use netdp_model::cpu::Shared;
 
@@ -59,7 +59,7 @@ struct Element {
     meta: AtomicU64,
     /// Addresses and ports to translate to.
     translation: AtomicUsize,
-    /// What [`Entry::set_next_hop`] and [`Entry::set_end`] set.
+    /// What [`Entry::set_way`] and [`Entry::set_end`] set.
     next_hop: AtomicUsize,
     /// [`Flow::next`].
     next: AtomicU32,
@@ -218,6 +218,7 @@ impl Entry<Ipv4Addr> for Handle<'_> {
             dport: translation.dport,
             oif: next_hop.oif,
             via: next_hop.via,
+            mtu: next_hop.mtu,
             flags: next_hop.flags,
             own_src: own.own_src,
             own_dst: own.own_dst,
@@ -235,10 +236,10 @@ impl Entry<Ipv4Addr> for Handle<'_> {
         self.table.piece(&self.element().tail).tag
     }
 
-    fn set_next_hop(&self, oif: u32, via: [u32; 4], via_v6: bool) {
-        let flags = self.table.piece(&self.element().next_hop).flags & !FLOW_NEXT_HOP_V6;
-        let flags = if via_v6 { flags | FLOW_NEXT_HOP_V6 } else { flags };
-        let number = self.table.intern(Value { oif, via, flags, ..Value::default() });
+    fn set_way(&self, way: &Way) {
+        let mut value = self.table.piece(&self.element().next_hop);
+        way.write_to(&mut value);
+        let number = self.table.intern(value);
         self.element().next_hop.store(number, Release);
     }
 

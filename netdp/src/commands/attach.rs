@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
-use super::run::files_dir;
 use super::{detach, heal, network, publish};
 use crate::cli::{self, Attachment, Global};
 use crate::entry::Caller;
@@ -13,24 +12,36 @@ use crate::instance::Instance;
 use crate::net::{Mac, Net, NetNs, sysctl};
 use crate::output;
 use crate::plan::ipam::Pool;
+use crate::plan::mode::Mode;
 use crate::plan::ports::Plan;
 use crate::plan::published::Published;
 use crate::plan::{mac, names, subnet};
 use crate::refusal::Refusal;
-use crate::state::{Endpoint, Network, Removal};
+use crate::state::{Bound, Endpoint, Network};
 use crate::target::Target;
 use crate::undo::Step;
 
 pub(crate) mod connect;
+pub mod mode;
 
 use connect::{connect, loopback};
 
 /// Attaches one namespace.
 pub async fn run(global: &Global, args: cli::Attach, caller: Caller) -> Result<(), Error> {
+    let mode = Mode::parse(&args.attachment.network);
     check(&args.attachment)?;
     let name = args.attachment.name.clone().unwrap_or_else(|| args.target.default_name());
-    names::check("endpoint", &name)?;
+    names::check_endpoint(&name)?;
     let mut instance = Instance::change(global).await?;
+    if let Some(mode) = mode {
+        let bound = async {
+            let place = find(&args, caller)?;
+            mode::bind(&mut instance, &name, args.target, place, mode).await
+        };
+        let bound = bound.await;
+        let bound = instance.finish(bound).await?;
+        return print_bound(global, &name, &bound);
+    }
     let attached = async {
         let place = find(&args, caller)?;
         attach(&mut instance, &name, args.target, place, &args.attachment).await
@@ -49,9 +60,8 @@ pub fn check(attachment: &Attachment) -> Result<(), Error> {
     if !attachment.allow_address.is_empty() {
         return not_yet("--allow-address".into(), "leave it out");
     }
-    let mode = attachment.network.as_str();
-    if matches!(mode, "none" | "host") || mode.starts_with("container:") {
-        return not_yet(format!("--network {mode}"), "give the name of a network");
+    if let Some(mode) = Mode::parse(&attachment.network) {
+        return mode::check(attachment, &mode);
     }
     names::check_ifname(&attachment.ifname)?;
     if attachment.mac.as_ref().is_some_and(String::is_empty) {
@@ -125,20 +135,18 @@ pub async fn attach(
     attachment: &Attachment,
 ) -> Result<Endpoint, Error> {
     let planned = plan(instance, name, &target, &place, attachment).await?;
-    if planned.replaces {
-        detach::remove(instance, name).await?;
-        // They are the new one's by now.
-        let files = Removal::Files(files_dir(instance, name));
-        instance.state.removing.retain(|removal| *removal != files);
-    }
+    let kept = if planned.replaces { detach::replace(instance, name, &target).await? } else { Vec::new() };
     let network = match planned.bridge {
         Bridge::There => planned.network,
         Bridge::New => network::make(instance, &attachment.network, planned.network).await?,
         Bridge::Lost => heal::network(instance, &attachment.network).await?,
     };
     let (ns, created) = match place {
-        Place::There(ns) => (ns, false),
-        Place::New(name) => (create_namespace(instance, &name)?, true),
+        Place::There(ns) => {
+            let created = kept.iter().any(|kept| kept.is_name_of(&target, ns.id()));
+            (ns, created)
+        }
+        Place::New(name) => (create_namespace(instance, &name, NetNs::create_named)?, true),
     };
     let endpoint = Endpoint {
         target,
@@ -161,9 +169,13 @@ pub async fn attach(
     Ok(instance.endpoint(name)?.clone())
 }
 
-fn create_namespace(instance: &mut Instance, name: &str) -> Result<NetNs, Error> {
+fn create_namespace(
+    instance: &mut Instance,
+    name: &str,
+    create: impl FnOnce(&str) -> crate::net::Result<NetNs>,
+) -> Result<NetNs, Error> {
     instance.will(Step::DeleteNamespace(name.into()))?;
-    let created = NetNs::create_named(name);
+    let created = create(name);
     if matches!(created, Err(crate::net::Error::NamespaceExists { .. })) {
         // Somebody else's, made just now.
         instance.will_not()?;
@@ -203,6 +215,13 @@ async fn plan(
 
 /// Whether an endpoint of that name is there and gone; refuses one that lives.
 async fn check_name(instance: &Instance, name: &str) -> Result<bool, Error> {
+    if let Some(bound) = instance.state.bound.get(name) {
+        if !bound.is_alive() {
+            return Ok(true);
+        }
+        let (netns, network) = (bound.target.to_string(), bound.mode.to_string());
+        return Err(Refusal::EndpointExists { name: name.into(), netns, network }.into());
+    }
     let Some(endpoint) = instance.state.endpoints.get(name) else {
         return Ok(false);
     };
@@ -283,6 +302,13 @@ async fn free_ifname(instance: &Instance) -> Result<String, Error> {
             return Ok(name);
         }
     }
+}
+
+fn print_bound(global: &Global, name: &str, bound: &Bound) -> Result<(), Error> {
+    if global.json {
+        return output::json(&serde_json::json!({"name": name, "network": bound.mode, "addresses": []}));
+    }
+    output::line(format!("{name}: {}, without an interface of its own", bound.mode))
 }
 
 fn print(global: &Global, name: &str, endpoint: &Endpoint) -> Result<(), Error> {

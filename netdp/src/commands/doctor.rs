@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::network;
 use crate::cli::Global;
-use crate::datapath::ebpf;
+use crate::datapath::{Kind, ebpf, iptables};
 use crate::entry;
 use crate::error::{Error, shortened};
 use crate::instance::Instance;
@@ -13,6 +13,7 @@ use crate::output;
 use crate::progress::Progress;
 use crate::refusal::Refusal;
 
+mod choice;
 mod host;
 
 /// What was looked at, in JSON.
@@ -61,7 +62,7 @@ pub async fn run(global: &Global) -> Result<(), Error> {
 
 async fn report(global: &Global) -> Result<Report, Error> {
     let mut checks = vec![host::kernel(), host::btf()];
-    let missing = entry::missing_capabilities();
+    let missing = entry::missing_capabilities(global.datapath);
     if !missing.is_empty() {
         checks.push(Check::new("privilege", false, format!("{missing} missing: run netdp with sudo")));
         let reason = "without privilege nothing more can be found out".into();
@@ -69,8 +70,13 @@ async fn report(global: &Global) -> Result<Report, Error> {
     }
     checks.push(Check::new("privilege", true, "root"));
     let probes = ebpf::probe();
-    let loads = probes.iter().find(|probe| probe.name == "programs").is_some_and(|probe| probe.ok);
+    let ebpf = choice::ebpf(global, &probes);
+    let iptables = iptables::probe();
     checks.extend(probes.into_iter().map(|probe| Check::new(probe.name, probe.ok, shortened(&probe.detail))));
+    checks.push(match &iptables {
+        Ok(version) => Check::new("iptables", true, version.as_str()),
+        Err(error) => Check::new("iptables", ebpf.is_ok(), shortened(error)),
+    });
     let unfinished = Instance::unfinished(global);
     let instance = match Instance::look(global) {
         Ok(instance) => instance,
@@ -89,18 +95,17 @@ async fn report(global: &Global) -> Result<Report, Error> {
     if let Ok(Some(left)) = unfinished {
         checks.push(Check::new("commands", false, left));
     }
-    checks.push(host::bypassed());
+    let state = instance.as_ref().map(|instance| &instance.state);
+    let (datapath, reason) = choice::datapath(global, state, ebpf, iptables);
+    match datapath {
+        Some(Kind::Iptables) => checks.extend(choice::limits()),
+        _ => checks.push(host::bypassed()),
+    }
     checks.push(foreign_programs().await?);
     if let Some(mut instance) = instance {
         instance_checks(&mut instance, &mut checks).await?;
     }
-    let datapath = loads.then_some("ebpf");
-    let reason = if loads {
-        "the eBPF programs load"
-    } else {
-        "the eBPF programs don't load, and there is no other datapath in this version"
-    };
-    Ok(Report { datapath, reason: reason.into(), checks })
+    Ok(Report { datapath: datapath.map(Kind::name), reason, checks })
 }
 
 /// TC programs of others on the host's interfaces: netdp's go first, and hand on what is not theirs.
@@ -116,18 +121,39 @@ async fn foreign_programs() -> Result<Check, Error> {
     Ok(Check::new("foreign tc", true, detail))
 }
 
-fn missing_pins(instance: &Instance) -> String {
+/// What is missing of a datapath that can't be opened as it is.
+fn gone(instance: &Instance) -> String {
+    if instance.state.datapath == Kind::Iptables {
+        return "the rules' model is gone: netdp gc makes them anew".into();
+    }
     let missing = ebpf::Ebpf::missing(instance.name()).unwrap_or_else(|error| vec![error.to_string()]);
     format!("gone: {}: netdp gc makes them anew, without the flows that there were", output::joined(missing))
 }
 
+/// Whether programs and maps, or rules, are as the last command left them.
+fn datapath_check(instance: &mut Instance) -> Check {
+    let (name, what) = match instance.state.datapath {
+        Kind::Ebpf => ("pins", "the instance's programs and maps are"),
+        Kind::Iptables => ("rules", "the instance's rules are"),
+    };
+    let faults = match instance.datapath_if_there() {
+        Ok(Some(datapath)) => datapath.faults(),
+        Ok(None) => return Check::new(name, false, gone(instance)),
+        Err(error) => return Check::new(name, false, error.to_string()),
+    };
+    match faults {
+        Ok(faults) if faults.is_empty() => Check::new(name, true, format!("{what} there")),
+        Ok(faults) => {
+            let found = shortened(&faults.join("; "));
+            Check::new(name, false, format!("netdp repair puts right: {found}"))
+        }
+        Err(error) => Check::new(name, false, error.to_string()),
+    }
+}
+
 /// Whether what the state says is there.
 async fn instance_checks(instance: &mut Instance, checks: &mut Vec<Check>) -> Result<(), Error> {
-    checks.push(match instance.datapath_if_there() {
-        Ok(Some(_)) => Check::new("pins", true, "the instance's programs and maps are there"),
-        Ok(None) => Check::new("pins", false, missing_pins(instance)),
-        Err(error) => Check::new("pins", false, error.to_string()),
-    });
+    checks.push(datapath_check(instance));
     for (name, network) in &instance.state.networks {
         let there = network::has_bridge(instance, network).await?;
         let forwarding = host::forwarding(&network.bridge);

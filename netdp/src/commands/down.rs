@@ -1,9 +1,12 @@
 //! `netdp down`: removes everything of an instance.
 
+use std::path::Path;
+
 use crate::cli::Global;
-use crate::datapath::{Kind, select};
+use crate::datapath::select;
 use crate::error::Error;
-use crate::instance::{Instance, bpffs_release};
+use crate::hostfiles;
+use crate::instance::{Instance, ROOT, bpffs_release};
 use crate::progress::Progress;
 use crate::state;
 
@@ -27,8 +30,15 @@ pub async fn run(global: &Global) -> Result<(), Error> {
             failures.extend(instance.remove_everything().await);
         }
         None => {
-            // Pins without state.
-            let removed = select::remove(None, Kind::Ebpf, &global.instance).map_err(Error::from);
+            // Pins, rules and files without state.
+            failures.extend(hostfiles::remove(&global.instance));
+            let place = select::Place {
+                instance: &global.instance,
+                dir: &Path::new(ROOT).join(&global.instance),
+                flows_max: None,
+                without: &[],
+            };
+            let removed = select::remove_left_behind(place).map_err(Error::from);
             failures.extend(removed.and_then(|()| bpffs_release()).err().map(|error| error.to_string()));
         }
     }

@@ -32,7 +32,8 @@ pub async fn run(global: &Global) -> Result<(), Error> {
 }
 
 async fn sweep(instance: &mut Instance) -> Result<Removed, Error> {
-    let mut gone = Vec::new();
+    let bound = instance.state.bound.iter().filter(|(_, bound)| !bound.is_alive());
+    let mut gone: Vec<String> = bound.map(|(name, _)| name.clone()).collect();
     for (name, endpoint) in &instance.state.endpoints {
         if !instance.is_alive(endpoint).await? {
             gone.push(name.clone());

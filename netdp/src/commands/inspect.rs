@@ -15,6 +15,9 @@ pub async fn run(global: &Global, name: &str) -> Result<(), Error> {
     if global.json {
         return output::json(endpoint);
     }
+    let end = |end: Option<(&str, u32)>| {
+        output::joined(end.map(|(name, index)| format!("{name} (ifindex {index})")))
+    };
     let lines = [
         ("name", endpoint.name.clone()),
         ("namespace", endpoint.netns.to_string()),
@@ -22,9 +25,9 @@ pub async fn run(global: &Global, name: &str) -> Result<(), Error> {
         ("network", endpoint.network.clone()),
         ("addresses", output::joined(&endpoint.addresses)),
         ("gateway", output::joined(&endpoint.gateway)),
-        ("mac", endpoint.mac.to_string()),
-        ("interface", format!("{} (ifindex {})", endpoint.ifname, endpoint.ifindex)),
-        ("host veth", format!("{} (ifindex {})", endpoint.host_ifname, endpoint.host_ifindex)),
+        ("mac", output::joined(endpoint.interface.mac)),
+        ("interface", end(endpoint.interface.inner())),
+        ("host veth", end(endpoint.interface.host())),
         ("published", output::joined(&endpoint.published)),
         ("flows", endpoint.flows.map_or_else(|| "-".into(), |flows| flows.to_string())),
     ];

@@ -1,11 +1,11 @@
 //! `netdp publish`: host ports that lead to an endpoint.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
 use crate::cli::{self, Global};
-use crate::datapath::Proto;
+use crate::datapath::{Kind, Proto};
 use crate::error::Error;
 use crate::instance::Instance;
 use crate::net::sockets;
@@ -53,6 +53,7 @@ pub async fn plan(
     if specs.is_empty() {
         return Ok(Plan::default());
     }
+    check_loopback(instance, specs.iter().map(|spec| spec.host_addr))?;
     let addresses: Vec<IpAddr> =
         instance.net.addresses().await?.into_iter().map(|(_, net)| net.addr()).collect();
     let mut busy = Vec::new();
@@ -70,6 +71,11 @@ pub async fn plan(
 
 /// Publishes what was planned; the endpoint is in the state.
 pub fn carry_out(instance: &mut Instance, name: &str, plan: &Plan) -> Result<(), Error> {
+    if !plan.add.is_empty() {
+        // The first command's datapath may only be found out now.
+        instance.datapath()?;
+        check_loopback(instance, plan.add.iter().map(|published| published.host_addr))?;
+    }
     for (owner, replaced) in &plan.replaced {
         let owner = instance.endpoint(owner)?.clone();
         for entry in owner.publish_entries(replaced) {
@@ -92,6 +98,18 @@ pub fn carry_out(instance: &mut Instance, name: &str, plan: &Plan) -> Result<(),
     }
     if let Some(endpoint) = instance.state.endpoints.get_mut(name) {
         endpoint.published.extend(&plan.add);
+    }
+    Ok(())
+}
+
+/// No route leads a packet from ::1 to another interface, so only the eBPF datapath can, at the socket.
+fn check_loopback(
+    instance: &Instance,
+    mut host_addrs: impl Iterator<Item = Option<IpAddr>>,
+) -> Result<(), Refusal> {
+    let v6 = Some(IpAddr::V6(Ipv6Addr::LOCALHOST));
+    if instance.state.datapath == Kind::Iptables && host_addrs.any(|addr| addr == v6) {
+        return Err(Refusal::LoopbackV6);
     }
     Ok(())
 }

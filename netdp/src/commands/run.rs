@@ -13,10 +13,10 @@ use super::detach;
 use crate::cli::{self, Attachment, Global};
 use crate::entry::Caller;
 use crate::error::Error;
-use crate::failpoint;
 use crate::hostfiles;
 use crate::instance::Instance;
-use crate::net::{Net, NetNs};
+use crate::net::{LOOPBACK, Net, NetNs};
+use crate::plan::mode::Mode;
 use crate::plan::names;
 use crate::refusal::Refusal;
 use crate::state::Endpoint;
@@ -31,22 +31,19 @@ use launch::{Launch, Mounts, Plan};
 const BY_SIGNAL: i32 = 128;
 /// Exit code when the command's own can't be told.
 const UNKNOWN: u8 = 255;
-/// `--network container:NAME`.
-const SHARED: &str = "container:";
 
 /// Runs it; returns its exit code.
 pub async fn run(global: &Global, args: cli::Run, caller: Caller) -> Result<u8, Error> {
     let cli::Run { attachment, command } = args;
-    let mode = attachment.network.as_str();
-    if matches!(mode, "none" | "host") || mode.starts_with(SHARED) {
-        let ns = unattached(global, &attachment).await?;
-        let launch = Launch::start(Plan { command, ns, caller, mounts: Mounts::default() })?;
+    attach::check(&attachment)?;
+    if let Some(mode) = Mode::parse(&attachment.network) {
+        let (ns, mounts) = unattached(global, &attachment, &mode).await?;
+        let launch = Launch::start(Plan { command, ns, caller, mounts })?;
         let signals = Signals::listen()?;
         return signals.wait(launch.go()?).await.map(code);
     }
-    attach::check(&attachment)?;
     let name = attachment.name.clone().unwrap_or_else(|| format!("run-{}", std::process::id()));
-    names::check("endpoint", &name)?;
+    names::check_endpoint(&name)?;
     let mut instance = Instance::change(global).await?;
     // From here on signals are for the command: netdp has something to clean up.
     let signals = Signals::listen()?;
@@ -66,37 +63,31 @@ pub async fn run(global: &Global, args: cli::Run, caller: Caller) -> Result<u8, 
     ended.map(code)
 }
 
-/// The namespace of the modes without an own interface; none: the host's.
-async fn unattached(global: &Global, attachment: &Attachment) -> Result<Option<NetNs>, Error> {
-    let mode = attachment.network.as_str();
-    let wants = [
-        (!attachment.publish.is_empty(), "--publish"),
-        (!attachment.ip.is_empty(), "--ip"),
-        (attachment.mac.is_some(), "--mac"),
-        (attachment.name.is_some(), "--name"),
-    ];
-    if let Some((_, option)) = wants.iter().find(|(wants, _)| *wants) {
-        return Err(Refusal::NothingToTranslate { option, mode: mode.into() }.into());
+/// The namespace of the modes without an own interface (none: the host's), and the names that are known there.
+async fn unattached(
+    global: &Global,
+    attachment: &Attachment,
+    mode: &Mode,
+) -> Result<(Option<NetNs>, Mounts), Error> {
+    if attachment.name.is_some() {
+        return Err(Refusal::NothingToTranslate { option: "--name", mode: mode.to_string() }.into());
     }
-    if mode == "host" {
-        return Ok(None);
-    }
-    if let Some(name) = mode.strip_prefix(SHARED) {
-        let instance = Instance::read(global).await?;
-        let no_endpoint = || Refusal::NoEndpoint { name: name.into(), known: Vec::new() };
-        let instance = instance.ok_or_else(no_endpoint)?;
-        let endpoint = instance.endpoint(name)?;
-        if !instance.is_alive(endpoint).await? {
-            return Err(Refusal::EndpointGone(name.into()).into());
+    let Some(lender) = mode.lender() else {
+        let ns = if *mode == Mode::Host { None } else { Some(NetNs::create_anonymous()?) };
+        if let Some(ns) = &ns {
+            let net = Net::open(ns)?;
+            if let Some(lo) = net.link(LOOPBACK).await? {
+                net.set_up(lo.index).await?;
+            }
         }
-        return Ok(Some(NetNs::open(&endpoint.target.file())?));
-    }
-    let ns = NetNs::create_anonymous()?;
-    let net = Net::open(&ns)?;
-    if let Some(lo) = net.link("lo").await? {
-        net.set_up(lo.index).await?;
-    }
-    Ok(Some(ns))
+        return Ok((ns, Mounts::default()));
+    };
+    let instance = Instance::read(global).await?;
+    let no_endpoint = || Refusal::NoEndpoint { name: lender.into(), known: Vec::new() };
+    let instance = instance.ok_or_else(no_endpoint)?;
+    let ns = attach::mode::existing(&instance, mode).await?;
+    let files = hostfiles::of_name(instance.dir(), lender, &instance.state);
+    Ok((ns, Mounts::prepare(&files)?))
 }
 
 /// Starts the command's process, which waits, and attaches its namespace.
@@ -110,24 +101,13 @@ async fn begin(
     let ns = NetNs::create_anonymous()?;
     let held =
         NetNs::open(&PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&ns.fd()))))?;
-    let dir = files_dir(instance, name);
+    let dir = hostfiles::run_dir(instance.dir(), name);
     instance.will(Step::RemoveFiles(dir.clone()))?;
-    failpoint::pass("create a directory")
-        .and_then(|()| fs::create_dir_all(&dir))
-        .map_err(Error::system(format!("creating {}", dir.display())))?;
-    let (hosts, resolv) = (dir.join("hosts"), dir.join("resolv.conf"));
-    write(&hosts, "")?;
-    let upstream =
-        hostfiles::UPSTREAM.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default();
-    let own = fs::read_to_string(hostfiles::RESOLV).unwrap_or_default();
-    write(&resolv, &hostfiles::resolv(&own, &upstream))?;
-    plan.mounts = Mounts::prepare(&[(&hosts, "/etc/hosts"), (&resolv, hostfiles::RESOLV)])?;
+    plan.mounts = Mounts::prepare(&hostfiles::create_run(&dir)?)?;
     plan.ns = Some(held);
     let launch = Launch::start(plan)?;
     let target = Target::Pid(launch.pid());
     let endpoint = attach::attach(instance, name, target, Place::There(ns), attachment).await?;
-    let gateways = instance.network(&endpoint.network)?.gateways.clone();
-    write(&hosts, &hostfiles::hosts(name, &endpoint.addresses, &gateways))?;
     Ok((launch, endpoint))
 }
 
@@ -140,17 +120,6 @@ async fn end(global: &Global, name: &str, endpoint: &Endpoint) -> Result<(), Err
         instance.state.endpoints.get(name).is_some_and(|found| found.host_ifname == endpoint.host_ifname);
     let removed = if own { detach::remove(&mut instance, name).await } else { Ok(()) };
     instance.finish(removed).await
-}
-
-/// Where the files of an endpoint are that its command sees in `/etc`.
-pub fn files_dir(instance: &Instance, name: &str) -> PathBuf {
-    instance.dir().join("run").join(name)
-}
-
-fn write(path: &PathBuf, text: &str) -> Result<(), Error> {
-    failpoint::pass("write a file")
-        .and_then(|()| fs::write(path, text))
-        .map_err(Error::system(format!("writing {}", path.display())))
 }
 
 fn code(status: ExitStatus) -> u8 {

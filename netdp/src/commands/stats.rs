@@ -16,11 +16,11 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Prints them once, or every second.
 pub async fn run(global: &Global, watch: bool) -> Result<(), Error> {
     loop {
-        let (kind, stats) = read(global).await?;
+        let (kind, reason, stats) = read(global).await?;
         if global.json {
-            output::json(&document(kind, &stats))?;
+            output::json(&document(kind, reason.as_deref(), &stats))?;
         } else {
-            print(kind, &stats)?;
+            print(kind, reason.as_deref(), &stats)?;
         }
         if !watch {
             return Ok(());
@@ -32,20 +32,24 @@ pub async fn run(global: &Global, watch: bool) -> Result<(), Error> {
     }
 }
 
-async fn read(global: &Global) -> Result<(Option<Kind>, Stats), Error> {
+/// Which datapath, why it is not the one that `auto` prefers, and its counters.
+async fn read(global: &Global) -> Result<(Option<Kind>, Option<String>, Stats), Error> {
     let Some(mut instance) = Instance::read(global).await? else {
-        return Ok((None, Stats::default()));
+        return Ok((None, None, Stats::default()));
     };
-    let kind = instance.state.datapath;
+    let (kind, reason) = (Some(instance.state.datapath), instance.state.datapath_reason.clone());
     match instance.datapath_if_there()? {
-        Some(datapath) => Ok((Some(datapath.kind()), datapath.stats()?)),
-        None => Ok((Some(kind), Stats::default())),
+        Some(datapath) => Ok((kind, reason, datapath.stats()?)),
+        None => Ok((kind, reason, Stats::default())),
     }
 }
 
-fn document(kind: Option<Kind>, stats: &Stats) -> Value {
+fn document(kind: Option<Kind>, reason: Option<&str>, stats: &Stats) -> Value {
     let mut document = Map::new();
     document.insert("datapath".into(), json!(kind));
+    if let Some(reason) = reason {
+        document.insert("datapath_reason".into(), json!(reason));
+    }
     document.insert("flows".into(), json!(stats.flows));
     document.insert("flows_max".into(), json!(stats.flows_max));
     document.extend(stats.events.iter().map(|(name, count)| ((*name).into(), json!(count))));
@@ -55,16 +59,15 @@ fn document(kind: Option<Kind>, stats: &Stats) -> Value {
     Value::Object(document)
 }
 
-fn print(kind: Option<Kind>, stats: &Stats) -> Result<(), Error> {
-    let name = match kind {
-        None => "none: no command has made this instance yet",
-        Some(Kind::Ebpf) => "ebpf",
-        Some(Kind::Iptables) => "iptables",
-    };
-    output::line(format!("datapath {name}"))?;
+fn print(kind: Option<Kind>, reason: Option<&str>, stats: &Stats) -> Result<(), Error> {
+    let name = kind.map_or("none: no command has made this instance yet", Kind::name);
+    output::line(match reason {
+        Some(reason) => format!("datapath {name}: {reason}"),
+        None => format!("datapath {name}"),
+    })?;
     output::line(format!("flows    {} of {}", stats.flows, stats.flows_max))?;
     for (name, count) in &stats.events {
-        output::line(format!("{name:<20} {count:>12}"))?;
+        output::line(format!("{name:<24} {count:>12}"))?;
     }
     let dropped: Vec<_> = stats.drops.iter().filter(|(_, _, count)| *count > 0).collect();
     if dropped.is_empty() {
@@ -72,7 +75,7 @@ fn print(kind: Option<Kind>, stats: &Stats) -> Result<(), Error> {
     }
     output::line("dropped:")?;
     dropped.iter().try_for_each(|(name, sentence, count)| {
-        output::line(format!("{name:<20} {count:>12}  {}", sentence.trim()))
+        output::line(format!("{name:<24} {count:>12}  {}", sentence.trim()))
     })
 }
 
@@ -91,6 +94,6 @@ mod tests {
         let wanted = json!({
             "datapath": "ebpf", "flows": 3, "flows_max": 100, "snat_allocated": 7, "drops": { "untranslated": 2 },
         });
-        assert_eq!(document(Some(Kind::Ebpf), &stats), wanted);
+        assert_eq!(document(Some(Kind::Ebpf), None, &stats), wanted);
     }
 }

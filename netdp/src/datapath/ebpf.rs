@@ -10,6 +10,8 @@ use aya::maps::{Array, HashMap, LpmTrie, MapData};
 use netdp_common::family::{V4, V6};
 use netdp_common::flow;
 
+use crate::net::PortFlags;
+
 use super::{Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, Kind, NetworkEntry, PublishEntry, Stats};
 
 mod damage;
@@ -35,6 +37,9 @@ pub use probe::{Probe, probe};
 pub fn load_unpinned(options: &OpenOptions) -> Result<aya::Ebpf, Error> {
     object::load(options)
 }
+
+/// A family's flow table.
+type FlowTable<A> = HashMap<MapData, flow::Tuple<A>, flow::Flow<A>>;
 
 /// The eBPF datapath of one instance.
 #[derive(Debug)]
@@ -100,9 +105,7 @@ impl Ebpf {
         self.map(name)?.try_into().map_err(|e| doing(format!("opening the trie {name}"), e))
     }
 
-    fn flow_table<F: Served>(
-        &self,
-    ) -> Result<HashMap<MapData, flow::Tuple<F::Addr>, flow::Flow<F::Addr>>, Error> {
+    fn flow_table<F: Served>(&self) -> Result<FlowTable<F::Addr>, Error> {
         self.hash(&F::map("FLOWS"))
     }
 
@@ -220,6 +223,10 @@ impl Datapath for Ebpf {
         Self::remove_endpoint::<V6>(self, endpoint)
     }
 
+    fn port_flags(&self, _: u32) -> PortFlags {
+        PortFlags::default()
+    }
+
     fn publish(&mut self, entry: &PublishEntry) -> Result<(), Error> {
         match entry.endpoint {
             IpAddr::V4(_) => published::publish::<V4>(self, entry),
@@ -252,8 +259,12 @@ impl Datapath for Ebpf {
         stats::read(self)
     }
 
-    fn remove(self: Box<Self>) -> Result<(), Error> {
-        object::remove(&self.dir)
+    fn faults(&self) -> Result<Vec<String>, Error> {
+        host::unhooked(self)
+    }
+
+    fn remove(self: Box<Self>) -> Result<Vec<String>, Error> {
+        object::remove(&self.dir).map(|()| Vec::new())
     }
 }
 

@@ -1,4 +1,4 @@
-//! What an instance's first command has fixed, and what this version can't do at all.
+//! What an instance's first command has fixed.
 
 use crate::cli::{DatapathChoice, Global};
 use crate::datapath::Kind;
@@ -6,15 +6,6 @@ use crate::net::NetNs;
 use crate::refusal::Refusal;
 use crate::state::State;
 use crate::target;
-
-/// Refuses what this version doesn't have.
-pub(super) fn check_options(global: &Global) -> Result<(), Refusal> {
-    if global.datapath == DatapathChoice::Iptables {
-        let remedy = "use --datapath ebpf or auto";
-        return Err(Refusal::NotInThisVersion { what: "--datapath iptables".into(), remedy });
-    }
-    Ok(())
-}
 
 /// Refuses another host, datapath or table size than the instance's.
 pub(super) fn check_fixed(global: &Global, state: &State, host: &NetNs) -> Result<(), Refusal> {
@@ -29,14 +20,11 @@ pub(super) fn check_fixed(global: &Global, state: &State, host: &NetNs) -> Resul
     }
     let asked = match global.datapath {
         DatapathChoice::Auto => None,
-        DatapathChoice::Ebpf => Some((Kind::Ebpf, "ebpf")),
-        DatapathChoice::Iptables => Some((Kind::Iptables, "iptables")),
+        DatapathChoice::Ebpf => Some(Kind::Ebpf),
+        DatapathChoice::Iptables => Some(Kind::Iptables),
     };
-    if let Some((kind, asked)) = asked
-        && kind != state.datapath
-    {
-        let has = if state.datapath == Kind::Ebpf { "ebpf" } else { "iptables" };
-        return Err(Refusal::OtherDatapath { instance, asked, has });
+    if let Some(kind) = asked.filter(|kind| *kind != state.datapath) {
+        return Err(Refusal::OtherDatapath { instance, asked: kind.name(), has: state.datapath.name() });
     }
     match global.flows_max {
         Some(asked) if state.flows_max != Some(asked) => Err(Refusal::OtherFlowsMax { asked }),

@@ -3,7 +3,8 @@
 use super::{Instance, bpffs_release, delete_namespace, remove_files};
 use crate::datapath::select;
 use crate::error::Error;
-use crate::net::is_namespace;
+use crate::hostfiles;
+use crate::net::{NetNsId, is_namespace};
 use crate::output;
 use crate::state::{Endpoint, Network, Removal};
 use crate::target::Target;
@@ -92,8 +93,13 @@ impl Instance {
         if self.state.host == self.host.id() {
             self.remove_links(&mut failures).await;
         }
-        let (opened, kind) = (self.datapath.take(), self.state.datapath);
-        note(&mut failures, select::remove(opened, kind, &self.name).map_err(Error::from));
+        failures.extend(hostfiles::remove(&self.name));
+        let opened = self.datapath.take();
+        let removed = select::remove(opened, self.place()).map_err(Error::from);
+        let said = removed.and_then(|left| {
+            left.iter().try_for_each(|what| output::warning(format!("left as it is: {what}")))
+        });
+        note(&mut failures, said);
         note(&mut failures, bpffs_release());
         if failures.is_empty() || self.is_fresh() {
             note(&mut failures, self.forget());
@@ -117,6 +123,12 @@ impl Instance {
                 Err(error) => failures.push(error.to_string()),
             }
         }
+        for (name, bound) in self.state.bound.clone() {
+            match self.remove_name(&bound.target, bound.netns, bound.created).await {
+                Ok(()) => drop(self.state.bound.remove(&name)),
+                Err(error) => failures.push(error.to_string()),
+            }
+        }
         for (name, network) in self.state.networks.clone() {
             match self.remove_bridge(&network).await {
                 Ok(()) => drop(self.state.networks.remove(&name)),
@@ -126,11 +138,16 @@ impl Instance {
     }
 
     async fn remove_endpoint(&mut self, endpoint: &Endpoint) -> Result<(), Error> {
-        let Endpoint { host_ifindex: index, host_ifname: name, netns: id, .. } = endpoint;
+        let Endpoint { host_ifindex: index, host_ifname: name, .. } = endpoint;
         self.remove(&Removal::Link { index: *index, name: name.clone() }).await?;
-        match &endpoint.target {
-            Target::Named(name) if endpoint.created => {
-                self.remove(&Removal::Namespace { name: name.clone(), id: *id }).await
+        self.remove_name(&endpoint.target, endpoint.netns, endpoint.created).await
+    }
+
+    /// Removes a namespace's name if netdp made it.
+    async fn remove_name(&mut self, target: &Target, id: NetNsId, created: bool) -> Result<(), Error> {
+        match target {
+            Target::Named(name) if created => {
+                self.remove(&Removal::Namespace { name: name.clone(), id }).await
             }
             _ => Ok(()),
         }

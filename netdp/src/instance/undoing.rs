@@ -50,7 +50,8 @@ impl Instance {
     async fn undo_one(&mut self, step: Step) -> Result<(), Error> {
         match step {
             Step::RemoveDatapath => {
-                select::remove(self.datapath.take(), self.state.datapath, &self.name)?;
+                // What is left was there before this command.
+                select::remove(self.datapath.take(), self.place())?;
                 return bpffs_release();
             }
             Step::DeleteNamespace(name) => return delete_namespace(&name),

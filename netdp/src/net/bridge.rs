@@ -1,6 +1,6 @@
 //! Bridges and their ports.
 
-use netlink_packet_route::link::BridgeStpState;
+use netlink_packet_route::link::{BridgeStpState, InfoBridge};
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec};
 
 use super::error::Result;
@@ -31,6 +31,10 @@ pub struct PortFlags {
     pub learning: bool,
     /// Unicast frames with an unknown destination go out of the port.
     pub unicast_flood: bool,
+    /// Only frames from addresses that the FDB has at this port come in (Linux 5.18; older kernels ignore it).
+    pub locked: bool,
+    /// Frames of other isolated ports don't leave by it, nor its own by them.
+    pub isolated: bool,
 }
 
 impl Net {
@@ -79,14 +83,26 @@ impl Net {
     /// Sets the flags of the bridge port `port`. Put the port's static FDB entry in place first
     /// ([`Net::replace_fdb`]): without flooding, nothing reaches an address that the bridge doesn't know.
     pub async fn set_bridge_port(&self, port: u32, flags: PortFlags) -> Result<()> {
-        let PortFlags { hairpin, learning, unicast_flood } = flags;
-        let message =
-            LinkBridgePort::new(port).hairpin(hairpin).learning(learning).flood(unicast_flood).build();
-        let doing = || {
-            format!(
-                "setting hairpin={hairpin} learning={learning} flood={unicast_flood} on the bridge port {port}"
-            )
-        };
+        let PortFlags { hairpin, learning, unicast_flood, locked, isolated } = flags;
+        let message = LinkBridgePort::new(port)
+            .hairpin(hairpin)
+            .learning(learning)
+            .flood(unicast_flood)
+            .locked(locked)
+            .isolated(isolated)
+            .build();
+        let doing = || format!("setting {flags:?} on the bridge port {port}");
         answer(self.handle.link().set_port(message).execute(), doing).await
+    }
+
+    /// Lets iptables and ip6tables see what a bridge forwards by itself, whatever the host-wide sysctl says. Takes
+    /// effect where the kernel has br_netfilter.
+    pub async fn filter_bridge(&self, bridge: u32, name: &str) -> Result<()> {
+        let message = LinkMessageBuilder::<LinkBridge>::new(name)
+            .index(bridge)
+            .append_info_data(InfoBridge::NfCallIpTables(true))
+            .append_info_data(InfoBridge::NfCallIp6Tables(true))
+            .build();
+        self.change_link(message, || format!("letting iptables see what the bridge {name} forwards")).await
     }
 }

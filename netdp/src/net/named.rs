@@ -1,6 +1,7 @@
 //! Namespaces with a name: bind mounts in `/run/netns`, as `ip netns` makes them.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,30 @@ pub(super) fn path(name: &str) -> Result<PathBuf> {
 }
 
 pub(super) fn create(name: &str) -> Result<NetNs> {
+    bind(name, |path| {
+        NetNs::create_then(|ns| {
+            mount_on(path, OF_THIS_THREAD)?;
+            Ok(ns)
+        })
+    })
+}
+
+/// Gives a namespace that is there another name.
+pub(super) fn bind_to(name: &str, ns: &NetNs) -> Result<NetNs> {
+    bind(name, |path| {
+        mount_on(path, &format!("/proc/thread-self/fd/{}", ns.fd().as_raw_fd()))?;
+        NetNs::open(path)
+    })
+}
+
+fn mount_on(path: &Path, ns: &str) -> Result<()> {
+    step("mount a namespace")?;
+    mount(Some(ns), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(Error::system(|| format!("bind-mounting a network namespace on {}", path.display())))
+}
+
+/// Creates the name, and mounts what it stands for on it.
+fn bind(name: &str, mount: impl FnOnce(&Path) -> Result<NetNs>) -> Result<NetNs> {
     let path = path(name)?;
     share_dir()?;
     step("create a namespace's file")?;
@@ -34,12 +59,7 @@ pub(super) fn create(name: &str) -> Result<NetNs> {
             Error::system(|| format!("creating {}", path.display()))(error)
         }
     })?;
-    let created = NetNs::create_then(|ns| {
-        step("mount a namespace")?;
-        mount(Some(OF_THIS_THREAD), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-            .map_err(Error::system(|| format!("bind-mounting a network namespace on {}", path.display())))?;
-        Ok(ns)
-    });
+    let created = mount(&path);
     if created.is_err() {
         // The first error is the one to report.
         let _ = fs::remove_file(&path);

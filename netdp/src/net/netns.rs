@@ -82,6 +82,11 @@ impl NetNs {
         named::create(name)
     }
 
+    /// Gives this namespace the name `name`, too; refuses a name that exists.
+    pub fn bind_named(&self, name: &str) -> Result<Self> {
+        named::bind_to(name, self)
+    }
+
     /// Deletes the name `name`; the namespace itself goes when nothing uses it any more.
     pub fn delete_named(name: &str) -> Result<()> {
         named::delete(name)

@@ -4,6 +4,12 @@
 pub const IFNAME_MAX: usize = 15;
 /// Longest name of an endpoint or network: a DNS label, because endpoints are looked up by name.
 pub const NAME_MAX: usize = 63;
+/// An endpoint's interface, if it isn't named.
+pub const DEFAULT_IFNAME: &str = "eth0";
+/// The name by which an endpoint reaches its host.
+pub const HOST_NAME: &str = "host.netdp.internal";
+/// Names that mean something else in every hosts file.
+const RESERVED: [&str; 4] = ["localhost", "ip6-localhost", "ip6-loopback", HOST_NAME];
 /// The network that the first `attach` makes.
 pub const DEFAULT_NETWORK: &str = "default";
 /// Its bridge.
@@ -47,6 +53,11 @@ pub enum Error {
     /// A network named like a mode.
     #[error("`{0}` can't name a network: `--network {0}` means a mode; choose another name")]
     Mode(String),
+    /// An endpoint named like the host.
+    #[error(
+        "`{0}` can't name an endpoint: in every one, that name means itself or the host; choose another --name"
+    )]
+    Reserved(String),
 }
 
 /// Checks the name of an instance, network or endpoint.
@@ -63,6 +74,14 @@ pub fn check(kind: &'static str, name: &str) -> Result<(), Error> {
         return Err(Error::TooLong { kind, name: name.into(), max: NAME_MAX });
     }
     Ok(())
+}
+
+/// Checks the name of an endpoint.
+pub fn check_endpoint(name: &str) -> Result<(), Error> {
+    if RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
+        return Err(Error::Reserved(name.into()));
+    }
+    check("endpoint", name)
 }
 
 /// Checks the name of a network.
@@ -108,6 +127,9 @@ mod tests {
         }
         for bad in ["", "-web", ".hidden", "..", "a/b", "a b", "wéb", "a\n", "a:b", &"x".repeat(64)] {
             assert!(check("endpoint", bad).is_err(), "{bad}");
+        }
+        for reserved in ["localhost", "Localhost", "host.netdp.internal"] {
+            assert_eq!(check_endpoint(reserved), Err(Error::Reserved(reserved.into())));
         }
         assert_eq!(check_network("host"), Err(Error::Mode("host".into())));
         assert!(check_ifname("0123456789abcdef").unwrap_err().to_string().contains("16 bytes: at most 15"));

@@ -4,16 +4,16 @@
 //! packet becomes that of the next flow, and a ring of flows may have any number of them. A run ends before the
 //! packet's time to live does. The redirect itself, and all that comes after it, is not measured.
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use netdp_common::family::Ipv4Addr as Addr;
+use netdp_common::family::{V4, V6};
 use netdp_common::flow::{Flow, Tuple};
 use netdp_common::meta::Meta;
 
 use super::frames::{Dice, Frame};
+use super::plan::Plan;
 use super::programs::{Code, Programs};
-use super::site::{ENDPOINTS, HOST, REMOTE, Site};
+use super::site::Site;
 use super::tables::{FlowEntry, TCP, Tables, UDP, dnat, now, snat, tuple};
 use crate::cpu;
 
@@ -82,33 +82,45 @@ impl Group {
     }
 }
 
-/// Measures a group; in the calling thread's network namespace, which has a [`Site`].
+/// Measures a group in both families; in the calling thread's network namespace, which has a [`Site`].
 pub fn rows(site: &Site, group: Group) -> Vec<Row> {
     cpu::pin(0);
+    let mut rows = rows_of::<V4>(site, group);
+    rows.extend(
+        rows_of::<V6>(site, group).into_iter().map(|row| Row { path: format!("IPv6: {}", row.path), ..row }),
+    );
+    rows
+}
+
+fn rows_of<F: Plan>(site: &Site, group: Group) -> Vec<Row> {
     match group {
-        Group::Unchanging => unchanging(site),
+        Group::Unchanging => unchanging::<F>(site),
         Group::Hot => {
-            vec![to_next_hop(site, TCP, "TCP"), to_next_hop(site, UDP, "UDP"), to_endpoint(site)]
+            vec![
+                to_next_hop::<F>(site, TCP, "TCP"),
+                to_next_hop::<F>(site, UDP, "UDP"),
+                to_endpoint::<F>(site),
+            ]
         }
         Group::Many => vec![
-            ring(site, 10_000, When::ThisSecond),
-            ring(site, 1_000_000, When::ThisSecond),
-            ring(site, 100_000, When::LongAgo),
+            ring::<F>(site, 10_000, When::ThisSecond),
+            ring::<F>(site, 1_000_000, When::ThisSecond),
+            ring::<F>(site, 100_000, When::LongAgo),
         ],
-        Group::New => new_flows(site),
+        Group::New => new_flows::<F>(site),
     }
 }
 
 /// Packets that programs leave as they are.
-fn unchanging(site: &Site) -> Vec<Row> {
+fn unchanging<F: Plan>(site: &Site) -> Vec<Row> {
     const TIMES: u32 = 10_000;
     let mut programs = Programs::load(1024);
-    programs.fill(&Tables::of(site));
-    let mut arp = Frame::of_endpoint(0, tuple(UDP, (ENDPOINTS[0], 1), (REMOTE, 1))).bytes();
+    programs.fill::<F>(&Tables::of::<F>(site));
+    let mut arp = Frame::<F>::of_endpoint(0, tuple(UDP, (F::ENDPOINTS[0], 1), (F::REMOTE, 1))).bytes();
     (arp[12], arp[13]) = (8, 6);
-    let neighbour = Frame::of_endpoint(0, tuple(TCP, (ENDPOINTS[0], 1), (ENDPOINTS[1], 1)));
-    let own = Frame::of_world(tuple(TCP, (REMOTE, 443), (HOST, 40_000)));
-    let leaves = Frame::of_world(tuple(TCP, (HOST, 40_000), (REMOTE, 443)));
+    let neighbour = Frame::<F>::of_endpoint(0, tuple(TCP, (F::ENDPOINTS[0], 1), (F::ENDPOINTS[1], 1)));
+    let own = Frame::<F>::of_world(tuple(TCP, (F::REMOTE, 443), (F::HOST, 40_000)));
+    let leaves = Frame::<F>::of_world(tuple(TCP, (F::HOST, 40_000), (F::REMOTE, 443)));
     let (veth, uplink) = (site.endpoints[0], site.uplink);
     let measure = |(program, path, packet, ifindex, action): (&'static str, &str, Vec<u8>, u32, Code)| {
         let samples = (0..PACKETS / TIMES).map(|_| {
@@ -129,25 +141,31 @@ fn unchanging(site: &Site) -> Vec<Row> {
 }
 
 /// Two flows out of one endpoint that lead into each other: addresses and both ports change, TTL, checksums.
-fn to_next_hop(site: &Site, proto: u8, name: &str) -> Row {
-    let first = tuple(proto, (ENDPOINTS[0], 33_000), (REMOTE, 443));
-    let second = tuple(proto, (HOST, 40_000), (REMOTE, 443));
-    let entries = [snat(site, 0, first, second)[0], snat(site, 0, second, first)[0]];
+fn to_next_hop<F: Plan>(site: &Site, proto: u8, name: &str) -> Row {
+    let first = tuple(proto, (F::ENDPOINTS[0], 33_000), (F::REMOTE, 443));
+    let second = tuple(proto, (F::HOST, 40_000), (F::REMOTE, 443));
+    let entries = [snat::<F>(site, 0, first, second)[0], snat::<F>(site, 0, second, first)[0]];
     let path = format!("established {name} to the next hop");
-    hot(site, "from_container", &path, &entries, &Frame::of_endpoint(0, first))
+    hot::<F>(site, "from_container", &path, &entries, &Frame::<F>::of_endpoint(0, first))
 }
 
-fn to_endpoint(site: &Site) -> Row {
-    let first = tuple(TCP, (REMOTE, 443), (HOST, 40_000));
-    let second = tuple(TCP, (REMOTE, 443), (ENDPOINTS[0], 33_000));
-    let entries = [dnat(site, 0, first, second)[0], dnat(site, 0, second, first)[0]];
-    hot(site, "from_world", "established TCP to an endpoint", &entries, &Frame::of_world(first))
+fn to_endpoint<F: Plan>(site: &Site) -> Row {
+    let first = tuple(TCP, (F::REMOTE, 443), (F::HOST, 40_000));
+    let second = tuple(TCP, (F::REMOTE, 443), (F::ENDPOINTS[0], 33_000));
+    let entries = [dnat::<F>(site, 0, first, second)[0], dnat::<F>(site, 0, second, first)[0]];
+    hot::<F>(site, "from_world", "established TCP to an endpoint", &entries, &Frame::<F>::of_world(first))
 }
 
-fn hot(site: &Site, program: &'static str, path: &str, entries: &[FlowEntry], frame: &Frame) -> Row {
+fn hot<F: Plan>(
+    site: &Site,
+    program: &'static str,
+    path: &str,
+    entries: &[FlowEntry<F::Addr>],
+    frame: &Frame<F>,
+) -> Row {
     let mut programs = Programs::load(1024);
-    programs.fill(&Tables::of(site));
-    programs.add_flows(entries);
+    programs.fill::<F>(&Tables::of::<F>(site));
+    programs.add_flows::<F>(entries);
     let ifindex = if program == "from_world" { site.uplink } else { site.endpoints[0] };
     let packet = Frame { ttl: 255, ..frame.clone() }.bytes();
     let samples = (0..PACKETS.div_ceil(HOPS)).map(|_| {
@@ -168,7 +186,7 @@ enum When {
 }
 
 /// So many flows, one packet of each in turn: what the caches hold no longer counts.
-fn ring(site: &Site, flows: u32, when: When) -> Row {
+fn ring<F: Plan>(site: &Site, flows: u32, when: When) -> Row {
     // Ticks until the flows are entered.
     const PREPARATION: u32 = 8;
     let tick = match when {
@@ -176,9 +194,14 @@ fn ring(site: &Site, flows: u32, when: When) -> Row {
         When::LongAgo => now() - 2,
     };
     let mut programs = Programs::load(flows);
-    programs.fill(&Tables::of(site));
+    programs.fill::<F>(&Tables::of::<F>(site));
     for number in 0..flows {
-        programs.add_flows(&[link(site, member(number), member((number + 1) % flows), tick)]);
+        programs.add_flows::<F>(&[link::<F>(
+            site,
+            member::<F>(number),
+            member::<F>((number + 1) % flows),
+            tick,
+        )]);
     }
     while now() < tick {
         std::thread::sleep(Duration::from_millis(1));
@@ -190,7 +213,7 @@ fn ring(site: &Site, flows: u32, when: When) -> Row {
     let calls = if when == When::LongAgo { flows / HOPS } else { PACKETS.div_ceil(HOPS) };
     for call in 0..calls {
         let number = if when == When::LongAgo { call * HOPS } else { dice.below(flows as usize) as u32 };
-        let packet = Frame { ttl: 255, ..Frame::of_endpoint(0, member(number)) }.bytes();
+        let packet = Frame { ttl: 255, ..Frame::<F>::of_endpoint(0, member::<F>(number)) }.bytes();
         let (time, code) = programs.repeat("from_container", &packet, site.endpoints[0], HOPS);
         if when == When::ThisSecond && now() != tick {
             break;
@@ -203,26 +226,26 @@ fn ring(site: &Site, flows: u32, when: When) -> Row {
 }
 
 /// The tuple of a ring's flow with this number.
-fn member(number: u32) -> Tuple<Addr> {
-    let [_, b, c, d] = number.to_be_bytes();
-    tuple(TCP, (ENDPOINTS[0], 1024 + (number % 50_000) as u16), (Ipv4Addr::new(20, b, c, d), 443))
+fn member<F: Plan>(number: u32) -> Tuple<F::Addr> {
+    let remote = F::numbered(number);
+    tuple(TCP, (F::ENDPOINTS[0], 1024 + (number % 50_000) as u16), (remote, 443))
 }
 
-fn link(site: &Site, from: Tuple<Addr>, to: Tuple<Addr>, tick: u32) -> FlowEntry {
-    let (key, flow) = snat(site, 0, from, to)[0];
+fn link<F: Plan>(site: &Site, from: Tuple<F::Addr>, to: Tuple<F::Addr>, tick: u32) -> FlowEntry<F::Addr> {
+    let (key, flow) = snat::<F>(site, 0, from, to)[0];
     (key, Flow { meta: Meta(flow.meta).with_seen(tick).0, ..flow })
 }
 
 /// Packets that open a flow can't lead into each other: one system call each, whose cold start is in the figure, so
 /// the second row tells what a packet of an established flow costs in the same way.
-fn new_flows(site: &Site) -> Vec<Row> {
+fn new_flows<F: Plan>(site: &Site) -> Vec<Row> {
     const FLOWS: u16 = 20_000;
     let mut programs = Programs::load(u32::from(FLOWS) * 2);
-    programs.fill(&Tables::of(site).with_all_ports());
+    programs.fill::<F>(&Tables::of::<F>(site).with_all_ports());
     let pass = |path: &str| {
         let samples = (0..FLOWS).map(|number| {
-            let first = tuple(UDP, (ENDPOINTS[0], 1024 + number), (REMOTE, 53));
-            let packet = Frame::of_endpoint(0, first).bytes();
+            let first = tuple(UDP, (F::ENDPOINTS[0], 1024 + number), (F::REMOTE, 53));
+            let packet = Frame::<F>::of_endpoint(0, first).bytes();
             let (time, code) = programs.repeat("from_container", &packet, site.endpoints[0], 1);
             assert_eq!(code, Code::Redirect, "{path}");
             nanoseconds(time)

@@ -1,13 +1,19 @@
 //! Ethernet frames with right checksums, by etherparse.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use etherparse::{IpFragOffset, Ipv4Header, Ipv4Options, PacketBuilder, SlicedPacket, TransportSlice};
+use etherparse::{
+    IpFragOffset, IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, Ipv4Options, Ipv6Extensions,
+    Ipv6FlowLabel, Ipv6FragmentHeader, Ipv6Header, Ipv6RawExtHeader, PacketBuilder,
+};
 use netdp_common::flow::Tuple;
+use netdp_common::header::{ethernet, udp};
 use netdp_common::random::siphash;
+use netdp_model::checksum::checksums_are_right;
 
+use super::plan::Plan;
 use super::site::{BRIDGE_MAC, ENDPOINT_MACS, NEXT_HOP_MAC, UPLINK_MAC};
-use super::tables::{ICMP, TCP, UDP};
+use super::tables::{TCP, UDP};
 
 /// The flags of a TCP segment that are set here.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -29,16 +35,16 @@ pub const SYN: TcpFlags = TcpFlags { ack: false, syn: true, fin: false, rst: fal
 
 /// What a frame is to look like.
 #[derive(Clone, Debug)]
-pub struct Frame {
+pub struct Frame<F: Plan> {
     /// Source and destination MAC.
     pub macs: [[u8; 6]; 2],
     /// Addresses, protocol, ports; an ICMP identifier as in the flow table's keys.
-    pub tuple: Tuple<netdp_common::family::Ipv4Addr>,
+    pub tuple: Tuple<F::Addr>,
     /// Flags of TCP.
     pub flags: TcpFlags,
     /// Time to live.
     pub ttl: u8,
-    /// Bytes of IP options, a multiple of 4.
+    /// Bytes of IP options, a multiple of 4; in IPv6, see [`Plan::options`].
     pub options: u8,
     /// More fragments follow, and the offset in units of 8 bytes.
     pub fragment: (bool, u16),
@@ -48,18 +54,18 @@ pub struct Frame {
     pub payload: usize,
 }
 
-impl Frame {
+impl<F: Plan> Frame<F> {
     /// Of an endpoint, to its gateway's MAC.
-    pub fn of_endpoint(number: usize, tuple: Tuple<netdp_common::family::Ipv4Addr>) -> Self {
+    pub fn of_endpoint(number: usize, tuple: Tuple<F::Addr>) -> Self {
         Self::between([ENDPOINT_MACS[number], BRIDGE_MAC], tuple)
     }
 
     /// From outside, to the uplink's MAC.
-    pub fn of_world(tuple: Tuple<netdp_common::family::Ipv4Addr>) -> Self {
+    pub fn of_world(tuple: Tuple<F::Addr>) -> Self {
         Self::between([NEXT_HOP_MAC, UPLINK_MAC], tuple)
     }
 
-    fn between(macs: [[u8; 6]; 2], tuple: Tuple<netdp_common::family::Ipv4Addr>) -> Self {
+    fn between(macs: [[u8; 6]; 2], tuple: Tuple<F::Addr>) -> Self {
         let (fragment, flags) = ((false, 0), ACK);
         Self { macs, tuple, flags, ttl: 64, options: 0, fragment, no_checksum: false, payload: 10 }
     }
@@ -68,8 +74,12 @@ impl Frame {
     pub fn bytes(&self) -> Vec<u8> {
         let payload: Vec<u8> = (0..self.payload).map(|i| i as u8).collect();
         let [source, destination] = self.macs;
-        let ip = PacketBuilder::ethernet2(source, destination)
-            .ip(etherparse::IpHeaders::Ipv4(self.header(), etherparse::Ipv4Extensions::default()));
+        let (headers, is_v4) = match (F::ip(self.tuple.src), F::ip(self.tuple.dst)) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => (self.v4(src, dst), true),
+            (IpAddr::V6(src), IpAddr::V6(dst)) => (self.v6(src, dst), false),
+            _ => unreachable!("one family"),
+        };
+        let ip = PacketBuilder::ethernet2(source, destination).ip(headers);
         let mut bytes = Vec::new();
         let (sport, dport) = (self.tuple.sport.get(), self.tuple.dport.get());
         match self.tuple.proto {
@@ -82,20 +92,30 @@ impl Frame {
                 tcp.write(&mut bytes, &payload)
             }
             UDP => ip.udp(sport, dport).write(&mut bytes, &payload),
-            ICMP if sport != 0 => ip.icmpv4_echo_request(sport, 7).write(&mut bytes, &payload),
-            ICMP => ip.icmpv4_echo_reply(dport, 7).write(&mut bytes, &payload),
+            icmp if icmp == F::ICMP => match (is_v4, sport != 0) {
+                (true, true) => ip.icmpv4_echo_request(sport, 7).write(&mut bytes, &payload),
+                (true, false) => ip.icmpv4_echo_reply(dport, 7).write(&mut bytes, &payload),
+                (false, true) => ip.icmpv6_echo_request(sport, 7).write(&mut bytes, &payload),
+                (false, false) => ip.icmpv6_echo_reply(dport, 7).write(&mut bytes, &payload),
+            },
             other => ip.write(&mut bytes, other.into(), &payload),
         }
         .expect("writing to a vector");
         if self.no_checksum {
-            let checksum = 14 + 20 + usize::from(self.options) + 6;
+            let checksum = self.transport() + udp::CHECKSUM;
             bytes[checksum..checksum + 2].fill(0);
         }
         bytes
     }
 
-    fn header(&self) -> Ipv4Header {
-        let (source, destination) = (Ipv4Addr::from(self.tuple.src), Ipv4Addr::from(self.tuple.dst));
+    /// Where the transport header starts.
+    pub fn transport(&self) -> usize {
+        let fragmented = self.fragment != (false, 0) && !F::HAS_HEADER_CHECKSUM;
+        let fragment_header = if fragmented { 8 } else { 0 };
+        ethernet::LEN + F::HEADER_LEN + F::options(self.options) + fragment_header
+    }
+
+    fn v4(&self, source: Ipv4Addr, destination: Ipv4Addr) -> IpHeaders {
         // Length and protocol are the builder's.
         let header = Ipv4Header::new(0, self.ttl, self.tuple.proto.into(), [0; 4], [0; 4]);
         let mut header = header.expect("no payload is never too long");
@@ -106,33 +126,40 @@ impl Frame {
         // No-operation options.
         let options = vec![1; usize::from(self.options)];
         header.options = Ipv4Options::try_from(options.as_slice()).expect("a multiple of 4, at most 40");
-        header
+        IpHeaders::Ipv4(header, Ipv4Extensions::default())
+    }
+
+    fn v6(&self, source: Ipv6Addr, destination: Ipv6Addr) -> IpHeaders {
+        let header = Ipv6Header {
+            traffic_class: 0,
+            flow_label: Ipv6FlowLabel::ZERO,
+            payload_length: 0,
+            next_header: IpNumber(self.tuple.proto),
+            hop_limit: self.ttl,
+            source: source.octets(),
+            destination: destination.octets(),
+        };
+        let mut extensions = Ipv6Extensions::default();
+        if let Some(padding) = F::options(self.options).checked_sub(4) {
+            // One PadN that fills the header (RFC 8200 4.2).
+            let mut option = vec![0; padding + 2];
+            (option[0], option[1]) = (1, padding as u8);
+            let options = Ipv6RawExtHeader::new_raw(IpNumber(0), &option).expect("8 bytes and so on");
+            extensions.hop_by_hop_options = Some(options);
+        }
+        if self.fragment != (false, 0) {
+            let offset = IpFragOffset::try_new(self.fragment.1).expect("13 bits");
+            let header = Ipv6FragmentHeader::new(IpNumber(0), offset, self.fragment.0, 0x1234);
+            extensions.fragment = Some(header);
+        }
+        IpHeaders::Ipv6(header, extensions)
     }
 }
 
-/// Panics unless etherparse finds the checksums of an IPv4 frame right; a UDP checksum may be missing.
+/// Panics unless etherparse finds the checksums of a frame right; in IPv4, a UDP checksum may be missing.
 #[track_caller]
 pub fn assert_checksums(frame: &[u8]) {
-    let packet = SlicedPacket::from_ethernet(frame).expect("a frame");
-    let Some(etherparse::NetSlice::Ipv4(ip)) = &packet.net else { panic!("no IPv4") };
-    let header = ip.header().to_header();
-    assert_eq!(header.header_checksum, header.calc_header_checksum(), "the header's checksum");
-    match packet.transport.expect("a transport header") {
-        TransportSlice::Tcp(tcp) => {
-            let right = tcp.to_header().calc_checksum_ipv4(&header, tcp.payload()).expect("short enough");
-            assert_eq!(tcp.checksum(), right, "TCP's checksum");
-        }
-        TransportSlice::Udp(udp) if udp.checksum() == 0 => {}
-        TransportSlice::Udp(udp) => {
-            let right = udp.to_header().calc_checksum_ipv4(&header, udp.payload()).expect("short enough");
-            assert_eq!(udp.checksum(), right, "UDP's checksum");
-        }
-        TransportSlice::Icmpv4(icmp) => {
-            let right = icmp.header().icmp_type.calc_checksum(icmp.payload());
-            assert_eq!(icmp.header().checksum, right, "ICMP's checksum");
-        }
-        TransportSlice::Icmpv6(_) | TransportSlice::Igmp(_) => panic!("nothing that is translated"),
-    }
+    assert_eq!(checksums_are_right(frame), Some(true), "{frame:02x?}");
 }
 
 /// Numbers that look random and are the same in every run.

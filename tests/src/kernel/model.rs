@@ -1,17 +1,23 @@
 //! The host's side: the same core over plain Rust tables and a packet in a vector.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
-use netdp_common::family::{Family as _, Ipv4Addr as Addr, V4};
-use netdp_common::flow::{Config, Endpoint, Network, Published, PublishedKey, Timeouts, Tuple, Uplink};
+use netdp_common::family::Address;
+use netdp_common::flow::{
+    Config, Endpoint, FragmentKey, FragmentWay, Network, NextHop, Probing, Published, PublishedKey, Timeouts,
+    Tuple, Uplink,
+};
 use netdp_common::packet::Packet as _;
 use netdp_common::tables::{Flows as _, Host, RingSlot, Route, Scratch, Step};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
-use netdp_common::{closing, icmp_error, inbound, nat, outbound, refusal};
+use netdp_common::{closing, fragment, icmp_error, inbound, nat, outbound, refusal};
 
 use self::flows::FlowTable;
+use super::plan::Plan;
 use super::programs::{Code, Outcome};
-use super::site::{GATEWAY, HOST, NEXT_HOP, Site};
+use super::site::{MTU, Site};
 use super::tables::{FlowEntry, Tables, now};
 
 mod flows;
@@ -43,16 +49,23 @@ impl Hook {
 }
 
 /// The tables, and the routes of a [`Site`].
-pub struct Model {
+pub struct Model<F: Plan> {
     site: Site,
-    tables: Rc<Tables>,
+    tables: Rc<Tables<F::Addr>>,
     config: Config,
-    flows: Rc<FlowTable>,
+    flows: Rc<FlowTable<F::Addr>>,
+    traces: Rc<RefCell<Traces<F::Addr>>>,
 }
 
-impl Model {
+/// What packets leave behind besides flows.
+struct Traces<A> {
+    probing: HashMap<NextHop, Probing>,
+    fragments: Vec<(FragmentKey<A>, FragmentWay<A>)>,
+}
+
+impl<F: Plan> Model<F> {
     /// With these tables.
-    pub fn new(site: &Site, tables: Tables) -> Self {
+    pub fn new(site: &Site, tables: Tables<F::Addr>) -> Self {
         let config = Config {
             secret: [1, 2],
             host_netns_cookie: 0,
@@ -61,68 +74,81 @@ impl Model {
             timeouts: Timeouts::DEFAULT.in_ticks(),
             pressed: Timeouts::PRESSED.in_ticks(),
         };
+        let traces = Traces { probing: HashMap::new(), fragments: Vec::new() };
         let flows = FlowTable::default();
         for (key, flow) in &tables.flows {
             flows.insert(key, flow).expect("no flow twice");
         }
-        Self { site: *site, tables: Rc::new(tables), config, flows: Rc::new(flows) }
+        Self {
+            site: *site,
+            tables: Rc::new(tables),
+            config,
+            flows: Rc::new(flows),
+            traces: Rc::new(RefCell::new(traces)),
+        }
     }
 
     /// What the hook does with a packet, as the kernel would tell it.
     pub fn run(&self, hook: Hook, packet: &[u8], ifindex: u32) -> Outcome {
-        let mut frame = Frame {
+        let mut frame = Frame::<F> {
             bytes: packet.to_vec(),
             ifindex,
             site: self.site,
             tables: Rc::clone(&self.tables),
             config: self.config,
             flows: Rc::clone(&self.flows),
+            traces: Rc::clone(&self.traces),
         };
         let (verdict, told) = walk(hook, &mut frame);
         let (action, reason) = match verdict.action() {
             Action::Stack => (Code::Next, None),
             Action::Drop(reason) => (Code::Shot, Some(reason)),
             Action::Refused => (Code::Shot, told),
-            Action::ToEndpoint(_) | Action::ToNextHop(_) => (Code::Redirect, told),
+            Action::ToEndpoint(_) | Action::ToNextHop(_) | Action::ToLink(_) => (Code::Redirect, told),
         };
         Outcome { action, reason, packet: frame.bytes }
     }
 
     /// All entries of the flow table.
-    pub fn flows(&self) -> Vec<FlowEntry> {
+    pub fn flows(&self) -> Vec<FlowEntry<F::Addr>> {
         self.flows.entries()
     }
 }
 
 /// As the hooks of `netdp-ebpf` do it. The reason: of a packet that its sender is told about.
-fn walk(hook: Hook, frame: &mut Frame) -> (Verdict, Option<DropReason>) {
+fn walk<F: Plan>(hook: Hook, frame: &mut Frame<F>) -> (Verdict, Option<DropReason>) {
     for _ in 0..TAIL_CALLS {
         let mut scratch = Scratch::empty();
-        let verdict = match hook {
-            _ if frame.ethertype() != V4::ETHERTYPE => Verdict::STACK,
-            Hook::FromContainer => nat::from_container::<V4, _>(frame, &mut scratch.known),
-            Hook::FromWorld => nat::from_world::<V4, _>(frame, &mut scratch.known),
-            Hook::ToWorld => nat::to_world::<V4, _>(frame),
+        let mut verdict = match hook {
+            _ if frame.ethertype() != F::ETHERTYPE => Verdict::STACK,
+            Hook::FromContainer => nat::from_container::<F, _>(frame, &mut scratch.known),
+            Hook::FromWorld => nat::from_world::<F, _>(frame, &mut scratch.known),
+            Hook::ToWorld => nat::to_world::<F, _>(frame),
         };
         if verdict == Verdict::ICMP_ERROR {
-            return (icmp_error::translate::<V4, _>(frame, &mut scratch), None);
+            return (icmp_error::translate::<F, _>(frame, &mut scratch), None);
         }
-        let verdict = match verdict {
-            Verdict::CLOSING => closing::follow::<V4, _>(frame, &mut scratch),
-            verdict => verdict,
-        };
-        if verdict != Verdict::NO_FLOW_YET {
-            return (verdict, None);
+        if verdict == Verdict::PRIVATE {
+            return (fragment::leave::<F, _>(frame, &mut scratch.known), None);
         }
-        let verdict = match hook {
-            Hook::FromContainer => outbound::open::<V4, _>(frame, &mut scratch),
-            Hook::FromWorld | Hook::ToWorld => inbound::open::<V4, _>(frame, &mut scratch),
-        };
-        if hook == Hook::FromContainer
+        if verdict == Verdict::FRAGMENT {
+            verdict = fragment::carry::<F, _>(frame, &mut scratch.known);
+        }
+        if verdict == Verdict::CLOSING {
+            verdict = closing::follow::<F, _>(frame, &mut scratch);
+        }
+        if verdict == Verdict::NO_FLOW_YET {
+            verdict = match hook {
+                Hook::FromContainer => outbound::open::<F, _>(frame, &mut scratch),
+                Hook::FromWorld | Hook::ToWorld => inbound::open::<F, _>(frame, &mut scratch),
+            };
+        }
+        if hook != Hook::ToWorld
             && verdict.is_told()
             && let Action::Drop(reason) = verdict.action()
         {
-            return (refusal::reset::<V4, _>(frame), Some(reason));
+            let (_, refused) = verdict.parts();
+            return (refusal::tell::<F, _>(frame, refused), Some(reason));
         }
         if verdict != Verdict::FLOW_OPENED {
             return (verdict, None);
@@ -135,38 +161,39 @@ fn walk(hook: Hook, frame: &mut Frame) -> (Verdict, Option<DropReason>) {
 const TAIL_CALLS: u32 = 16;
 
 /// A packet and all that it may need.
-struct Frame {
+struct Frame<F: Plan> {
     bytes: Vec<u8>,
     ifindex: u32,
     site: Site,
-    tables: Rc<Tables>,
+    tables: Rc<Tables<F::Addr>>,
     config: Config,
-    flows: Rc<FlowTable>,
+    flows: Rc<FlowTable<F::Addr>>,
+    traces: Rc<RefCell<Traces<F::Addr>>>,
 }
 
-impl Host<Addr> for Frame {
-    type Flows = FlowTable;
+impl<F: Plan> Host<F::Addr> for Frame<F> {
+    type Flows = FlowTable<F::Addr>;
     type Slot = NoSlot;
 
-    fn flows(&self) -> &FlowTable {
+    fn flows(&self) -> &Self::Flows {
         &self.flows
     }
 
-    fn endpoint(&self, addr: &Addr) -> Option<&Endpoint<Addr>> {
+    fn endpoint(&self, addr: &F::Addr) -> Option<&Endpoint<F::Addr>> {
         self.tables.endpoints.iter().find(|endpoint| endpoint.addr == *addr)
     }
 
-    fn sender(&self, ifindex: u32) -> Option<&Endpoint<Addr>> {
+    fn sender(&self, ifindex: u32) -> Option<&Endpoint<F::Addr>> {
         self.tables.endpoints.iter().find(|endpoint| endpoint.ifindex == ifindex)
     }
 
-    fn network(&self, bridge: u32) -> Option<&Network<Addr>> {
+    fn network(&self, bridge: u32) -> Option<&Network<F::Addr>> {
         let (key, network) = &self.tables.network;
         (*key == bridge).then_some(network)
     }
 
-    fn published(&self, key: &PublishedKey<Addr>) -> Option<&Published<Addr>> {
-        let port = |key: &PublishedKey<Addr>, bits| u32::from(key.port.get()) >> (16 - bits);
+    fn published(&self, key: &PublishedKey<F::Addr>) -> Option<&Published<F::Addr>> {
+        let port = |key: &PublishedKey<F::Addr>, bits| u32::from(key.port.get()) >> (16 - bits);
         let found = self.tables.published.iter().filter(|publication| {
             let (own, bits) = (&publication.key, publication.port_bits);
             (own.addr, own.proto) == (key.addr, key.proto) && port(own, bits) == port(key, bits)
@@ -174,7 +201,7 @@ impl Host<Addr> for Frame {
         found.max_by_key(|publication| publication.port_bits).map(|publication| &publication.value)
     }
 
-    fn uplink(&self, ifindex: u32) -> Option<&Uplink<Addr>> {
+    fn uplink(&self, ifindex: u32) -> Option<&Uplink<F::Addr>> {
         self.tables.uplinks.iter().find(|(key, _)| *key == ifindex).map(|(_, uplink)| uplink)
     }
 
@@ -187,7 +214,7 @@ impl Host<Addr> for Frame {
     }
 
     fn private_prefix(&self, digest: u16) -> bool {
-        digest == self.tables.prefix_digest()
+        self.tables.endpoints.iter().any(|endpoint| F::prefix_digest(&endpoint.addr) == digest)
     }
 
     fn config(&self) -> Option<&Config> {
@@ -208,21 +235,46 @@ impl Host<Addr> for Frame {
 
     fn count(&self, _event: Event, _n: u64) {}
 
-    fn route(&self, tuple: &Tuple<Addr>, _iif: u32) -> Route<Addr> {
-        route(&self.site, tuple.dst)
+    fn route(&self, tuple: &Tuple<F::Addr>, _iif: u32) -> Route<F::Addr> {
+        route::<F>(&self.site, tuple.dst)
     }
 
-    fn host_socket(&self, _sent: &Tuple<Addr>) -> bool {
+    fn link_mtu(&self, _ifindex: u32) -> u16 {
+        MTU
+    }
+
+    fn probing(&self, hop: &NextHop) -> Option<Probing> {
+        self.traces.borrow().probing.get(hop).copied()
+    }
+
+    fn set_probing(&self, hop: &NextHop, probing: Probing) {
+        self.traces.borrow_mut().probing.insert(*hop, probing);
+    }
+
+    fn fragment(&self, key: &FragmentKey<F::Addr>) -> Option<FragmentWay<F::Addr>> {
+        self.traces.borrow().fragments.iter().rfind(|(known, _)| known == key).map(|(_, way)| *way)
+    }
+
+    fn set_fragment(&self, key: &FragmentKey<F::Addr>, way: &FragmentWay<F::Addr>) {
+        self.traces.borrow_mut().fragments.push((*key, *way));
+    }
+
+    /// The kernel's side is never asked for so many that it says no.
+    fn take_turn(&self, _ifindex: u32, take: impl Fn(u64) -> Option<u64>) -> bool {
+        take(0).is_some()
+    }
+
+    fn host_socket(&self, _sent: &Tuple<F::Addr>) -> bool {
         false
     }
 
-    fn exhausted(&self, _remote: &Tuple<Addr>, _range: u32) -> bool {
+    fn exhausted(&self, _remote: &Tuple<F::Addr>, _range: u32) -> bool {
         false
     }
 
-    fn set_exhausted(&self, _remote: &Tuple<Addr>, _range: u32) {}
+    fn set_exhausted(&self, _remote: &Tuple<F::Addr>, _range: u32) {}
 
-    fn clear_exhausted(&self, _remote: &Tuple<Addr>) {}
+    fn clear_exhausted(&self, _remote: &Tuple<F::Addr>) {}
 
     fn advance_hand(&self, _n: u32) -> u32 {
         0
@@ -242,20 +294,18 @@ impl Host<Addr> for Frame {
 }
 
 /// The routing table that a [`Site`]'s namespace has.
-fn route(site: &Site, dst: Addr) -> Route<Addr> {
-    let addr = std::net::Ipv4Addr::from(dst);
-    let [a, b, c, _] = addr.octets();
-    let out = |oif, via: Addr, src: std::net::Ipv4Addr| Route::Out {
-        oif,
-        via: [via.0, 0, 0, 0],
-        via_v6: false,
-        src: src.into(),
+fn route<F: Plan>(site: &Site, dst: F::Addr) -> Route<F::Addr> {
+    let out = |oif, to: F::Addr, src| {
+        let mut via = [0; 4];
+        via[..to.words().len()].copy_from_slice(to.words());
+        let (via_v6, resolved) = (F::ip(to).is_ipv6(), to == F::NEXT_HOP);
+        Route::Out { oif, via, via_v6, src, resolved, mtu: MTU }
     };
-    match [a, b, c] {
-        _ if addr == GATEWAY || addr == HOST || a == 127 => Route::Local,
-        [10, 88, 0] => out(site.bridge, dst, GATEWAY),
-        [198, 51, 100] => out(site.uplink, dst, HOST),
-        _ => out(site.uplink, NEXT_HOP.into(), HOST),
+    match dst {
+        _ if dst == F::GATEWAY || dst == F::HOST || dst.is_loopback() => Route::Local,
+        _ if F::same_link(dst, F::GATEWAY) => out(site.bridge, dst, F::GATEWAY),
+        _ if F::same_link(dst, F::HOST) => out(site.uplink, dst, F::HOST),
+        _ => out(site.uplink, F::NEXT_HOP, F::HOST),
     }
 }
 
@@ -263,7 +313,7 @@ fn route(site: &Site, dst: Addr) -> Route<Addr> {
 #[derive(Clone, Copy)]
 enum NoSlot {}
 
-impl RingSlot<Addr> for NoSlot {
+impl<A: Address> RingSlot<A> for NoSlot {
     fn owner(&self) -> u64 {
         match *self {}
     }
@@ -276,10 +326,10 @@ impl RingSlot<Addr> for NoSlot {
     fn set_due(&self, _due: u32) {
         match *self {}
     }
-    fn key(&self) -> Tuple<Addr> {
+    fn key(&self) -> Tuple<A> {
         match *self {}
     }
-    fn set_key(&self, _key: &Tuple<Addr>) {
+    fn set_key(&self, _key: &Tuple<A>) {
         match *self {}
     }
 }

@@ -1,14 +1,15 @@
 //! The kernel and the host side by side, and the established flows that both know.
 
-use netdp_common::family::Ipv4Addr as Addr;
+use netdp_common::family::Address;
 use netdp_common::flow::{Flow, Tuple};
 use netdp_common::meta::Meta;
 
 use super::frames::Frame;
 use super::model::{Hook, Model};
+use super::plan::Plan;
 use super::programs::{Linear, Outcome, Programs};
-use super::site::{ENDPOINTS, HOST, REMOTE, Site};
-use super::tables::{FlowEntry, ICMP, PUBLISHED, TCP, Tables, UDP, dnat, snat, tuple};
+use super::site::Site;
+use super::tables::{FlowEntry, PUBLISHED, TCP, Tables, UDP, dnat, snat, tuple};
 
 /// The endpoint's port and the remote's.
 pub const PORTS: (u16, u16) = (33_000, 443);
@@ -16,19 +17,19 @@ pub const PORTS: (u16, u16) = (33_000, 443);
 pub const MAPPED: u16 = 40_000;
 
 /// The kernel's side and the host's.
-pub struct Sides<'a> {
+pub struct Sides<'a, F: Plan> {
     site: &'a Site,
     /// The kernel's.
     pub programs: Programs,
     /// The host's.
-    pub model: Model,
+    pub model: Model<F>,
 }
 
-impl<'a> Sides<'a> {
+impl<'a, F: Plan> Sides<'a, F> {
     /// Both with these tables.
-    pub fn new(site: &'a Site, tables: Tables) -> Self {
+    pub fn new(site: &'a Site, tables: Tables<F::Addr>) -> Self {
         let mut programs = Programs::load(1024);
-        programs.fill(&tables);
+        programs.fill::<F>(&tables);
         Self { site, programs, model: Model::new(site, tables) }
     }
 
@@ -54,59 +55,59 @@ impl<'a> Sides<'a> {
     /// Both flow tables, without what depends on time and chance.
     #[track_caller]
     pub fn assert_same_flows(&self) {
-        assert_eq!(comparable(self.programs.flows()), comparable(self.model.flows()), "kernel, host");
+        assert_eq!(comparable(self.programs.flows::<F>()), comparable(self.model.flows()), "kernel, host");
     }
 }
 
-fn comparable(flows: Vec<FlowEntry>) -> Vec<FlowEntry> {
-    let mut flows: Vec<FlowEntry> = flows
+fn comparable<A: Address>(flows: Vec<FlowEntry<A>>) -> Vec<FlowEntry<A>> {
+    let mut flows: Vec<FlowEntry<A>> = flows
         .into_iter()
         // A tick may have gone by on one side.
         .map(|(key, flow)| {
             (key, Flow { meta: u64::from(Meta(flow.meta).bits() & !Meta::STREAM), tag: 0, ..flow })
         })
         .collect();
-    flows.sort_by_key(|(key, _)| bytemuck::cast::<_, [u8; 16]>(*key));
+    flows.sort_by_key(|(key, _)| bytemuck::bytes_of(key).to_vec());
     flows
 }
 
 /// From endpoint 0 to the remote, before and after translation.
-pub fn outward(proto: u8) -> (Tuple<Addr>, Tuple<Addr>) {
-    let remote_port = if proto == ICMP { 0 } else { PORTS.1 };
-    let to = (REMOTE, remote_port);
-    (tuple(proto, (ENDPOINTS[0], PORTS.0), to), tuple(proto, (HOST, MAPPED), to))
+pub fn outward<F: Plan>(proto: u8) -> (Tuple<F::Addr>, Tuple<F::Addr>) {
+    let remote_port = if proto == F::ICMP { 0 } else { PORTS.1 };
+    let to = (F::REMOTE, remote_port);
+    (tuple(proto, (F::ENDPOINTS[0], PORTS.0), to), tuple(proto, (F::HOST, MAPPED), to))
 }
 
 /// From a remote to the published port, before and after translation.
-pub fn inward(proto: u8) -> (Tuple<Addr>, Tuple<Addr>) {
-    let from = (REMOTE, PORTS.0);
-    (tuple(proto, from, (HOST, PUBLISHED.0)), tuple(proto, from, (ENDPOINTS[0], PUBLISHED.1)))
+pub fn inward<F: Plan>(proto: u8) -> (Tuple<F::Addr>, Tuple<F::Addr>) {
+    let from = (F::REMOTE, PORTS.0);
+    (tuple(proto, from, (F::HOST, PUBLISHED.0)), tuple(proto, from, (F::ENDPOINTS[0], PUBLISHED.1)))
 }
 
 /// With established flows of every protocol both ways.
-pub fn established(site: &Site) -> Tables {
-    let mut tables = Tables::of(site);
-    for proto in [TCP, UDP, ICMP] {
-        let (first, translated) = outward(proto);
-        tables.flows.extend(snat(site, 0, first, translated));
+pub fn established<F: Plan>(site: &Site) -> Tables<F::Addr> {
+    let mut tables = Tables::of::<F>(site);
+    for proto in [TCP, UDP, F::ICMP] {
+        let (first, translated) = outward::<F>(proto);
+        tables.flows.extend(snat::<F>(site, 0, first, translated));
     }
     for proto in [TCP, UDP] {
-        let (first, translated) = inward(proto);
-        tables.flows.extend(dnat(site, 0, first, translated));
+        let (first, translated) = inward::<F>(proto);
+        tables.flows.extend(dnat::<F>(site, 0, first, translated));
     }
     tables
 }
 
 /// The frames of those flows: hook, frame, the tuple that it must have afterwards.
-pub fn frames() -> Vec<(Hook, Frame, Tuple<Addr>)> {
+pub fn frames<F: Plan>() -> Vec<(Hook, Frame<F>, Tuple<F::Addr>)> {
     let mut frames = Vec::new();
-    for proto in [TCP, UDP, ICMP] {
-        let (first, translated) = outward(proto);
+    for proto in [TCP, UDP, F::ICMP] {
+        let (first, translated) = outward::<F>(proto);
         frames.push((Hook::FromContainer, Frame::of_endpoint(0, first), translated));
         frames.push((Hook::FromWorld, Frame::of_world(translated.reversed()), first.reversed()));
     }
     for proto in [TCP, UDP] {
-        let (first, translated) = inward(proto);
+        let (first, translated) = inward::<F>(proto);
         frames.push((Hook::FromWorld, Frame::of_world(first), translated));
         frames.push((Hook::FromContainer, Frame::of_endpoint(0, translated.reversed()), first.reversed()));
     }

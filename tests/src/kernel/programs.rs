@@ -7,10 +7,10 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use bytemuck::{Pod, Zeroable};
 use netdp::datapath::ebpf::{OpenOptions, load_unpinned};
-use netdp_common::family::Ipv4Addr as Addr;
 use netdp_common::flow::{Flow, PortBlock, PublishedKey, RESERVED_BLOCKS, Tuple, reserved_slot};
 use netdp_common::verdict::{DropReason, Event};
 
+use super::plan::Plan;
 use super::tables::{FlowEntry, Tables};
 
 /// Room for what a program could add to a packet.
@@ -92,20 +92,24 @@ impl Programs {
     }
 
     /// Tells the programs what `tables` say.
-    pub fn fill(&mut self, tables: &Tables) {
+    pub fn fill<F: Plan>(&mut self, tables: &Tables<F::Addr>) {
         for endpoint in &tables.endpoints {
-            self.hash("ENDPOINTS_V4").insert(endpoint.addr, *endpoint, 0).expect("an endpoint by address");
-            self.hash("SENDERS_V4").insert(endpoint.ifindex, *endpoint, 0).expect("an endpoint by veth");
+            self.mark_prefix(F::prefix_digest(&endpoint.addr));
+            self.hash(&F::map("ENDPOINTS"))
+                .insert(endpoint.addr, *endpoint, 0)
+                .expect("an endpoint by address");
+            self.hash(&F::map("SENDERS"))
+                .insert(endpoint.ifindex, *endpoint, 0)
+                .expect("an endpoint by veth");
         }
         let (bridge, network) = tables.network;
-        self.hash("NETWORKS_V4").insert(bridge, network, 0).expect("a network");
+        self.hash(&F::map("NETWORKS")).insert(bridge, network, 0).expect("a network");
         for (ifindex, uplink) in &tables.uplinks {
-            self.hash::<u32, _>("UPLINKS_V4").insert(ifindex, *uplink, 0).expect("an uplink");
+            self.hash::<u32, _>(&F::map("UPLINKS")).insert(ifindex, *uplink, 0).expect("an uplink");
         }
-        self.mark_prefix(tables.prefix_digest());
         for publication in &tables.published {
-            let prefix = PublishedKey::<Addr>::PREFIX + publication.port_bits;
-            let map = self.object.map_mut("PUBLISHED_V4").expect("the trie");
+            let prefix = PublishedKey::<F::Addr>::PREFIX + publication.port_bits;
+            let map = self.object.map_mut(&F::map("PUBLISHED")).expect("the trie");
             let mut trie: LpmTrie<&mut MapData, _, _> = map.try_into().expect("a trie");
             trie.insert(&Key::new(prefix, publication.key), publication.value, 0).expect("a published port");
             let first = publication.key.port.get();
@@ -113,26 +117,28 @@ impl Programs {
                 self.reserve(publication.key.proto, port);
             }
         }
-        self.add_flows(&tables.flows);
+        self.add_flows::<F>(&tables.flows);
     }
 
     /// Enters flows.
-    pub fn add_flows(&mut self, flows: &[FlowEntry]) {
-        let mut table = self.hash::<Tuple<Addr>, Flow<Addr>>("FLOWS_V4");
+    pub fn add_flows<F: Plan>(&mut self, flows: &[FlowEntry<F::Addr>]) {
+        let mut table = self.hash::<Tuple<F::Addr>, Flow<F::Addr>>(&F::map("FLOWS"));
         for (key, flow) in flows {
             table.insert(key, *flow, 0).expect("room for a flow");
         }
     }
 
     /// Takes an entry out of the flow table, from under the programs' feet.
-    pub fn forget_flow(&mut self, key: &Tuple<Addr>) {
-        self.hash::<Tuple<Addr>, Flow<Addr>>("FLOWS_V4").remove(key).expect("a flow that is there");
+    pub fn forget_flow<F: Plan>(&mut self, key: &Tuple<F::Addr>) {
+        self.hash::<Tuple<F::Addr>, Flow<F::Addr>>(&F::map("FLOWS"))
+            .remove(key)
+            .expect("a flow that is there");
     }
 
     /// All entries of the flow table.
-    pub fn flows(&self) -> Vec<FlowEntry> {
-        let map = self.object.map("FLOWS_V4").expect("the flow table");
-        let table: HashMap<&MapData, Tuple<Addr>, Flow<Addr>> = map.try_into().expect("a hash map");
+    pub fn flows<F: Plan>(&self) -> Vec<FlowEntry<F::Addr>> {
+        let map = self.object.map(&F::map("FLOWS")).expect("the flow table");
+        let table: HashMap<&MapData, Tuple<F::Addr>, Flow<F::Addr>> = map.try_into().expect("a hash map");
         table.iter().map(|entry| entry.expect("an entry that nobody removes")).collect()
     }
 
@@ -166,8 +172,8 @@ impl Programs {
 
     /// Whether this kernel runs programs on such packets: newer ones want a whole IP header, older ones know no page
     /// fragments here.
-    pub fn accepts(&self, len: usize, linear: Linear) -> bool {
-        let packet = [vec![0; 12], vec![8, 0], vec![0; len - 14]].concat();
+    pub fn accepts<F: Plan>(&self, len: usize, linear: Linear) -> bool {
+        let packet = [&[0; 12], &F::ETHERTYPE.to_be_bytes()[..], &vec![0; len - 14]].concat();
         let context = context(1, linear);
         let ctx_in = Some(bytemuck::bytes_of(&context));
         let options = TestRunOptions { data_in: Some(&packet), ctx_in, ..TestRunOptions::default() };

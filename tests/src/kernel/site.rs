@@ -1,22 +1,13 @@
 //! A network namespace with the interfaces that the programs' helpers ask the kernel about.
 
 use std::fs;
-use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
-use netdp::net::{NetNs, sysctl};
+use netdp::net::NetNs;
+use netdp_common::family::{V4, V6};
 
-/// The bridge's address: the endpoints' gateway.
-pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
-/// The endpoints' addresses, by number.
-pub const ENDPOINTS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 88, 0, 2), Ipv4Addr::new(10, 88, 0, 3)];
-/// The host's address on the uplink.
-pub const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
-/// The host's default gateway.
-pub const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
-/// Somebody behind the default gateway.
-pub const REMOTE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+use super::plan::Plan;
 
 /// The bridge's MAC.
 pub const BRIDGE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -28,6 +19,9 @@ pub const ENDPOINT_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 1, 0], [2, 0, 0, 0, 1, 1]]
 pub const VETH_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 2, 0], [2, 0, 0, 0, 2, 1]];
 /// The default gateway's MAC.
 pub const NEXT_HOP_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+/// Of every interface, bytes.
+pub const MTU: u16 = 1500;
 
 /// The interfaces' numbers.
 #[derive(Clone, Copy, Debug)]
@@ -66,13 +60,11 @@ impl Site {
             ip(&format!("link set ep{number} master br0 up"));
             ip(&format!("link set ep{number}p up"));
         }
-        ip(&format!("address add {GATEWAY}/24 dev br0"));
-        ip(&format!("address add {HOST}/24 dev up0"));
         for link in ["br0", "up0p", "up0"] {
             ip(&format!("link set {link} up"));
         }
-        ip(&format!("route add default via {NEXT_HOP} dev up0"));
-        sysctl::set_forwarding_v4("br0", true).expect("forwarding of br0");
+        address::<V4>();
+        address::<V6>();
         Self { uplink: index("up0"), bridge: index("br0"), endpoints: [index("ep0"), index("ep1")] }
     }
 
@@ -84,6 +76,17 @@ impl Site {
         let endpoint = self.endpoints.iter().position(|own| *own == ifindex);
         endpoint.map_or(BRIDGE_MAC, |number| VETH_MACS[number])
     }
+}
+
+fn address<F: Plan>() {
+    for (addr, link) in [(F::GATEWAY, "br0"), (F::HOST, "up0")] {
+        ip(&format!("address add {}/{} dev {link} nodad", F::ip(addr), F::PREFIX));
+    }
+    ip(&format!("route add default via {} dev up0", F::ip(F::NEXT_HOP)));
+    let (next_hop, mac) = (F::ip(F::NEXT_HOP), text(NEXT_HOP_MAC));
+    ip(&format!("neighbour add {next_hop} lladdr {mac} dev up0 nud permanent"));
+    let family = if F::ip(F::HOST).is_ipv4() { "ipv4" } else { "ipv6" };
+    fs::write(format!("/proc/sys/net/{family}/conf/br0/forwarding"), "1").expect("forwarding of br0");
 }
 
 fn ip(arguments: &str) {

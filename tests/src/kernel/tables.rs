@@ -1,8 +1,6 @@
 //! What the programs and the model are told: the same maps' contents for both.
 
-use std::net::Ipv4Addr;
-
-use netdp_common::family::{Be16, Family as _, Ipv4Addr as Addr, V4};
+use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
     Endpoint, FLOW_INITIATOR, FLOW_TO_ENDPOINT, Flow, Kind, Network, PortSpans, Published, PublishedKey,
     Tuple, Uplink,
@@ -10,35 +8,36 @@ use netdp_common::flow::{
 use netdp_common::meta::{Meta, ticks};
 use nix::time::{ClockId, clock_gettime};
 
-use super::site::{BRIDGE_MAC, ENDPOINT_MACS, ENDPOINTS, GATEWAY, HOST, NEXT_HOP, Site};
+use super::plan::Plan;
+use super::site::{BRIDGE_MAC, ENDPOINT_MACS, MTU, Site};
 
 /// One direction of a flow.
-pub type FlowEntry = (Tuple<Addr>, Flow<Addr>);
+pub type FlowEntry<A> = (Tuple<A>, Flow<A>);
 
 /// A run of published ports that is one prefix of the trie.
 #[derive(Clone, Copy, Debug)]
-pub struct Publication {
+pub struct Publication<A> {
     /// With the first host port.
-    pub key: PublishedKey<Addr>,
+    pub key: PublishedKey<A>,
     /// How many of the port's bits are fixed.
     pub port_bits: u32,
     /// Where it leads.
-    pub value: Published<Addr>,
+    pub value: Published<A>,
 }
 
 /// All maps' contents.
 #[derive(Clone, Debug)]
-pub struct Tables {
+pub struct Tables<A> {
     /// Endpoints.
-    pub endpoints: Vec<Endpoint<Addr>>,
+    pub endpoints: Vec<Endpoint<A>>,
     /// The network, by its bridge.
-    pub network: (u32, Network<Addr>),
+    pub network: (u32, Network<A>),
     /// Uplinks.
-    pub uplinks: Vec<(u32, Uplink<Addr>)>,
+    pub uplinks: Vec<(u32, Uplink<A>)>,
     /// Published ports.
-    pub published: Vec<Publication>,
+    pub published: Vec<Publication<A>>,
     /// Flows.
-    pub flows: Vec<FlowEntry>,
+    pub flows: Vec<FlowEntry<A>>,
 }
 
 /// The published TCP and UDP port, on every address of the host, and the port of endpoint 0 that it leads to.
@@ -50,11 +49,11 @@ pub const PUBLISHED_RANGE: (u16, u16) = (9000, 7000);
 /// The only port for mappings: what is chosen is known.
 pub const ONLY_PORT: u16 = 50_000;
 
-impl Tables {
+impl<A: Address> Tables<A> {
     /// Two endpoints on one network, one uplink, some published ports, no flow.
-    pub fn of(site: &Site) -> Self {
+    pub fn of<F: Plan<Addr = A>>(site: &Site) -> Self {
         let endpoint = |number: usize| Endpoint {
-            addr: ENDPOINTS[number].into(),
+            addr: F::ENDPOINTS[number],
             ifindex: site.endpoints[number],
             network: site.bridge,
             flags: 0,
@@ -62,20 +61,20 @@ impl Tables {
             bridge_mac: BRIDGE_MAC,
         };
         let network = Network {
-            gateway: GATEWAY.into(),
-            snat_to: Addr::default(),
+            gateway: F::GATEWAY,
+            snat_to: A::default(),
             flags: 0,
             ports: PortSpans::new(ONLY_PORT, ONLY_PORT, (1, 1)),
         };
         let publication = |proto, (host_port, port), port_bits, to: usize| Publication {
-            key: PublishedKey { addr: Addr::default(), proto, pad: 0, port: Be16::new(host_port) },
+            key: PublishedKey { addr: A::default(), proto, pad: 0, port: Be16::new(host_port) },
             port_bits,
-            value: Published { endpoint: ENDPOINTS[to].into(), host_port, port },
+            value: Published { endpoint: F::ENDPOINTS[to], host_port, port },
         };
         Self {
             endpoints: vec![endpoint(0), endpoint(1)],
             network: (site.bridge, network),
-            uplinks: vec![(site.uplink, Uplink { addr: HOST.into(), flags: 0 })],
+            uplinks: vec![(site.uplink, Uplink { addr: F::HOST, flags: 0 })],
             published: vec![
                 publication(TCP, PUBLISHED, 16, 0),
                 publication(UDP, PUBLISHED, 16, 0),
@@ -91,38 +90,40 @@ impl Tables {
         self.network.1.ports = PortSpans::new(1024, 65_535, (32_768, 60_999));
         self
     }
-
-    /// The subnet's prefix digest.
-    pub fn prefix_digest(&self) -> u16 {
-        V4::prefix_digest(&GATEWAY.into())
-    }
 }
 
 /// TCP's protocol number.
 pub const TCP: u8 = netdp_common::header::tcp::PROTO;
 /// UDP's protocol number.
 pub const UDP: u8 = netdp_common::header::udp::PROTO;
-/// ICMP's protocol number.
-pub const ICMP: u8 = netdp_common::header::icmp::PROTO_V4;
-
 /// A key of the flow table.
-pub fn tuple(proto: u8, src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16)) -> Tuple<Addr> {
+pub fn tuple<A>(proto: u8, src: (A, u16), dst: (A, u16)) -> Tuple<A> {
     let (sport, dport) = (Be16::new(src.1), Be16::new(dst.1));
-    Tuple { src: src.0.into(), dst: dst.0.into(), sport, dport, proto, pad: [0; 3] }
+    Tuple { src: src.0, dst: dst.0, sport, dport, proto, pad: [0; 3] }
 }
 
 /// Both entries of an established flow by which endpoint `number` reaches a remote: `first` becomes `translated`.
-pub fn snat(site: &Site, number: usize, first: Tuple<Addr>, translated: Tuple<Addr>) -> [FlowEntry; 2] {
+pub fn snat<F: Plan>(
+    site: &Site,
+    number: usize,
+    first: Tuple<F::Addr>,
+    translated: Tuple<F::Addr>,
+) -> [FlowEntry<F::Addr>; 2] {
     let own = Ends { to_endpoint: true, ..Ends::of(site, number) };
     let out = Ends { to_endpoint: false, ..own };
-    pair(first, translated, Kind::Snat, (out.iif, out), (0, own))
+    pair::<F>(first, translated, Kind::Snat, (out.iif, out), (0, own))
 }
 
 /// Both entries of an established flow by which a remote reaches endpoint `number`.
-pub fn dnat(site: &Site, number: usize, first: Tuple<Addr>, translated: Tuple<Addr>) -> [FlowEntry; 2] {
+pub fn dnat<F: Plan>(
+    site: &Site,
+    number: usize,
+    first: Tuple<F::Addr>,
+    translated: Tuple<F::Addr>,
+) -> [FlowEntry<F::Addr>; 2] {
     let own = Ends { to_endpoint: true, ..Ends::of(site, number) };
     let out = Ends { to_endpoint: false, ..own };
-    pair(first, translated, Kind::Dnat, (0, own), (own.iif, out))
+    pair::<F>(first, translated, Kind::Dnat, (0, own), (own.iif, out))
 }
 
 /// Where a direction leads.
@@ -140,7 +141,7 @@ impl Ends {
         Self { to_endpoint: true, iif: site.endpoints[number], uplink: site.uplink, mac }
     }
 
-    fn write(&self, flow: &mut Flow<Addr>) {
+    fn write<F: Plan>(&self, flow: &mut Flow<F::Addr>) {
         if self.to_endpoint {
             let mut macs = [0u8; 16];
             macs[..6].copy_from_slice(&self.mac);
@@ -150,23 +151,25 @@ impl Ends {
             flow.flags |= FLOW_TO_ENDPOINT;
         } else {
             flow.oif = self.uplink;
-            flow.via = [Addr::from(NEXT_HOP).0, 0, 0, 0];
+            let next_hop = F::NEXT_HOP;
+            let words = next_hop.words();
+            flow.via[..words.len()].copy_from_slice(words);
         }
     }
 }
 
-fn pair(
-    first: Tuple<Addr>,
-    translated: Tuple<Addr>,
+fn pair<F: Plan>(
+    first: Tuple<F::Addr>,
+    translated: Tuple<F::Addr>,
     kind: Kind,
     forward: (u32, Ends),
     reverse: (u32, Ends),
-) -> [FlowEntry; 2] {
-    let entry = |key: Tuple<Addr>, to: Tuple<Addr>, (iif, ends): (u32, Ends), flags: u8| {
+) -> [FlowEntry<F::Addr>; 2] {
+    let entry = |key: Tuple<F::Addr>, to: Tuple<F::Addr>, (iif, ends): (u32, Ends), flags: u8| {
         let mut flow = direction(key, to, kind);
         flow.iif = iif;
         flow.flags = flags;
-        ends.write(&mut flow);
+        ends.write::<F>(&mut flow);
         (key, flow)
     };
     [
@@ -175,7 +178,7 @@ fn pair(
     ]
 }
 
-fn direction(key: Tuple<Addr>, to: Tuple<Addr>, kind: Kind) -> Flow<Addr> {
+fn direction<A: Address>(key: Tuple<A>, to: Tuple<A>, kind: Kind) -> Flow<A> {
     let meta = Meta::new(GENERATION, Meta::ACTIVE | Meta::ACK, now());
     Flow {
         meta: meta.0,
@@ -188,6 +191,7 @@ fn direction(key: Tuple<Addr>, to: Tuple<Addr>, kind: Kind) -> Flow<Addr> {
         own_dst: key.dst,
         own_sport: key.sport,
         own_dport: key.dport,
+        mtu: MTU,
         kind: kind as u8,
         ..Flow::default()
     }

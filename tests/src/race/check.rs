@@ -30,7 +30,7 @@ pub struct Arena<'a> {
 impl<'a> Arena<'a> {
     /// Attaches four containers to a new network with these options, and starts the servers.
     pub fn new(lab: &'a Lab, network_options: &str) -> Self {
-        lab.netdp.ok(&format!("network create race --subnet 10.60.0.0/24 {network_options}"));
+        lab.netdp.ok(&format!("network create race {} {network_options}", lab.subnet("10.60.0.0/24")));
         let clients = CLIENTS.map(|name| lab.container(name, "--network race"));
         Self::of(lab, clients.into())
     }
@@ -39,8 +39,8 @@ impl<'a> Arena<'a> {
     pub fn of(lab: &'a Lab, clients: Vec<Container>) -> Self {
         let ports: Vec<u16> = ROUND_PORTS.collect();
         let servers = [
-            Server::tcp(&lab.world, "world", WORLD, &ports),
-            Server::udp(&lab.world, "world", WORLD, &ports),
+            Server::tcp(&lab.world, "world", lab.at(WORLD), &ports),
+            Server::udp(&lab.world, "world", lab.at(WORLD), &ports),
         ];
         Self { lab, clients, servers }
     }
@@ -50,7 +50,8 @@ impl<'a> Arena<'a> {
         let mut sum = ClashReport::default();
         for port in ROUND_PORTS.take(rounds.into()) {
             let source_ports = SOURCE..SOURCE + flows;
-            let clash = Clash { clients: &self.clients, source_ports, to: (WORLD, port), transport };
+            let clash =
+                Clash { clients: &self.clients, source_ports, to: (self.lab.at(WORLD), port), transport };
             sum.add(&clash.run(&self.lab.world));
             // The next round needs the files.
             eventually("connections closed", || self.servers.iter().all(|server| server.open() == 0));
@@ -63,7 +64,10 @@ impl<'a> Arena<'a> {
         let mut sum = OneFlowReport::default();
         for port in ROUND_PORTS.take(rounds.into()) {
             let source_ports = SOURCE..SOURCE + flows;
-            sum.add(&OneFlow { client: &self.clients[0], source_ports, to: (WORLD, port), threads }.run());
+            sum.add(
+                &OneFlow { client: &self.clients[0], source_ports, to: (self.lab.at(WORLD), port), threads }
+                    .run(),
+            );
         }
         sum
     }

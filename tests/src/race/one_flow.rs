@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -20,7 +20,7 @@ pub struct OneFlow<'a> {
     /// One flow for each.
     pub source_ports: Range<u16>,
     /// The destination.
-    pub to: (Ipv4Addr, u16),
+    pub to: (IpAddr, u16),
     /// Each sends one datagram per flow.
     pub threads: usize,
 }
@@ -41,7 +41,7 @@ pub struct OneFlowReport {
 impl OneFlow<'_> {
     /// Sends them all and reads the answers.
     pub fn run(&self) -> OneFlowReport {
-        let to = SocketAddrV4::new(self.to.0, self.to.1);
+        let to = SocketAddr::new(self.to.0, self.to.1);
         let sockets = self.client.netns.enter(|| {
             let bind = |port| {
                 let socket = UdpSocket::bind((self.client.address, port)).expect("binding UDP");

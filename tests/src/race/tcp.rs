@@ -1,7 +1,7 @@
 //! Many TCP connections at once.
 
 use std::io::Read as _;
-use std::net::{SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -20,12 +20,8 @@ struct Connection {
 }
 
 /// Connects from each source at once and waits for the server's greetings.
-pub(super) fn open(
-    sources: impl Iterator<Item = SocketAddrV4>,
-    to: SocketAddrV4,
-    start: &Barrier,
-) -> Vec<Fate> {
-    let sources: Vec<SocketAddrV4> = sources.collect();
+pub(super) fn open(sources: impl Iterator<Item = SocketAddr>, to: SocketAddr, start: &Barrier) -> Vec<Fate> {
+    let sources: Vec<SocketAddr> = sources.collect();
     let mut fates = vec![Fate::default(); sources.len()];
     let mut connections: Vec<Option<Connection>> = Vec::with_capacity(sources.len());
     let mut poll = Poll::default();

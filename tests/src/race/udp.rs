@@ -1,7 +1,7 @@
 //! Many UDP flows at once.
 
 use std::io;
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,9 @@ use crate::poll::Poll;
 /// Sends one datagram from each source at once and waits for the answers.
 ///
 /// The payload is the source, so that an answer to another flow is noticed.
-pub(super) fn open(
-    sources: impl Iterator<Item = SocketAddrV4>,
-    to: SocketAddrV4,
-    start: &Barrier,
-) -> Vec<Fate> {
+pub(super) fn open(sources: impl Iterator<Item = SocketAddr>, to: SocketAddr, start: &Barrier) -> Vec<Fate> {
     let mut poll = Poll::default();
-    let sockets: io::Result<Vec<(SocketAddrV4, UdpSocket)>> = sources
+    let sockets: io::Result<Vec<(SocketAddr, UdpSocket)>> = sources
         .enumerate()
         .map(|(number, source)| {
             let socket = UdpSocket::bind(source)?;
@@ -49,7 +45,7 @@ pub(super) fn open(
 }
 
 /// Reads one answer; true if it settles the flow.
-fn receive(source: &SocketAddrV4, socket: &UdpSocket, sent_at: Instant, fate: &mut Fate) -> bool {
+fn receive(source: &SocketAddr, socket: &UdpSocket, sent_at: Instant, fate: &mut Fate) -> bool {
     let mut buffer = [0; 256];
     let settled = fate.seen_as.is_some() || fate.refused;
     match socket.recv(&mut buffer) {

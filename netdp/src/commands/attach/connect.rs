@@ -2,8 +2,7 @@
 
 use crate::error::Error;
 use crate::instance::Instance;
-use crate::net::LOOPBACK;
-use crate::net::{Mac, Net, NetNs, PortFlags, VethSpec};
+use crate::net::{LOOPBACK, Mac, Net, NetNs, VethSpec};
 use crate::state::{Endpoint, Network};
 use crate::target::Target;
 use crate::undo::Step;
@@ -51,7 +50,8 @@ pub(crate) async fn fix_bridge(
         instance.will(Step::RemoveNeighbour(network.ifindex, addr.addr()))?;
         instance.net.replace_neighbour(network.ifindex, addr.addr(), endpoint.mac).await?;
     }
-    Ok(instance.net.set_bridge_port(endpoint.host_ifindex, PortFlags::default()).await?)
+    let flags = instance.datapath()?.port_flags(network.ifindex);
+    Ok(instance.net.set_bridge_port(endpoint.host_ifindex, flags).await?)
 }
 
 /// Addresses, and a default route if there is none (an internal network leads nowhere).

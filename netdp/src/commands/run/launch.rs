@@ -6,7 +6,7 @@ use std::io::{self, PipeWriter, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::thread::JoinHandle;
 
@@ -47,11 +47,11 @@ pub(super) struct Mounts(Vec<(OwnedFd, CString)>);
 
 impl Mounts {
     /// Takes each file for its place.
-    pub(super) fn prepare(files: &[(&Path, &str)]) -> Result<Self, Error> {
-        let take = |(file, place): &(&Path, &str)| {
+    pub(super) fn prepare(files: &[(PathBuf, String)]) -> Result<Self, Error> {
+        let take = |(file, place): &(PathBuf, String)| {
             let doing = || format!("preparing to mount {} on {place}", file.display());
             let path = CString::new(file.as_os_str().as_bytes()).map_err(Error::system(doing()))?;
-            let place = CString::new(*place).map_err(Error::system(doing()))?;
+            let place = CString::new(place.as_str()).map_err(Error::system(doing()))?;
             Ok((open_tree(&path).map_err(Error::system(doing()))?, place))
         };
         files.iter().map(take).collect::<Result<_, Error>>().map(Self)

@@ -47,6 +47,16 @@ pub(super) fn attach_uplink(ebpf: &Ebpf, ifindex: u32, name: &str) -> Result<(),
     Ok(())
 }
 
+/// Whether an uplink carries its programs.
+pub(super) fn is_uplink_hooked(ebpf: &Ebpf, ifindex: u32, name: &str) -> Result<bool, Error> {
+    for hook in UPLINK_HOOKS {
+        if !is_attached(ebpf, ifindex, name, hook)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Unhooks an uplink, which may be gone.
 pub(super) fn detach_uplink(ebpf: &Ebpf, ifindex: u32) -> Result<(), Error> {
     for (program, _) in UPLINK_HOOKS {

@@ -13,10 +13,7 @@ use crate::net::{Link, Net, NetNs};
 /// Hooks new uplinks, forgets those that are gone, and tells the programs the host's addresses and reserved ports.
 pub(super) fn refresh(ebpf: &Ebpf) -> Result<(), Error> {
     let (links, addresses) = read_host()?;
-    let bridges = ebpf.hash::<u32, Network<<V4 as Family>::Addr>>(&V4::map("NETWORKS"))?;
-    let uplinks = links.iter().filter(|link| is_uplink(link) && bridges.get(&link.index, 0).is_err());
-    // An endpoint's veth whose bridge somebody deleted is no uplink.
-    let uplinks: Vec<&Link> = uplinks.filter(|link| !hooks::is_endpoint(ebpf, link.index)).collect();
+    let uplinks = uplinks(ebpf, &links)?;
     for link in &uplinks {
         hooks::attach_uplink(ebpf, link.index, &link.name)?;
         step("add an uplink")?;
@@ -37,6 +34,13 @@ pub(super) fn refresh(ebpf: &Ebpf) -> Result<(), Error> {
     published::rebuild_reserved(ebpf)
 }
 
+/// The uplinks among the host's links: neither our bridges nor an endpoint's veth whose bridge somebody deleted.
+fn uplinks<'a>(ebpf: &Ebpf, links: &'a [Link]) -> Result<Vec<&'a Link>, Error> {
+    let bridges = ebpf.hash::<u32, Network<<V4 as Family>::Addr>>(&V4::map("NETWORKS"))?;
+    let ours = |link: &Link| bridges.get(&link.index, 0).is_ok() || hooks::is_endpoint(ebpf, link.index);
+    Ok(links.iter().filter(|link| is_uplink(link) && !ours(link)).collect())
+}
+
 fn add_uplink<F: Served>(ebpf: &Ebpf, link: &Link, addresses: &[IpAddr]) -> Result<(), Error> {
     let value = Uplink { addr: F::first(addresses), flags: 0 };
     ebpf.hash::<u32, Uplink<F::Addr>>(&F::map("UPLINKS"))?
@@ -47,6 +51,18 @@ fn add_uplink<F: Served>(ebpf: &Ebpf, link: &Link, addresses: &[IpAddr]) -> Resu
 fn forget_uplink<F: Served>(ebpf: &Ebpf, index: u32) -> Result<(), Error> {
     let mut table = ebpf.hash::<u32, Uplink<F::Addr>>(&F::map("UPLINKS"))?;
     absent_is_ok(table.remove(&index), || format!("forgetting the uplink {index}"))
+}
+
+/// Uplinks without their programs.
+pub(super) fn unhooked(ebpf: &Ebpf) -> Result<Vec<String>, Error> {
+    let (links, _) = read_host()?;
+    let mut found = Vec::new();
+    for link in uplinks(ebpf, &links)? {
+        if !hooks::is_uplink_hooked(ebpf, link.index, &link.name)? {
+            found.push(format!("{} does not carry netdp's programs", link.name));
+        }
+    }
+    Ok(found)
 }
 
 /// Through which a remote may be reached: every interface that routes by itself, carries Ethernet frames, and is

@@ -21,7 +21,7 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdp-e
 
 /// The TC programs that others continue in, in the order of their indices in the map `PROGRAMS`: IPv4's, then IPv6's.
 /// The hooks' programs are among them.
-const CONTINUATIONS: [&str; 16] = [
+const CONTINUATIONS: [&str; 18] = [
     "from_container",
     "open_from_container",
     "from_world",
@@ -29,6 +29,7 @@ const CONTINUATIONS: [&str; 16] = [
     "icmp_error",
     "refuse",
     "to_world",
+    "fragment",
     "closing",
     "from_container_v6",
     "open_from_container_v6",
@@ -37,6 +38,7 @@ const CONTINUATIONS: [&str; 16] = [
     "icmp_error_v6",
     "refuse_v6",
     "to_world_v6",
+    "fragment_v6",
     "closing_v6",
 ];
 

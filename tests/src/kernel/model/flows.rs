@@ -3,26 +3,31 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
-use netdp_common::family::Ipv4Addr as Addr;
-use netdp_common::flow::{FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Tuple};
+use netdp_common::family::Address;
+use netdp_common::flow::{FLOW_TO_ENDPOINT, Flow, Tuple};
 use netdp_common::meta::Meta;
-use netdp_common::tables::{Entry, Flows, InsertError};
+use netdp_common::tables::{Entry, Flows, InsertError, Way};
 
 use super::super::tables::FlowEntry;
 
-type Key = [u8; 16];
+type Key = Vec<u8>;
 
 /// An element and its key.
-type Known = (Tuple<Addr>, &'static Cell<Flow<Addr>>);
+type Known<A> = (Tuple<A>, &'static Cell<Flow<A>>);
 
 /// Elements are never freed, as in a preallocated map.
 #[derive(Clone, Copy)]
-pub(super) struct Element(&'static Cell<Flow<Addr>>);
+pub(super) struct Element<A: 'static>(&'static Cell<Flow<A>>);
 
-#[derive(Default)]
-pub(super) struct FlowTable(RefCell<HashMap<Key, Known>>);
+pub(super) struct FlowTable<A: 'static>(RefCell<HashMap<Key, Known<A>>>);
 
-impl Entry<Addr> for Element {
+impl<A> Default for FlowTable<A> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<A: Address> Entry<A> for Element<A> {
     fn meta(&self) -> Meta {
         Meta(self.0.get().meta)
     }
@@ -44,14 +49,14 @@ impl Entry<Addr> for Element {
         self.0.get().tag
     }
 
-    fn read(&self) -> Flow<Addr> {
+    fn read(&self) -> Flow<A> {
         self.0.get()
     }
 
-    fn set_next_hop(&self, oif: u32, via: [u32; 4], via_v6: bool) {
-        let flow = self.0.get();
-        let flags = flow.flags & !FLOW_NEXT_HOP_V6 | if via_v6 { FLOW_NEXT_HOP_V6 } else { 0 };
-        self.0.set(Flow { oif, via, flags, ..flow });
+    fn set_way(&self, way: &Way) {
+        let mut flow = self.0.get();
+        way.write_to(&mut flow);
+        self.0.set(flow);
     }
 
     fn set_next(&self, next: u32) {
@@ -67,16 +72,16 @@ impl Entry<Addr> for Element {
     }
 }
 
-impl Flows<Addr> for FlowTable {
-    type Entry = Element;
+impl<A: Address> Flows<A> for FlowTable<A> {
+    type Entry = Element<A>;
 
-    fn get(&self, key: &Tuple<Addr>) -> Option<Element> {
-        self.0.borrow().get(&bytemuck::cast::<_, Key>(*key)).map(|(_, element)| Element(element))
+    fn get(&self, key: &Tuple<A>) -> Option<Element<A>> {
+        self.0.borrow().get(bytemuck::bytes_of(key)).map(|(_, element)| Element(element))
     }
 
-    fn insert(&self, key: &Tuple<Addr>, value: &Flow<Addr>) -> Result<(), InsertError> {
+    fn insert(&self, key: &Tuple<A>, value: &Flow<A>) -> Result<(), InsertError> {
         let mut elements = self.0.borrow_mut();
-        let id: Key = bytemuck::cast(*key);
+        let id = bytemuck::bytes_of(key).to_vec();
         if elements.contains_key(&id) {
             return Err(InsertError::Taken);
         }
@@ -84,19 +89,19 @@ impl Flows<Addr> for FlowTable {
         Ok(())
     }
 
-    fn replace(&self, key: &Tuple<Addr>, value: &Flow<Addr>) -> Result<(), InsertError> {
+    fn replace(&self, key: &Tuple<A>, value: &Flow<A>) -> Result<(), InsertError> {
         self.remove(key);
         self.insert(key, value)
     }
 
-    fn remove(&self, key: &Tuple<Addr>) -> bool {
-        self.0.borrow_mut().remove(&bytemuck::cast::<_, Key>(*key)).is_some()
+    fn remove(&self, key: &Tuple<A>) -> bool {
+        self.0.borrow_mut().remove(bytemuck::bytes_of(key)).is_some()
     }
 }
 
-impl FlowTable {
+impl<A: Address> FlowTable<A> {
     /// A copy of all entries.
-    pub(super) fn entries(&self) -> Vec<FlowEntry> {
+    pub(super) fn entries(&self) -> Vec<FlowEntry<A>> {
         self.0.borrow().values().map(|(key, element)| (*key, element.get())).collect()
     }
 }

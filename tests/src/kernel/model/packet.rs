@@ -3,9 +3,10 @@
 use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet, apply_difference, difference};
 
+use super::super::plan::Plan;
 use super::Frame;
 
-impl Packet for Frame {
+impl<F: Plan> Packet for Frame<F> {
     fn l3(&self) -> usize {
         ethernet::LEN
     }
@@ -32,9 +33,19 @@ impl Packet for Frame {
         Some(())
     }
 
-    fn truncate(&mut self, len: usize) -> Option<()> {
-        // The kernel's helper makes it longer, too.
+    /// BPF_PROG_TEST_RUN aggregates nothing.
+    fn segment_size(&self) -> u32 {
+        0
+    }
+
+    fn resize(&mut self, len: usize) -> Option<()> {
         self.bytes.resize(len, 0);
+        Some(())
+    }
+
+    fn replace_head(&mut self, old: usize, new: usize) -> Option<()> {
+        let l3 = self.l3();
+        self.bytes.splice(l3..l3 + old, std::iter::repeat_n(0, new));
         Some(())
     }
 

@@ -13,7 +13,7 @@ const RETURN: u16 = 0x06;
 const NUMBER: u32 = 0;
 
 /// From here on `bpf(2)` is a system call that this kernel doesn't have. Async-signal-safe.
-pub(crate) fn forbid_bpf() -> io::Result<()> {
+pub fn forbid_bpf() -> io::Result<()> {
     let number = u32::try_from(libc::SYS_bpf).unwrap_or(u32::MAX);
     let not_there = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
     let instruction = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
