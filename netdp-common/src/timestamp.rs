@@ -41,7 +41,7 @@ pub fn read<F: Family, C: Context<F>>(packet: &C, parsed: &Parsed<F::Addr>, segm
         total => total as usize,
     };
     let data = total.saturating_sub(parsed.header.len as usize + header) as u32;
-    let counted = data + (flags & tcp::SYN != 0) as u32 + (flags & tcp::FIN != 0) as u32;
+    let counted = data + u32::from(flags & tcp::SYN != 0) + u32::from(flags & tcp::FIN != 0);
     segment.sequence = u32::from_be(sequence);
     segment.end = segment.sequence.wrapping_add(counted);
     segment.acknowledgement = u32::from_be(acknowledgement);
@@ -118,7 +118,7 @@ pub fn strip<F: Family, C: Context<F>>(
     let changed = difference(&words(old), &words(new), 0);
     let fix = L4Fix {
         // At an odd place, each byte counts as the other half of its 16-bit word (RFC 1071 2).
-        addresses: if option % 2 == 0 { changed } else { changed.rotate_left(8) },
+        addresses: if option.is_multiple_of(2) { changed } else { changed.rotate_left(8) },
         pseudo_header: false,
         old_ports: 0,
         new_ports: 0,

@@ -29,7 +29,6 @@ fn comes_back(first: ClosesFirst, ports: u16, timestamps: (&str, &str)) {
     }
     let server = ChurnServer::new(&lab.world, (WORLD, 80), first);
     let report = churn(&clients, &server, first, Until::Connections(CONNECTIONS));
-    println!("{first:?} closes first, {ports} ports, timestamps {timestamps:?}: {report}");
     let wanted = CONNECTIONS * (CLIENTS.len() * AT_ONCE) as u64;
     assert_eq!((report.connections, report.failed), (wanted, 0), "{report:?}");
     assert_eq!(report.syn_retransmitted, 0, "{report:?}");
