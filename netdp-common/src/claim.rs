@@ -12,7 +12,8 @@ use crate::family::{Address, Be16};
 use crate::flow::{FLOW_INITIATOR, FLOW_NO_TIMESTAMP, Flow, Kind, Tuple};
 use crate::header::tcp;
 use crate::meta::Meta;
-use crate::ports::{RANDOM_TRIES, Search};
+use crate::ports::RANDOM_TRIES;
+use crate::quota;
 use crate::random::siphash;
 use crate::reclaim::{self, H_Entry, Judged};
 use crate::recycle::{self, Taken};
@@ -20,7 +21,7 @@ use crate::tables::{Entry, Flows, Host, InsertError, Request, Step, Way, Work};
 use crate::verdict::{DropReason, Event};
 
 /// Slots that are inspected for something to reclaim when the table is full.
-const EMERGENCY_SLOTS: u32 = 256;
+const EMERGENCY_SLOTS: u32 = 2048;
 
 /// Claims a mapping for the flow of [`Work::request`], unless another packet of the flow is faster. Either way the
 /// flow is in the table now, or will be when the packet starts over.
@@ -30,30 +31,37 @@ const EMERGENCY_SLOTS: u32 = 256;
 #[inline(always)]
 pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(), DropReason> {
     let now = host.now();
-    if !begin(host, work, now) {
-        host.count(Event::SnatExhausted, 1);
-        return Err(DropReason::PortsExhausted);
+    if !quota::is_granted(host, work, now) {
+        return Err(DropReason::FlowLimit);
     }
-    let tries = work.search.tries();
+    begin(host, work, now);
+    let tries = work.search.tries() + LAST_TRIES - work.search.from;
     let mut probe = Probe { host, work, now, result: Claimed::Nothing };
     host.repeat(tries, &mut probe);
     let result = probe.result;
     settle(host, work, now, result)
 }
 
-/// Before the first port is tried. False: it is known that there is none. (Out of line, as [`settle`]: the stack of
+/// Before the first port is tried. (Out of line, as [`settle`]: the stack of
 /// neither is there while ports are tried.)
 #[inline(never)]
-fn begin<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, now: u32) -> bool {
+fn begin<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, now: u32) {
     recycle::begin_anew(host, work);
     prepare(work);
     let random = unpredictable(host, work, 0);
-    work.search = Search::new(&work.request.spans, random);
     let meta = Meta::new(generation(random), 0, now);
     (work.forward.meta, work.forward.tag) = (meta.0, meta.tag());
     (work.reverse.meta, work.reverse.tag) = (meta.0, meta.tag());
     work.remote = reclaim::remote_of(&work.answer);
-    work.request.keep_port || work.again || !host.exhausted(&work.remote, work.request.spans.id())
+    let range = work.request.spans.id();
+    let is_exhausted = !work.request.keep_port && !work.again && host.exhausted(&work.remote, range);
+    work.remote.pad = reclaim::SPENT;
+    let spent = work.request.spans.has_both() && host.exhausted(&work.remote, range);
+    work.remote.pad = [0; 3];
+    work.search.begin(&work.request.spans, random, spent);
+    if is_exhausted {
+        work.search.from = work.search.tries();
+    }
 }
 
 /// After the last one.
@@ -67,12 +75,12 @@ fn settle<A: Address, H: Host<A>>(
     match result {
         Claimed::Port => enter_initiator(host, work),
         // Somebody's expired flow made room: start over.
-        Claimed::Full if reclaim::make_room(host, &work.answer, now, EMERGENCY_SLOTS) => Ok(()),
+        Claimed::Full if reclaim::make_room(host, &work.answer, now, EMERGENCY_SLOTS, 0) => Ok(()),
         Claimed::Full => Err(DropReason::TableFull),
         // A port is being given back, or this very flow is being opened: start over.
         Claimed::Soon => Ok(()),
         Claimed::Nothing | Claimed::Unfit => {
-            if let Claimed::Nothing = result {
+            if work.search.from == 0 && matches!(result, Claimed::Nothing) {
                 remember_exhausted(host, &mut work.remote, work.request.spans.id());
             }
             host.count(Event::SnatExhausted, 1);
@@ -98,12 +106,9 @@ fn remember_exhausted<A: Address, H: Host<A>>(host: &H, remote: &mut Tuple<A>, r
 #[inline(always)]
 fn enter_initiator<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(), DropReason> {
     let Err(error) = insert(host.flows(), &work.request.first, &work.forward) else {
-        host.count(Event::FlowsCreated, 1);
+        created(host, work);
         if work.request.kind == Kind::Snat as u8 {
             host.count(Event::SnatAllocated, 1);
-        }
-        if work.recycled {
-            host.count(Event::FlowsRecycled, 1);
         }
         if work.forward.flags & FLOW_NO_TIMESTAMP != 0 {
             host.count(Event::RecycledWithoutTs, 1);
@@ -115,7 +120,9 @@ fn enter_initiator<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Resu
         return Ok(());
     };
     if work.recycled {
-        recycle::give_back(host, work);
+        if !recycle::give_back(host, work) {
+            created(host, work);
+        }
     } else {
         host.flows().remove(&work.answer);
     }
@@ -131,6 +138,16 @@ fn enter_initiator<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Resu
             host.count(Event::FlowsAdopted, 1);
             Ok(())
         }
+    }
+}
+
+/// There is one flow more, and with a port that was taken over one less.
+#[inline(always)]
+fn created<A: Address, H: Host<A>>(host: &H, work: &Work<A>) {
+    host.count(Event::FlowsCreated, 1);
+    host.add_held(work.request.holder(), 1);
+    if work.recycled {
+        recycle::count(host, work);
     }
 }
 
@@ -191,6 +208,7 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
     #[inline(always)]
     fn step(&mut self, i: u32) -> bool {
         let host = self.host;
+        let i = self.work.search.from + i;
         let keeps = self.work.request.keep_port && i == 0;
         let again = self.work.again && i == 0;
         if !keeps && !again && !self.choose(i) {
@@ -211,7 +229,7 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
             Err(InsertError::Taken) => {
                 host.count(Event::SnatCollisions, 1);
                 // The port to keep is worth waiting for; the others are looked at again.
-                if keeps && !self.is_taken(i) {
+                if keeps && !self.is_taken(0) {
                     self.result = Claimed::Soon;
                 }
                 !keeps || !matches!(self.result, Claimed::Soon)
@@ -233,9 +251,14 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
     /// Sets the port of try `i`; false if mappings must not take it.
     #[inline(always)]
     fn choose(&mut self, i: u32) -> bool {
-        let random = if i < RANDOM_TRIES { unpredictable(self.host, self.work, i + 1) } else { 0 };
+        let last = i >= self.work.search.tries();
+        let random = if i < RANDOM_TRIES || last { unpredictable(self.host, self.work, i + 1) } else { 0 };
         if i == RANDOM_TRIES {
-            self.host.set_exhausted(&reclaim::sweep_mark(&self.work.answer), self.work.request.spans.id());
+            self.remember(reclaim::SWEEPING, true);
+        }
+        if i == self.work.search.second_from() {
+            // Whichever group has just been seen taken comes last for the next flow.
+            self.remember(reclaim::SPENT, !self.work.search.preferred_last);
         }
         let port = self.work.search.port(i, random);
         if self.work.request.host_address && self.host.reserved(self.work.answer.proto, port) {
@@ -248,6 +271,19 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
         true
     }
 
+    /// Remembers something about the ports towards this remote, for this tick, or forgets it.
+    #[inline(always)]
+    fn remember(&mut self, what: [u8; 3], holds: bool) {
+        let Work { remote, request, .. } = &mut *self.work;
+        remote.pad = what;
+        if holds {
+            self.host.set_exhausted(remote, request.spans.id());
+        } else {
+            self.host.clear_exhausted(remote);
+        }
+        remote.pad = [0; 3];
+    }
+
     /// Whether the chosen port is another flow's; if that has expired, by the timeouts of a host with room or of one
     /// under pressure, it is removed; if it has closed and this one may follow it, the port is ours.
     #[inline(always)]
@@ -258,7 +294,17 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
             return true;
         }
         let Some(config) = self.host.config() else { return true };
-        let timeouts = if i >= PRESSED_AFTER { &config.pressed } else { &config.timeouts };
+        let timeouts = if i < PRESSED_AFTER {
+            &config.timeouts
+        } else if i < self.work.search.tries() {
+            &config.pressed
+        } else {
+            let holder = entry.read_with(Flow::holder);
+            if !quota::is_richer(self.host, holder, self.work.request.holder()) {
+                return true;
+            }
+            &config.spent
+        };
         let judged = reclaim::remove_if_expired(self.host, &entry, &self.work.answer, self.now, timeouts);
         if judged == Judged::Gone {
             return false;
@@ -295,6 +341,9 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
         false
     }
 }
+/// Tries at random when every port was seen taken: flows that are no conversation give way to endpoints that have
+/// far fewer. Who floods a remote has most of its ports, so that one of them is soon found.
+const LAST_TRIES: u32 = if cfg!(loom) { 0 } else { 32 };
 
 /// Ports that are found taken before a remote counts as crowded and idle flows towards it give way sooner: at 64 %
 /// use, one flow in 35 gets so far.

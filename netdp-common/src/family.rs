@@ -275,6 +275,15 @@ pub trait Family: Copy + 'static {
     ) -> Option<()>;
     /// Whose MAC an ICMP message at `l4` asks for or tells (RFC 4861 4.3, 4.4); none in IPv4: ARP is no IP.
     fn discovered<P: crate::packet::Packet>(packet: &P, l4: usize) -> Option<Self::Addr>;
+    /// Whether an endpoint speaks for others on its link: as a router, or for an address that is not its own. `l4`: of a
+    /// message that is neither echo nor error. In IPv4, see [`crate::link`].
+    fn forges<P: crate::packet::Packet>(
+        packet: &P,
+        l4: usize,
+        endpoint: &crate::flow::Endpoint<Self::Addr>,
+    ) -> bool;
+    /// The link-local address that a MAC makes (RFC 4291 A); none in IPv4.
+    fn link_local(mac: [u8; 6]) -> Option<Self::Addr>;
     /// A 16-bit digest of the address's prefix (IPv4: /16, IPv6: /64): "could it be one of ours?".
     fn prefix_digest(addr: &Self::Addr) -> u16;
 }

@@ -131,8 +131,8 @@ pub struct Endpoint<A> {
     pub ifindex: u32,
     /// The bridge's ifindex: key of the network.
     pub network: u32,
-    /// Zero.
-    pub flags: u32,
+    /// Most flows that it may have; 0: its share, see [`crate::quota`].
+    pub max_flows: u32,
     /// The endpoint's MAC.
     pub mac: [u8; 6],
     /// The bridge's MAC.
@@ -233,7 +233,9 @@ pub struct Uplink<A> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
 pub struct Timeouts {
-    /// TCP before the handshake is complete, and while it closes (RFC 5382 REQ-5: 4 minutes).
+    /// TCP before the handshake is complete (RFC 5382 REQ-5: 4 minutes).
+    pub tcp_half_open: u32,
+    /// TCP while it closes (RFC 5382 REQ-5: 4 minutes).
     pub tcp_transitory: u32,
     /// Established TCP (RFC 5382 REQ-5: at least 2 h 4 min; Linux: 5 days).
     pub tcp_established: u32,
@@ -253,7 +255,8 @@ impl Timeouts {
     /// The shortest of them: a flow that has been idle for less is alive in any state.
     #[inline(always)]
     pub fn shortest(&self) -> u32 {
-        self.tcp_transitory
+        self.tcp_half_open
+            .min(self.tcp_transitory)
             .min(self.tcp_established)
             .min(self.tcp_closed)
             .min(self.udp)
@@ -266,6 +269,7 @@ impl Timeouts {
     pub const fn in_ticks(&self) -> Self {
         use crate::meta::ticks_from_seconds as ticks;
         Self {
+            tcp_half_open: ticks(self.tcp_half_open),
             tcp_transitory: ticks(self.tcp_transitory),
             tcp_established: ticks(self.tcp_established),
             tcp_closed: ticks(self.tcp_closed),
@@ -278,6 +282,7 @@ impl Timeouts {
 
     /// The defaults while there is room.
     pub const DEFAULT: Self = Self {
+        tcp_half_open: 240,
         tcp_transitory: 240,
         tcp_established: 5 * 86_400,
         tcp_closed: 60,
@@ -289,6 +294,7 @@ impl Timeouts {
     /// Under pressure, when the ports towards a remote or the table run short: the idle give way sooner, what is
     /// established or streams keeps the RFCs' minima (RFC 5382 REQ-5, RFC 4787 REQ-5).
     pub const PRESSED: Self = Self {
+        tcp_half_open: 30,
         tcp_transitory: 240,
         tcp_established: 7440,
         tcp_closed: 60,
@@ -297,6 +303,9 @@ impl Timeouts {
         udp_stream: 120,
         icmp: 30,
     };
+    /// When nothing is left: what is not a conversation gives way at once.
+    pub const SPENT: Self =
+        Self { tcp_half_open: 0, tcp_closed: 0, udp: 0, udp_answered: 0, icmp: 0, ..Self::PRESSED };
 }
 
 /// What user space tells the programs; the one element of an array map.
@@ -315,6 +324,12 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Those that count when ports or table run short, in ticks.
     pub pressed: Timeouts,
+    /// Those that count when the table is full, or an endpoint has its share, in ticks.
+    pub spent: Timeouts,
+    /// Flows that a family's table holds.
+    pub flows_max: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// A run of 4096 ports, a bit each.
@@ -436,6 +451,17 @@ plain_data! {
     Slot: 32, 56;
     FragmentKey: 16, 40;
     FragmentWay: 40, 64;
+}
+
+impl<A: Address> Flow<A> {
+    /// The endpoint that the flow counts for, by its host veth: who opened it, or whose published port it came by.
+    /// Neither entry's ever changes.
+    #[inline(always)]
+    pub fn holder(&self) -> u32 {
+        let opened_inside = self.kind != Kind::Dnat as u8;
+        let is_initiator = self.flags & FLOW_INITIATOR != 0;
+        if opened_inside == is_initiator { self.iif } else { self.oif }
+    }
 }
 
 #[cfg(feature = "user")]

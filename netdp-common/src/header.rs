@@ -16,10 +16,18 @@ pub mod ethernet {
     pub const MACS: usize = offset_of!(EthHdr, dst_addr);
     /// Length of the header without VLAN tags.
     pub const LEN: usize = EthHdr::LEN;
+    /// EtherType of ARP, host byte order.
+    pub const ARP: u16 = 0x0806;
     /// EtherType of IPv4, host byte order.
     pub const IPV4: u16 = 0x0800;
     /// EtherType of IPv6, host byte order.
     pub const IPV6: u16 = 0x86dd;
+}
+
+/// ARP about IPv4 on Ethernet (RFC 826).
+pub mod arp {
+    /// The sender's MAC, followed by its address.
+    pub const SENDER: usize = 8;
 }
 
 /// IPv4 (RFC 791).
@@ -122,6 +130,10 @@ pub mod icmp {
     pub const LEN: usize = 8;
     /// Identifier of an echo message.
     pub const IDENTIFIER: usize = 4;
+    /// Type: router advertisement (RFC 4861 4.2).
+    pub const ROUTER_ADVERTISEMENT: u8 = 134;
+    /// Type: redirect (RFC 4861 4.5).
+    pub const REDIRECT: u8 = 137;
     /// Type: neighbour solicitation (RFC 4861 4.3).
     pub const NEIGHBOUR_SOLICITATION: u8 = 135;
     /// Type: neighbour advertisement (RFC 4861 4.4).

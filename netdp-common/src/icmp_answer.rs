@@ -5,7 +5,7 @@ use crate::header::{ethernet, icmp};
 use crate::nat::Context;
 use crate::packet::{Packet, apply_difference, difference};
 use crate::parse::NewHeader;
-use crate::tables::Step;
+use crate::sum::Sum;
 
 /// An error to be built.
 #[derive(Clone, Copy, Debug)]
@@ -24,9 +24,6 @@ pub(crate) struct Answer<A> {
 
 /// Words that are summed up at a time.
 const STEP_WORDS: usize = 16;
-const STEP_BYTES: usize = STEP_WORDS * size_of::<u32>();
-/// Bound of the steps that the verifier sees: a power of two.
-const MAX_STEPS: u32 = 32;
 /// Words of the packet that are put aside while there is something else in their place. As long as an IPv4 header can
 /// be and more, so that a transport checksum that is left to the device starts before their end.
 const HEAD_WORDS: usize = 19;
@@ -43,11 +40,10 @@ pub(crate) fn build<F: Family, C: Context<F>>(c: &mut C, answer: &Answer<F::Addr
     let quote = length.min(told).min(F::ICMP_ERROR_MAX - headers);
     // Zeros behind it change no sum.
     c.resize(l3 + quote)?;
-    let steps = (F::ICMP_ERROR_MAX - headers).div_ceil(STEP_BYTES);
-    c.resize(l3 + steps * STEP_BYTES)?;
-    let mut sum = Sum { packet: &*c, sum: 0, is_whole: true };
-    c.repeat(steps as u32, &mut sum);
-    let Sum { sum, is_whole: true, .. } = sum else { return None };
+    let step = Sum::<C, STEP_WORDS>::STEP;
+    let steps = (F::ICMP_ERROR_MAX - headers).div_ceil(step);
+    c.resize(l3 + steps * step)?;
+    let sum = Sum::<C, STEP_WORDS>::of(&*c, &*c, l3, steps, 0)?;
 
     let head: [u32; HEAD_WORDS] = c.load(l3)?;
     c.replace_head(HEAD, headers + HEAD)?;
@@ -78,29 +74,12 @@ fn sum_of_header<F: Family>(answer: &Answer<F::Addr>, payload: u16, sum: u32) ->
     if !F::ICMP_PSEUDO_HEADER {
         return sum;
     }
-    let sum = difference(&[], answer.src.words(), sum);
-    let sum = difference(&[], answer.dst.words(), sum);
-    difference(&[], &[u32::from(payload).to_be(), u32::from(F::ICMP).to_be()], sum)
+    sum_of_pseudo_header::<F>(&answer.src, &answer.dst, payload.into(), sum)
 }
 
-/// Sums up what is quoted.
-struct Sum<'a, P> {
-    packet: &'a P,
-    sum: u32,
-    /// False: the packet is shorter. (An `Option` would have a payload that is not always written.)
-    is_whole: bool,
-}
-
-impl<P: Packet> Step for Sum<'_, P> {
-    #[inline(always)]
-    fn step(&mut self, i: u32) -> bool {
-        // The mask changes nothing: the verifier wants to see how far into the packet this reads.
-        let at = self.packet.l3() + (i & (MAX_STEPS - 1)) as usize * STEP_BYTES;
-        let Some(words) = self.packet.load::<[u32; STEP_WORDS]>(at) else {
-            self.is_whole = false;
-            return false;
-        };
-        self.sum = difference(&[], &words, self.sum);
-        true
-    }
+/// The pseudo-header of ICMPv6 (RFC 8200 8.1), added to a sum.
+#[inline(always)]
+pub(crate) fn sum_of_pseudo_header<F: Family>(src: &F::Addr, dst: &F::Addr, len: u32, sum: u32) -> u32 {
+    let sum = difference(&[], dst.words(), difference(&[], src.words(), sum));
+    difference(&[], &[len.to_be(), u32::from(F::ICMP).to_be()], sum)
 }

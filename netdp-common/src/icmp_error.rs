@@ -9,10 +9,12 @@ use bytemuck::Zeroable as _;
 use crate::family::{Address, Be16, Family, IcmpKind};
 use crate::flow::{FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Tuple};
 use crate::header::{icmp, tcp, udp};
+use crate::icmp_answer::sum_of_pseudo_header;
 use crate::nat::{self, Context, Known};
 use crate::packet::{L4Fix, Packet, apply_difference, difference};
 use crate::parse::{Fragment, Header};
 use crate::reclaim::{self, Judged};
+use crate::sum;
 use crate::tables::{Flows, Scratch};
 use crate::verdict::{DropReason, Event, Verdict};
 
@@ -74,6 +76,9 @@ pub fn translate<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::A
     if outer.ttl <= 1 {
         return Verdict::drop(DropReason::TtlExceeded);
     }
+    if !checksum_is_right::<F, C>(c, &outer, l4, end) {
+        return Verdict::drop(DropReason::BadChecksum);
+    }
     if rewrite_quoted::<F, C>(c, l4, quoted, flow).is_none() {
         return Verdict::drop(DropReason::RewriteFailed);
     }
@@ -88,6 +93,24 @@ pub fn translate<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::A
         return Verdict::to_next_hop(flow.oif);
     }
     nat::deliver(c, flow.oif, flow.via)
+}
+
+/// RFC 5508 REQ-3. Nobody leaves the checksum of an error to the device: it is whole.
+#[inline(always)]
+fn checksum_is_right<F: Family, C: Context<F>>(
+    c: &C,
+    outer: &Header<F::Addr>,
+    l4: usize,
+    end: usize,
+) -> bool {
+    let len = end - l4;
+    let Some(sum) = sum::of_bytes(c, l4, len) else { return false };
+    let sum = if F::ICMP_PSEUDO_HEADER {
+        sum_of_pseudo_header::<F>(&outer.src, &outer.dst, len as u32, sum)
+    } else {
+        sum
+    };
+    apply_difference(u16::MAX, sum) == 0
 }
 
 /// Whether somebody outside can have this address (RFC 1812 5.3.7).

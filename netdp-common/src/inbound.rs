@@ -42,7 +42,8 @@ fn decide<F: Family, C: Context<F>>(
     if nat::is_private::<F, C>(c, &dst) {
         return Err(DropReason::NotPublished);
     }
-    if dst.is_multicast() || dst.is_loopback() || parsed.tuple.src.is_loopback() {
+    // Nobody sends from an address that is not one host's (RFC 1812 5.3.7): the stack takes it for a martian.
+    if dst.is_multicast() || dst.is_loopback() || !F::is_one_host(&parsed.tuple.src) {
         return Ok(Decision::Stack);
     }
     // Means nothing on another link: neither endpoint nor routing table could answer it.

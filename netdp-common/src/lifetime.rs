@@ -69,7 +69,8 @@ pub const fn state(proto: u8, initiator: u8, responder: u8) -> State {
 #[inline(always)]
 pub const fn timeout(proto: u8, state: State, timeouts: &Timeouts) -> u32 {
     match state {
-        State::Syn | State::Closing | State::ResetClaimed => timeouts.tcp_transitory,
+        State::Syn => timeouts.tcp_half_open,
+        State::Closing | State::ResetClaimed => timeouts.tcp_transitory,
         State::Established => timeouts.tcp_established,
         State::Closed => timeouts.tcp_closed,
         State::Stream => timeouts.udp_stream,

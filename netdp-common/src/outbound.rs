@@ -60,6 +60,12 @@ fn decide<F: Family, C: Context<F>>(
     if !is_mac(from, sender.mac) {
         return Err(DropReason::Spoofed);
     }
+    if parsed.transport == Transport::IcmpOther && F::forges(c, parsed.header.transport(c.l3()), sender) {
+        return Err(DropReason::Spoofed);
+    }
+    if src.is_link_local() && Some(src) == F::link_local(sender.bridge_mac) {
+        return Err(DropReason::Spoofed);
+    }
     if src == F::Addr::UNSPECIFIED || (src.is_link_local() && src != sender.addr) {
         return Ok(Decision::Stack);
     }
@@ -79,7 +85,8 @@ fn decide<F: Family, C: Context<F>>(
         // Straight to who is asked for: the bridge would ask a host's firewall, which lets ARP alone but not this.
         return Ok(Decision::Neighbour { oif: neighbour.ifindex, macs: macs_from(neighbour, sender.mac) });
     }
-    if dst.is_multicast() || dst.is_loopback() {
+    // Nor does anybody route to no address at all (RFC 1122 3.2.1.3).
+    if dst.is_multicast() || dst.is_loopback() || dst == F::Addr::UNSPECIFIED {
         return Ok(Decision::Stack);
     }
     let network = c.network(sender.network).ok_or(DropReason::EndpointGone)?;
@@ -254,8 +261,9 @@ fn macs_from<A: Copy>(endpoint: &Endpoint<A>, source: [u8; 6]) -> [u32; 4] {
     [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]), u32::from_ne_bytes([i, j, k, l]), 0]
 }
 
+/// Whether six bytes of a frame are this MAC.
 #[inline(always)]
-fn is_mac(loaded: [u16; 3], mac: [u8; 6]) -> bool {
+pub(crate) fn is_mac(loaded: [u16; 3], mac: [u8; 6]) -> bool {
     let [a, b, c, d, e, f] = mac;
     loaded == [[a, b], [c, d], [e, f]].map(u16::from_ne_bytes)
 }

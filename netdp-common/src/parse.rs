@@ -3,7 +3,7 @@
 use bytemuck::Zeroable;
 
 use crate::family::{Address, Be16, Family, IcmpKind, IcmpNotice, Ipv4Addr, Ipv6Addr, V4, V6};
-use crate::flow::Tuple;
+use crate::flow::{Endpoint, Tuple};
 use crate::header::{ethernet, icmp, ipv4, ipv6, tcp, udp};
 use crate::packet::{Packet, apply_difference, difference};
 
@@ -126,6 +126,9 @@ pub fn parse<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Addr>) -> 
     read::<F, P>(packet, parsed).is_some()
 }
 
+/// Bytes of the shortest transport headers, UDP's and ICMP's.
+const SHORTEST: u32 = 8;
+
 /// [`parse`] out of line: where a flow is being opened, the stack is short and the time is not.
 #[inline(never)]
 pub fn parse_again<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Addr>) -> bool {
@@ -153,6 +156,11 @@ fn read<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Addr>) -> Optio
     set_ports(parsed, [Be16::default(); 2]);
     if header.fragment == Fragment::Later {
         return Some(());
+    }
+    // What lies behind the packet's end is padding, and no ports. (An aggregated packet may be too long to say its length.)
+    let has_ports = header.proto == tcp::PROTO || header.proto == udp::PROTO || header.proto == F::ICMP;
+    if has_ports && header.total_len < u32::from(header.len) + SHORTEST && packet.segment_size() == 0 {
+        return None;
     }
     if header.proto == tcp::PROTO {
         let [ports, _sequence, acknowledgement, flags]: [u32; 4] = packet.load(l4 + tcp::PORTS)?;
@@ -363,6 +371,16 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn forges<P: Packet>(_packet: &P, _l4: usize, _endpoint: &Endpoint<Ipv4Addr>) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn link_local(_mac: [u8; 6]) -> Option<Ipv4Addr> {
+        None
+    }
+
+    #[inline(always)]
     fn prefix_digest(addr: &Ipv4Addr) -> u16 {
         (u32::from_be(addr.0) >> 16) as u16
     }
@@ -491,6 +509,25 @@ impl Family for V6 {
             return None;
         }
         packet.load(l4 + icmp::TARGET)
+    }
+
+    #[inline(always)]
+    fn forges<P: Packet>(packet: &P, l4: usize, endpoint: &Endpoint<Ipv6Addr>) -> bool {
+        let Some([icmp_type, ..]) = packet.load::<[u8; 4]>(l4 + icmp::FIRST_WORD) else { return false };
+        if icmp_type != icmp::NEIGHBOUR_ADVERTISEMENT {
+            return icmp_type == icmp::ROUTER_ADVERTISEMENT || icmp_type == icmp::REDIRECT;
+        }
+        // Whatever link-local address it has given itself, but not the gateway's.
+        packet.load(l4 + icmp::TARGET).is_none_or(|target: Ipv6Addr| {
+            target != endpoint.addr
+                && (!target.is_link_local() || Some(target) == Self::link_local(endpoint.bridge_mac))
+        })
+    }
+
+    #[inline(always)]
+    fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Option<Ipv6Addr> {
+        let word = u32::from_ne_bytes;
+        Some(Ipv6Addr([word([0xfe, 0x80, 0, 0]), 0, word([a ^ 2, b, c, 0xff]), word([0xfe, d, e, f])]))
     }
 
     #[inline(always)]

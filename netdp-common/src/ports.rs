@@ -9,64 +9,88 @@ pub const RANDOM_TRIES: u32 = if cfg!(loom) { 1 } else { 16 };
 /// Larger than any span and prime, so that stepping by it visits every port of a span once.
 const STRIDES: [u32; 4] = [65_537, 98_317, 131_101, 262_147];
 
-/// The state of one search.
+/// The state of one search: the ports in two groups, of which the second is only tried when the first is spent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Search {
-    spans: PortSpans,
-    preferred: u32,
+    groups: [Group; 2],
+    /// The preferred ports are the second group.
+    pub preferred_last: bool,
+    /// The try to begin with: 0, or, if every port is known to be taken, [`Self::tries`].
+    pub from: u32,
+}
+
+/// A group of ports, and where in it the search is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Group {
+    spans: [Span; 2],
+    len: u32,
     cursor: u32,
     step: u32,
-    ephemeral_cursor: u32,
-    ephemeral_step: u32,
 }
 
 impl Search {
-    /// Starts a search; `random` is 64 unpredictable bits.
+    /// Starts a search; `random` is 64 unpredictable bits. `spent`: the preferred ports were seen taken a moment ago, so
+    /// they come last.
     #[inline(always)]
-    pub fn new(spans: &PortSpans, random: u64) -> Self {
-        let preferred = spans.preferred[0].len + spans.preferred[1].len;
+    pub fn begin(&mut self, spans: &PortSpans, random: u64, spent: bool) {
+        self.from = 0;
         let stride = STRIDES[(random >> 62) as usize & 3];
-        let mut search = Self { spans: *spans, preferred, ..Self::default() };
-        if preferred > 0 {
-            search.cursor = below(random >> 16, preferred);
-            search.step = stride % preferred;
-        }
-        if spans.ephemeral.len > 0 {
-            search.ephemeral_cursor = below(random, spans.ephemeral.len);
-            search.ephemeral_step = stride % spans.ephemeral.len;
-        }
-        search
+        let preferred = Group::new(spans.preferred, random >> 16, stride);
+        let ephemeral = Group::new([spans.ephemeral, Span::EMPTY], random, stride);
+        self.preferred_last = (spent && ephemeral.len > 0) || preferred.len == 0;
+        self.groups = if self.preferred_last { [ephemeral, preferred] } else { [preferred, ephemeral] };
     }
 
     /// How many tries reach every port at least once.
     #[inline(always)]
     pub fn tries(&self) -> u32 {
-        RANDOM_TRIES + self.preferred + self.spans.ephemeral.len
+        self.second_from() + self.groups[1].len
     }
 
-    /// The port of try `i`, host byte order; `random` is fresh for each of the first [`RANDOM_TRIES`].
+    /// The first try of the second group: the first is spent then.
+    #[inline(always)]
+    pub fn second_from(&self) -> u32 {
+        RANDOM_TRIES + self.groups[0].len
+    }
+
+    /// The port of try `i`, host byte order; `random` is fresh for each of the first [`RANDOM_TRIES`] and for each after
+    /// the last.
     #[inline(always)]
     pub fn port(&mut self, i: u32, random: u64) -> u16 {
+        let [first, second] = &mut self.groups;
         if i < RANDOM_TRIES {
-            return if self.preferred > 0 {
-                self.preferred_port(below(random, self.preferred))
-            } else {
-                (self.spans.ephemeral.lo + below(random, self.spans.ephemeral.len)) as u16
-            };
+            first.port(below(random, first.len))
+        } else if i < RANDOM_TRIES + first.len {
+            first.next()
+        } else if i < RANDOM_TRIES + first.len + second.len {
+            second.next()
+        } else {
+            let index = below(random, first.len + second.len);
+            if index < first.len { first.port(index) } else { second.port(index - first.len) }
         }
-        if i < RANDOM_TRIES + self.preferred {
-            let at = self.cursor;
-            self.cursor = advance(at, self.step, self.preferred);
-            return self.preferred_port(at);
+    }
+}
+
+impl Group {
+    #[inline(always)]
+    fn new(spans: [Span; 2], random: u64, stride: u32) -> Self {
+        let len = spans[0].len + spans[1].len;
+        if len == 0 {
+            return Self::default();
         }
-        let at = self.ephemeral_cursor;
-        self.ephemeral_cursor = advance(at, self.ephemeral_step, self.spans.ephemeral.len);
-        (self.spans.ephemeral.lo + at) as u16
+        Self { spans, len, cursor: below(random, len), step: stride % len }
     }
 
     #[inline(always)]
-    fn preferred_port(&self, index: u32) -> u16 {
-        let [first, second] = self.spans.preferred;
+    fn next(&mut self) -> u16 {
+        let at = self.cursor;
+        self.cursor = advance(at, self.step, self.len);
+        self.port(at)
+    }
+
+    #[inline(always)]
+    fn port(&self, index: u32) -> u16 {
+        let [first, second] = self.spans;
         (if index < first.len { first.lo + index } else { second.lo + (index - first.len) }) as u16
     }
 }
@@ -99,6 +123,12 @@ impl PortSpans {
         (first.lo ^ second.lo ^ self.ephemeral.lo) << 16 | (self.count() & 0xffff)
     }
 
+    /// Whether some are preferred to others.
+    #[inline(always)]
+    pub const fn has_both(&self) -> bool {
+        self.ephemeral.len > 0 && self.preferred[0].len + self.preferred[1].len > 0
+    }
+
     /// How many ports there are.
     pub const fn count(&self) -> u32 {
         self.preferred[0].len + self.preferred[1].len + self.ephemeral.len
@@ -119,32 +149,37 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// Every port of the range is tried, the last one too, and none outside of it; the preferred ones first.
+    const RANGES: [(u16, u16, (u16, u16)); 6] = [
+        (1024, 65_535, (32_768, 60_999)),
+        (1024, 1024, (32_768, 60_999)),
+        (40_000, 40_009, (32_768, 60_999)),
+        (60_990, 61_010, (32_768, 60_999)),
+        (32_000, 32_767, (32_768, 60_999)),
+        (1024, 65_535, (1024, 65_535)),
+    ];
+
+    /// Every port of the range is tried, the last one too, and none outside of it; the preferred ones first, or last
+    /// where they are spent.
     #[test]
     fn the_sweep_visits_every_port() {
-        for (lo, hi, ephemeral) in [
-            (1024, 65_535, (32_768, 60_999)),
-            (1024, 1024, (32_768, 60_999)),
-            (40_000, 40_009, (32_768, 60_999)),
-            (60_990, 61_010, (32_768, 60_999)),
-            (32_000, 32_767, (32_768, 60_999)),
-            (1024, 65_535, (1024, 65_535)),
-        ] {
-            let spans = PortSpans::new(lo, hi, ephemeral);
+        for (lo, hi, (first, last)) in RANGES {
+            let spans = PortSpans::new(lo, hi, (first, last));
             assert_eq!(spans.count(), u32::from(hi - lo) + 1);
-            for random in [0, 1, u64::MAX, 0x1234_5678_9abc_def0] {
-                let mut search = Search::new(&spans, random);
+            let is_preferred = |port: &u16| !(first..=last).contains(port);
+            for (random, spent) in
+                [0, 1, u64::MAX, 0x1234_5678_9abc_def0].map(|r| [(r, false), (r, true)]).concat()
+            {
+                let mut search = Search::default();
+                search.begin(&spans, random, spent);
                 let ports: Vec<u16> =
                     (0..search.tries()).map(|i| search.port(i, random.rotate_left(i))).collect();
                 let seen: BTreeSet<u16> = ports.iter().copied().collect();
                 assert_eq!(seen, (lo..=hi).collect(), "{lo}-{hi} with {random:#x}");
-                let preferred = spans.preferred[0].len + spans.preferred[1].len;
-                let first_ephemeral = ports.iter().position(|p| (ephemeral.0..=ephemeral.1).contains(p));
-                if preferred > 0
-                    && let Some(at) = first_ephemeral
-                {
-                    assert_eq!(at as u32, RANDOM_TRIES + preferred);
-                }
+                let (tried_first, tried_last) = ports.split_at(search.second_from() as usize);
+                let both = ports.iter().any(is_preferred) && !ports.iter().all(is_preferred);
+                assert_eq!(both, !tried_last.is_empty());
+                assert!(!both || tried_first.iter().all(|port| is_preferred(port) != spent));
+                assert!(!both || tried_last.iter().all(|port| is_preferred(port) == spent));
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::family::{Address, Be16};
 use crate::flow::{FLOW_INITIATOR, Flow, Timeouts, Tuple};
 use crate::lifetime;
 use crate::meta::Meta;
+use crate::quota;
 use crate::tables::{Entry, Flows, Host, RingSlot, Step};
 use crate::verdict::Event;
 
@@ -85,6 +86,10 @@ pub fn remote_of<A: Address>(answer: &Tuple<A>) -> Tuple<A> {
 /// [`Tuple::pad`] of [`sweep_mark`].
 pub const SWEEPING: [u8; 3] = [1, 0, 0];
 
+/// [`Tuple::pad`] of the key under which it is remembered that the ports that are tried first are taken. It only says
+/// in which order ports are tried, and so outlasts one that is freed.
+pub const SPENT: [u8; 3] = [2, 0, 0];
+
 /// Under which key it is remembered that somebody goes through all ports towards a remote.
 #[inline(always)]
 pub fn sweep_mark<A: Address>(answer: &Tuple<A>) -> Tuple<A> {
@@ -131,10 +136,11 @@ pub fn remove_if_expired<A: Address, H: Host<A>>(
     timeouts: &Timeouts,
 ) -> Judged {
     let mut other_key = Tuple::zeroed();
-    let mut flags = 0;
+    let (mut flags, mut holder) = (0, 0);
     let own = take_alive(entry, |flow| {
         other_key = self::other_key(flow, key.proto);
         flags = flow.flags;
+        holder = flow.holder();
         is_own(flow, key)
     });
     if own == Meta::GONE {
@@ -174,6 +180,7 @@ pub fn remove_if_expired<A: Address, H: Host<A>>(
         return Judged::Contended;
     }
     host.count(Event::FlowsExpired, 1);
+    host.add_held(holder, -1);
     Judged::Gone
 }
 
@@ -234,15 +241,17 @@ fn remove_single<A: Address, H: Host<A>>(
 pub fn remove_exact<A: Address, H: Host<A>>(host: &H, key: &Tuple<A>, generation: u32) -> bool {
     let Some(entry) = host.flows().get(key) else { return false };
     for _ in 0..REMOVE_TRIES {
-        let mut answer = Tuple::zeroed();
+        let (mut answer, mut holder) = (Tuple::zeroed(), 0);
         let meta = take_alive(&entry, |flow| {
             answer = other_key(flow, key.proto);
+            holder = flow.holder();
             is_own(flow, key)
         });
         if meta == Meta::GONE || meta.generation() != generation {
             return false;
         }
         if remove_judged(host, (&entry, meta, key), &answer) {
+            host.add_held(holder, -1);
             return true;
         }
     }
@@ -281,6 +290,7 @@ pub fn enter<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>, meta: u64) {
         enter: TAKEN | u64::from(Meta(meta).generation()),
         key: answer,
         emergency: false,
+        holder: 0,
         freed: 0,
     };
     host.repeat(FIND_FREE, &mut hand);
@@ -289,19 +299,27 @@ pub fn enter<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>, meta: u64) {
     }
 }
 
-/// The table is full: inspects up to `slots` slots, by the timeouts of a host under pressure, until one flow has
-/// been reclaimed. True: one was. `answer`: the key of the flow that wants room; it enters later.
+/// The table is full, or `holder` (not 0) has all that it may have: inspects up to `slots` slots until one flow, of
+/// that endpoint's, has been reclaimed. True: one was. `answer`: the key of the flow that wants room; it enters later.
 #[inline(never)]
-pub fn make_room<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>, now: u32, slots: u32) -> bool {
+pub fn make_room<A: Address, H: Host<A>>(
+    host: &H,
+    answer: &Tuple<A>,
+    now: u32,
+    slots: u32,
+    holder: u32,
+) -> bool {
     let Some(config) = host.config() else { return false };
     let mut hand = Hand {
         host,
-        timeouts: &config.pressed,
-        base: host.advance_hand(slots),
+        timeouts: &config.spent,
+        // Who has all that it may have looks around the hand, which its new flow will move.
+        base: host.advance_hand(if holder == 0 { slots } else { 0 }),
         now,
         enter: 0,
         key: answer,
         emergency: true,
+        holder,
         freed: 0,
     };
     host.repeat(slots, &mut hand);
@@ -319,6 +337,8 @@ struct Hand<'a, A, H> {
     key: &'a Tuple<A>,
     /// Look at every flow, and stop at the first that could be reclaimed.
     emergency: bool,
+    /// Only at flows of this endpoint, see [`Flow::holder`]; 0: at everybody's.
+    holder: u32,
     /// 1 once a flow has been reclaimed.
     freed: u32,
 }
@@ -326,7 +346,11 @@ struct Hand<'a, A, H> {
 impl<A: Address, H: Host<A>> Step for Hand<'_, A, H> {
     #[inline(always)]
     fn step(&mut self, i: u32) -> bool {
-        let Some(slot) = self.host.slot(self.base.wrapping_add(i)) else { return false };
+        let mut number = self.base.wrapping_add(i);
+        if self.holder != 0 && i >= quota::AHEAD {
+            number = number.wrapping_sub(quota::AHEAD + quota::BEHIND);
+        }
+        let Some(slot) = self.host.slot(number) else { return false };
         let owner = slot.owner();
         if owner != 0 && !self.inspect(&slot, owner) {
             return self.goes_on(i);
@@ -360,6 +384,9 @@ impl<A: Address, H: Host<A>> Hand<'_, A, H> {
         if let Some(entry) = self.host.flows().get(&key) {
             let meta = entry.meta();
             if meta.generation() == generation {
+                if self.holder != 0 && entry.read_with(Flow::holder) != self.holder {
+                    return false;
+                }
                 if remove_if_expired(self.host, &entry, &key, self.now, self.timeouts) != Judged::Gone {
                     slot.set_due(self.now.wrapping_add(self.revisit(&entry, &key)));
                     return false;

@@ -110,7 +110,6 @@ pub(crate) fn take_over<A: Address, H: Host<A>>(
         unmark(entry, meta);
         return Taken::Contended;
     }
-    host.count(Event::FlowsRemoved, 1);
     work.recycled = true;
     Taken::Ours
 }
@@ -143,27 +142,37 @@ fn judge_again<A: Address, E: Entry<A>>(_work: &mut Work<A>, _entry: &E, _strip:
     Takes::AsItIs
 }
 
-/// The initiator's entry could not be entered: the tombstone is what it was before [`take_over`], but for the
-/// initiator's entry.
+/// The flow whose port was taken over is no more: it counts for its holder no longer.
 #[inline(always)]
-pub(crate) fn give_back<A: Address, H: Host<A>>(host: &H, work: &Work<A>) {
-    let Some(entry) = host.flows().get(&work.answer) else { return };
+pub(crate) fn count<A: Address, H: Host<A>>(host: &H, work: &Work<A>) {
+    host.count(Event::FlowsRemoved, 1);
+    host.count(Event::FlowsRecycled, 1);
+    host.add_held(work.tombstone.holder(), -1);
+}
+
+/// The initiator's entry could not be entered: the tombstone is what it was before [`take_over`], but for the
+/// initiator's entry. False: the new responder's entry is still there, and a flow of its own until it expires, or
+/// somebody has removed it as such.
+#[inline(always)]
+pub(crate) fn give_back<A: Address, H: Host<A>>(host: &H, work: &Work<A>) -> bool {
+    let Some(entry) = host.flows().get(&work.answer) else { return false };
     for _ in 0..GIVE_BACK_TRIES {
         let meta = entry.meta();
         if meta.generation() != Meta(work.reverse.meta).generation() {
-            return;
+            return false;
         }
         if mark(&entry, meta) {
             if host.flows().replace(&work.answer, &work.tombstone).is_err() {
                 // A busy bucket. It expires as a connection that was never opened does.
                 unmark(&entry, meta);
-                return;
+                return false;
             }
             // The clock hand may have been by when the entry was another flow's.
             reclaim::enter(host, &work.answer, work.tombstone.meta);
-            return;
+            return true;
         }
     }
+    false
 }
 
 /// The remote's packets that may touch a new entry meanwhile.

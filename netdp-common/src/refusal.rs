@@ -16,13 +16,15 @@ use crate::verdict::{DropReason, Event, Verdict, mtu_in, reason_in};
 const PROHIBITED: u64 = bits(&[
     DropReason::PortsExhausted,
     DropReason::TableFull,
+    DropReason::FlowLimit,
     DropReason::UplinkNotAttached,
     DropReason::Internal,
     DropReason::Isolated,
     DropReason::UnsupportedProtocol,
 ]);
 /// The same from outside. What is internal or not published is met with silence.
-const PROHIBITED_OUTSIDE: u64 = bits(&[DropReason::PortsExhausted, DropReason::TableFull]);
+const PROHIBITED_OUTSIDE: u64 =
+    bits(&[DropReason::PortsExhausted, DropReason::TableFull, DropReason::FlowLimit]);
 const HOST_UNREACHABLE: u64 = bits(&[DropReason::HostUnreachable, DropReason::EndpointGone]);
 /// What TCP is told by a reset.
 const RESETS: u64 = bits(&[DropReason::NoFlow, DropReason::NoRoute, DropReason::EndpointGone]) | PROHIBITED;

@@ -12,6 +12,7 @@ use crate::icmp_error::Quoted;
 use crate::meta::Meta;
 use crate::nat::Known;
 use crate::ports::Search;
+use crate::quota::Held;
 use crate::tcp::Segment;
 use crate::verdict::Event;
 
@@ -260,6 +261,12 @@ pub trait Host<A: Address> {
     fn set_exhausted(&self, remote: &Tuple<A>, range: u32);
     /// Forgets it: a port has been freed.
     fn clear_exhausted(&self, remote: &Tuple<A>);
+    /// How many flows an endpoint has, by its host veth's ifindex.
+    fn held(&self, holder: u32) -> Held;
+    /// Adds to the number of its flows, and to everybody's.
+    fn add_held(&self, holder: u32, change: i32);
+    /// How many endpoints there are.
+    fn endpoints(&self) -> u32;
     /// Moves the clock hand by `n` slots and returns where it was.
     fn advance_hand(&self, n: u32) -> u32;
     /// The slot with this number, modulo the size of the ring.

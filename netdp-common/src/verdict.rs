@@ -124,6 +124,10 @@ counters! {
     TooBig = "too_big",
     /// The next hop does not answer: it does not resolve to a MAC.
     HostUnreachable = "host_unreachable",
+    /// An ICMP error with a wrong checksum.
+    BadChecksum = "bad_checksum",
+    /// The endpoint has as many flows as it may have.
+    FlowLimit = "flow_limit",
 }
 
 /// Number of per-CPU counters: the events, then the drop reasons.

@@ -7,7 +7,7 @@ use netdp_common::family::{Family, V4, V6};
 use netdp_common::packet::Packet;
 use netdp_common::tables::Host;
 use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index, reason_in};
-use netdp_common::{closing, fragment as fragments, icmp_error, inbound, nat, outbound, refusal};
+use netdp_common::{closing, fragment as fragments, icmp_error, inbound, link, nat, outbound, refusal};
 
 use crate::host;
 use crate::maps::{Continuation, Maps, PROGRAMS};
@@ -18,14 +18,40 @@ use crate::trace::trace;
 /// The next program on the hook, then the stack: TCX_NEXT, and TC_ACT_UNSPEC for clsact.
 const NEXT: i32 = tcx_action_base::TCX_NEXT;
 
-/// An IPv4 packet here, an IPv6 packet in its own program.
+/// An IPv4 packet here, an IPv6 packet in its own program, and what is neither.
 #[inline(always)]
-pub(crate) fn by_family(ctx: &TcContext, v4: impl FnOnce(&TcContext) -> i32, v6: Continuation) -> i32 {
+pub(crate) fn by_family(
+    ctx: &TcContext,
+    v4: impl FnOnce(&TcContext) -> i32,
+    v6: Continuation,
+    other: impl FnOnce(&TcContext) -> i32,
+) -> i32 {
     match Skb::<V4>::new(ctx.skb.skb).ethertype() {
         V4::ETHERTYPE => v4(ctx),
         V6::ETHERTYPE => go_on::<V6>(ctx, v6),
-        _ => NEXT,
+        _ => other(ctx),
     }
+}
+
+/// A frame as the stack will take it, see [`Skb::drop_priority_tag`].
+#[inline(always)]
+pub(crate) fn received(ctx: TcContext) -> TcContext {
+    Skb::<V4>::new(ctx.skb.skb).drop_priority_tag();
+    ctx
+}
+
+/// Not ours.
+#[inline(always)]
+pub(crate) fn pass(_: &TcContext) -> i32 {
+    NEXT
+}
+
+/// See [`link::from_container`].
+#[inline(always)]
+pub(crate) fn other_from_container(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<V4>::new(ctx.skb.skb);
+    let verdict = link::from_container::<V4, _>(&skb);
+    act(&mut skb, verdict)
 }
 
 /// See [`nat::from_container`].

@@ -17,17 +17,20 @@ use netdp_common::flow::{
 };
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
+use netdp_common::quota::Held;
 use netdp_common::tables::{Entry, Flows, Host, InsertError, RingSlot, Route, Step, Way};
 use netdp_common::verdict::Event;
 
 use crate::atomic::{compare_and_swap, compiler_barrier, fetch_add, fetch_and};
-use crate::maps::{CONFIG, COUNTS, Maps, PREFIXES, PROBING, RESERVED, TURNS};
+use crate::maps::{CONFIG, COUNTS, HELD_FLOWS, Maps, POPULATION, PREFIXES, PROBING, RESERVED, TURNS};
 use crate::skb::Skb;
 
 /// Index of the clock hand in [`Maps::clock`].
 const HAND: u32 = 0;
 /// Index of the last tick with an exhausted remote in [`Maps::clock`].
 const LAST_EXHAUSTED: u32 = 1;
+/// Index of the number of flows in [`Maps::clock`].
+const FLOWS: u32 = 2;
 
 /// An element of a flow table.
 #[derive(Clone, Copy)]
@@ -381,6 +384,35 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     }
 
     #[inline(always)]
+    fn held(&self, holder: u32) -> Held {
+        // SAFETY: aligned words that others add to; a count that is late grants or refuses one flow too early.
+        let all = F::clock().get_ptr(FLOWS).map_or(0, |all| unsafe { ptr::read_volatile(all) });
+        let Some(held) = HELD_FLOWS.get_ptr(holder) else { return Held { own: 0, both: 0, all: count(all) } };
+        // SAFETY: as above.
+        let [v4, v6] = unsafe { ptr::read_volatile(held) };
+        let own = if F::FIRST_PROGRAM == 0 { v4 } else { v6 };
+        Held { own: count(own), both: count(v4).saturating_add(count(v6)), all: count(all) }
+    }
+
+    #[inline(always)]
+    fn add_held(&self, holder: u32, change: i32) {
+        let change = i64::from(change) as u64;
+        if let Some(all) = F::clock().get_ptr_mut(FLOWS) {
+            fetch_add(all, change);
+        }
+        if let Some(held) = HELD_FLOWS.get_ptr_mut(holder) {
+            let family = if F::FIRST_PROGRAM == 0 { 0 } else { 1 };
+            // SAFETY: the word of this family in a map element.
+            fetch_add(unsafe { held.cast::<u64>().add(family) }, change);
+        }
+    }
+
+    #[inline(always)]
+    fn endpoints(&self) -> u32 {
+        POPULATION.get(0).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
     fn advance_hand(&self, n: u32) -> u32 {
         match F::clock().get_ptr_mut(HAND) {
             Some(hand) => fetch_add(hand, u64::from(n)) as u32,
@@ -404,6 +436,12 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     fn ifindex(&self) -> u32 {
         self.interface()
     }
+}
+
+/// A number of flows: a removal may be counted before what it removes, so that it is below zero for a moment.
+#[inline(always)]
+fn count(flows: u64) -> u32 {
+    if (flows as i64) < 0 { 0 } else { flows as u32 }
 }
 
 /// `BPF_F_CURRENT_NETNS`.

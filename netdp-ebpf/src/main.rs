@@ -26,7 +26,12 @@ use crate::maps::Continuation;
 /// Ingress of an endpoint's host veth.
 #[classifier]
 fn from_container(ctx: TcContext) -> i32 {
-    hook::by_family(&ctx, hook::from_container::<V4>, Continuation::FromContainer)
+    hook::by_family(
+        &hook::received(ctx),
+        hook::from_container::<V4>,
+        Continuation::FromContainer,
+        hook::other_from_container,
+    )
 }
 
 /// Continues [`from_container`] for IPv6.
@@ -63,7 +68,7 @@ fn refuse_v6(ctx: TcContext) -> i32 {
 /// Ingress of an uplink.
 #[classifier]
 fn from_world(ctx: TcContext) -> i32 {
-    hook::by_family(&ctx, hook::from_world::<V4>, Continuation::FromWorld)
+    hook::by_family(&hook::received(ctx), hook::from_world::<V4>, Continuation::FromWorld, hook::pass)
 }
 
 /// Continues [`from_world`] for IPv6.
@@ -123,7 +128,7 @@ fn closing_v6(ctx: TcContext) -> i32 {
 /// Egress of an uplink.
 #[classifier]
 fn to_world(ctx: TcContext) -> i32 {
-    hook::by_family(&ctx, hook::to_world::<V4>, Continuation::ToWorld)
+    hook::by_family(&ctx, hook::to_world::<V4>, Continuation::ToWorld, hook::pass)
 }
 
 /// Continues [`to_world`] for IPv6.

@@ -83,9 +83,10 @@ macro_rules! tables_of {
         #[map]
         static $exhausted: LruHashMap<Tuple<$addr>, [u32; 2]> = LruHashMap::with_max_entries(1024, 0);
 
-        /// Word 0: the clock hand. Word 1: the last tick in which a remote was found exhausted.
+        /// Word 0: the clock hand. Word 1: the last tick in which a remote was found exhausted. Word 2: how many flows
+        /// there are.
         #[map]
-        static $clock: Array<u64> = Array::with_max_entries(2, 0);
+        static $clock: Array<u64> = Array::with_max_entries(3, 0);
 
         /// Datagrams whose first fragment was seen.
         #[map]
@@ -155,6 +156,14 @@ tables_of!(V4, Ipv4Addr, 0; FLOWS_V4 RING_V4 ENDPOINTS_V4 SENDERS_V4 NETWORKS_V4
     PUBLISHED_V4 UPLINKS_V4 LOCALS_V4 EXHAUSTED_V4 CLOCK_V4 FRAGMENTS_V4 SCRATCH_V4);
 tables_of!(V6, Ipv6Addr, CONTINUATIONS; FLOWS_V6 RING_V6 ENDPOINTS_V6 SENDERS_V6 NETWORKS_V6
     PUBLISHED_V6 UPLINKS_V6 LOCALS_V6 EXHAUSTED_V6 CLOCK_V6 FRAGMENTS_V6 SCRATCH_V6);
+
+/// How many flows an endpoint has in each family's table, by the ifindex of its host veth.
+#[map]
+pub(crate) static HELD_FLOWS: HashMap<u32, [u64; 2]> = HashMap::with_max_entries(16_384, 0);
+
+/// Word 0: how many endpoints there are.
+#[map]
+pub(crate) static POPULATION: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Next hops that are not resolved.
 #[map]

@@ -8,7 +8,7 @@ use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
 use aya_ebpf::helpers::{
     bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_pull_data,
-    bpf_skb_store_bytes,
+    bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
 use bytemuck::Pod;
 use netdp_common::header::ethernet;
@@ -84,6 +84,17 @@ impl<F> Skb<F> {
     pub(crate) fn note(&self) -> u32 {
         // SAFETY: the control buffer is readable in TC programs.
         unsafe { ptr::read_volatile(&raw const (*self.skb).cb[NOTE]) }
+    }
+
+    /// Takes off a tag that has a priority and no VLAN (802.1Q, VID 0): the frame is this interface's, and the stack
+    /// takes it for untagged.
+    #[inline(always)]
+    pub(crate) fn drop_priority_tag(&mut self) {
+        const VID: u32 = 0xfff;
+        if field!(self.skb, vlan_present) != 0 && field!(self.skb, vlan_tci) & VID == 0 {
+            // SAFETY: a helper call on the program's own context; packet pointers are read anew after it.
+            unsafe { bpf_skb_vlan_pop(self.skb) };
+        }
     }
 
     /// Grows (or shrinks) the packet behind its link-layer header.

@@ -241,8 +241,8 @@ pub struct Attachment {
     /// Publish a port
     #[arg(short, long, value_name = "SPEC", help = format!("Publish a port: {SPEC_FORM}"))]
     pub publish: Vec<Spec>,
-    /// Most flows that the endpoint may have (not in this version)
-    #[arg(long, value_name = "N", hide = true)]
+    /// Most flows that the endpoint may have [default: half of what the others leave]
+    #[arg(long, value_name = "N")]
     pub max_flows: Option<u32>,
     /// Another source address that it may use (not in this version)
     #[arg(long, value_name = "CIDR", hide = true)]
@@ -300,6 +300,9 @@ pub struct Unpublish {
     /// Everything that it publishes
     #[arg(long, conflicts_with = "spec")]
     pub all: bool,
+    /// Let established connections finish
+    #[arg(long)]
+    pub drain: bool,
 }
 
 #[cfg(test)]

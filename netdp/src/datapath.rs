@@ -71,6 +71,8 @@ impl Proto {
 pub struct NetworkEntry {
     /// The bridge's ifindex: the network's key.
     pub bridge: u32,
+    /// The bridge's name.
+    pub bridge_ifname: String,
     /// Its subnets.
     pub subnets: Vec<IpNet>,
     /// The bridge's addresses.
@@ -102,6 +104,9 @@ pub struct EndpointEntry {
     pub mac: [u8; 6],
     /// The bridge's MAC.
     pub bridge_mac: [u8; 6],
+    /// Most flows that it may have; none: its share.
+    #[serde(default)]
+    pub max_flows: Option<u32>,
 }
 
 /// A published port or range: key (`proto`, `host_addr`, `host_port`..=`host_port_end`).
@@ -119,6 +124,15 @@ pub struct PublishEntry {
     pub endpoint: IpAddr,
     /// First endpoint port.
     pub port: u16,
+}
+
+/// What becomes of an unpublished port's flows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FlowsOfPort {
+    /// They end at once.
+    End,
+    /// Those that are established may finish.
+    Drain,
 }
 
 /// What [`Datapath::flows`] lists. Addresses and ports are `(address, port)`; an ICMP identifier is the port.
@@ -182,7 +196,7 @@ pub trait Datapath {
     /// Publishes, or moves a published port to another endpoint in one step; flows of the old one are removed.
     fn publish(&mut self, entry: &PublishEntry) -> Result<(), Error>;
     /// Unpublishes and removes the flows of that port.
-    fn unpublish(&mut self, entry: &PublishEntry) -> Result<(), Error>;
+    fn unpublish(&mut self, entry: &PublishEntry, flows: FlowsOfPort) -> Result<(), Error>;
     /// Hooks uplinks that appeared and tells the programs what changed on the host (addresses, reserved ports).
     fn refresh_host(&mut self) -> Result<(), Error>;
     /// The living flows.
@@ -191,6 +205,8 @@ pub trait Datapath {
     fn remove_flows(&mut self, flows: &[FlowHandle]) -> Result<usize, Error>;
     /// Counters and gauges.
     fn stats(&self) -> Result<Stats, Error>;
+    /// What of publishing does not work on this host, in a sentence; none: all does.
+    fn unserved(&self) -> Option<&'static str>;
     /// What somebody else removed or changed; [`Datapath::refresh_host`] puts it right.
     fn faults(&self) -> Result<Vec<String>, Error>;
     /// Removes the whole datapath of this instance: programs, links, maps, rules. Returns what of the host's own is

@@ -24,6 +24,7 @@ pub mod conntrack;
 mod error;
 mod fdb;
 mod filter;
+pub mod forwarding;
 mod link;
 mod mac;
 mod named;

@@ -13,6 +13,16 @@ pub enum Refusal {
         /// What to do instead.
         remedy: &'static str,
     },
+    /// `--max-flows 0`.
+    #[error(
+        "--max-flows 0: an endpoint without flows is on a network without a way out: use --internal, or a number from 1 on"
+    )]
+    NoFlows,
+    /// Limits on the iptables datapath.
+    #[error(
+        "--max-flows: the iptables datapath can't limit an endpoint's flows: leave it out, or use --datapath ebpf"
+    )]
+    NoLimits,
     /// Another datapath than the instance's.
     #[error(
         "--datapath {asked}: instance {instance} uses {has} since its first command: leave --datapath out, or start over with netdp down"

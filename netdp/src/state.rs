@@ -171,6 +171,9 @@ pub struct Endpoint {
     pub addresses: Vec<IpNet>,
     /// Its published ports.
     pub published: Vec<Published>,
+    /// Most flows that it may have, if that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_flows: Option<u32>,
 }
 
 /// A name for a namespace, without an interface: `--network none|host|container:NAME`.
@@ -277,6 +280,7 @@ impl Network {
     pub fn entry(&self) -> NetworkEntry {
         NetworkEntry {
             bridge: self.ifindex,
+            bridge_ifname: self.bridge.clone(),
             subnets: self.subnets.clone(),
             gateways: self.gateways.clone(),
             snat_to: self.snat_to.clone(),
@@ -298,6 +302,7 @@ impl Endpoint {
             addresses: self.addresses.iter().map(IpNet::addr).collect(),
             mac: self.mac.0,
             bridge_mac: network.mac.0,
+            max_flows: self.max_flows,
         }
     }
 

@@ -23,9 +23,11 @@ fn build(feature: &str) -> PathBuf {
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let status = cargo.env("CARGO_TARGET_DIR", &target).status().expect("running cargo");
     assert!(status.success(), "building netdp with {feature}");
-    // The next feature's build takes its place.
+    // The next feature's build takes its place. Another test process may be running the one that is there.
     let binary = target.join(format!("netdp-{feature}"));
-    fs::copy(target.join("debug/netdp"), &binary)
+    let next = target.join(format!("netdp-{feature}-{}", std::process::id()));
+    fs::copy(target.join("debug/netdp"), &next)
+        .and_then(|_| fs::rename(&next, &binary))
         .unwrap_or_else(|error| panic!("{}: {error}", binary.display()));
     binary
 }

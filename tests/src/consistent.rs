@@ -122,14 +122,15 @@ fn files(lab: &Lab) -> Vec<String> {
 
 /// Rules for every endpoint and published port, and no others; none of them changed by somebody else.
 fn ruled(lab: &Lab, listed: &Listed) -> Vec<String> {
-    let rules = lab.host.sh("iptables-save");
-    let count = |what: &str| rules.lines().filter(|line| line.contains(what)).count();
-    let published =
-        listed.endpoints.iter().map(|endpoint| endpoint["published"].as_array().map_or(0, Vec::len)).sum();
     let mut found = Vec::new();
-    for (what, listed) in [("--physdev-in", listed.endpoints.len()), ("-j DNAT", published)] {
-        if count(what) != listed {
-            found.push(format!("{} rules with {what}, and {listed} listed", count(what)));
+    for (program, sign) in [("iptables", '.'), ("ip6tables", ':')] {
+        let rules = lab.host.sh(&format!("{program}-save"));
+        let count = |what: &str| rules.lines().filter(|line| line.contains(what)).count();
+        let [.., (_, endpoints), (_, published)] = entries(listed, sign);
+        for (what, listed) in [("--physdev-in", endpoints), ("-j DNAT", published)] {
+            if count(what) != listed {
+                found.push(format!("{program}: {} rules with {what}, and {listed} listed", count(what)));
+            }
         }
     }
     let report = lab.netdp.json("doctor");

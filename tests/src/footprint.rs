@@ -59,17 +59,21 @@ impl Footprint {
     }
 }
 
+/// What stands before a command's name in the output of all. iptables-save's comments begin with `#`, and have the time.
+const MARK: &str = "==> ";
+
 /// What commands list, each line with its command in front.
 pub fn listings(netns: &Netns, commands: &[&str]) -> Vec<String> {
     // One shell for all: to fork this process costs more than the commands.
-    let script: String = commands.iter().map(|command| format!("echo '# {command}'; {command}; ")).collect();
+    let script: String =
+        commands.iter().map(|command| format!("echo '{MARK}{command}'; {command}; ")).collect();
     let output = netns.command("sh").args(["-e", "-c", &script]).output().expect("running sh");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{script} in {}: {stderr}", netns.name());
     let mut command = String::new();
     let mut lines = Vec::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
-        match line.strip_prefix("# ") {
+        match line.strip_prefix(MARK) {
             Some(next) => next.clone_into(&mut command),
             None => lines.push(format!("{command}: {line}")),
         }

@@ -5,6 +5,7 @@
 //! kernel's side, [`model`] the host's.
 
 pub mod bench;
+pub mod corpus;
 pub mod frames;
 pub mod model;
 pub mod parity;

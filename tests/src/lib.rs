@@ -5,6 +5,7 @@
 //! as processes. A test panics on what should not be, since a panic says where.
 
 pub mod ask;
+pub mod behaviour;
 pub mod build;
 pub mod capture;
 pub mod churn;
@@ -12,12 +13,15 @@ pub mod consistent;
 pub mod counters;
 mod cpu;
 pub mod footprint;
+pub mod frame;
 pub mod kernel;
 pub mod lab;
 pub mod maps;
 pub mod masquerade;
 pub mod netdp;
 pub mod netns;
+pub mod odd;
+pub mod packet;
 pub mod poll;
 pub mod process;
 pub mod race;
@@ -30,3 +34,4 @@ mod sweep;
 pub mod sysctl;
 pub mod told;
 pub mod variant;
+pub mod wire;

@@ -57,7 +57,7 @@ impl Snapshot {
     }
 }
 
-/// A line without what follows a link's carrier, which comes and goes up to a second after its cause; none if all of it
+/// A line without which name of a namespace `ip` shows, and without what follows a link's carrier, which comes and goes up to a second after its cause; none if all of it
 /// does: the link-local addresses and their routes.
 fn without_carrier(line: &str) -> Option<String> {
     const STATES: [&str; 8] =
@@ -65,7 +65,10 @@ fn without_carrier(line: &str) -> Option<String> {
     if line.contains("fe80:") || line.contains("ff00::") || line.contains("33:33:") {
         return None;
     }
-    let words = line.split_whitespace().map(|word| {
+    // A namespace may have two names, and `ip` shows the one that it finds first.
+    let mut previous = "";
+    let words = line.split_whitespace().filter(|word| std::mem::replace(&mut previous, word) != "link-netns");
+    let words = words.map(|word| {
         // `<NO-CARRIER,BROADCAST,MULTICAST,UP>`: what the administrator has set is in UP.
         let flags = word.starts_with('<');
         if flags { word.replace("NO-CARRIER,", "").replace(",LOWER_UP", "") } else { word.to_owned() }

@@ -51,6 +51,11 @@ pub struct Variant {
 }
 
 impl Variant {
+    /// Whether the host reaches ports published at its loopback address of this family (design G15).
+    pub fn serves_loopback(self) -> bool {
+        self.datapath == Datapath::Ebpf || self.family == Family::V4
+    }
+
     /// eBPF, as interfaces are by default.
     pub const EBPF: Self = Self { datapath: Datapath::Ebpf, offloads: true, family: Family::V4 };
     /// eBPF, every packet as it would be on a wire.
@@ -63,6 +68,8 @@ impl Variant {
     pub const IPTABLES: Self = Self { datapath: Datapath::Iptables, ..Self::EBPF };
     /// iptables, every packet as it would be on a wire.
     pub const IPTABLES_PLAIN: Self = Self { offloads: false, ..Self::IPTABLES };
+    /// iptables (ip6tables), traffic by IPv6.
+    pub const IPTABLES_V6: Self = Self { family: Family::V6, ..Self::IPTABLES };
 }
 
 /// Runs a scenario in a lab of its own.
@@ -102,7 +109,7 @@ macro_rules! with_and_without_offloads_in_both_families {
             $crate::variants!(
                 $scenario: ebpf EBPF, ebpf_without_offloads EBPF_PLAIN,
                 ebpf_v6 EBPF_V6, ebpf_v6_without_offloads EBPF_V6_PLAIN,
-                iptables IPTABLES, iptables_without_offloads IPTABLES_PLAIN
+                iptables IPTABLES, iptables_without_offloads IPTABLES_PLAIN, iptables_v6 IPTABLES_V6
             );
         }
     )+};
@@ -113,7 +120,9 @@ macro_rules! with_and_without_offloads_in_both_families {
 macro_rules! on_every_datapath_in_both_families {
     ($($scenario:ident),+ $(,)?) => {$(
         mod $scenario {
-            $crate::variants!($scenario: ebpf EBPF, ebpf_v6 EBPF_V6, iptables IPTABLES);
+            $crate::variants!(
+                $scenario: ebpf EBPF, ebpf_v6 EBPF_V6, iptables IPTABLES, iptables_v6 IPTABLES_V6
+            );
         }
     )+};
 }

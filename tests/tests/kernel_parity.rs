@@ -25,6 +25,7 @@ in_both_families!(
     refusals_have_the_same_reasons,
     a_stray_segment_is_reset,
     icmp_errors_are_translated_with_what_they_quote,
+    icmp_errors_with_a_wrong_checksum_are_dropped,
 );
 
 /// The frame as it must leave: etherparse builds it anew, so that no code of ours says what is right.
@@ -183,18 +184,13 @@ fn icmp_errors_are_translated_with_what_they_quote<F: Plan>() {
     in_new_site(|site| {
         let sides = Sides::<F>::new(site, established::<F>(site));
         for (hook, frame, translated) in frames::<F>() {
-            for (options, after_header) in [(0, 8), (0, 40), (8, 8), (8, 72)] {
+            // Of every remainder by a word, and by what is summed up at a time.
+            for (options, after_header) in
+                [(0, 8), (0, 40), (8, 8), (8, 72), (0, 9), (0, 10), (0, 11), (0, 63), (0, 65), (8, 191)]
+            {
                 let quoted = F::HEADER_LEN + F::options(options) + after_header;
-                // About the packet as it was when it had left, back to where it came from.
-                let sent = Frame { tuple: translated, options, payload: 200, ..frame.clone() };
-                let sent = &sent.bytes()[14..];
-                let (back, macs, reporter) = match hook {
-                    Hook::FromContainer => (Hook::FromWorld, [NEXT_HOP_MAC, UPLINK_MAC], F::ROUTER),
-                    Hook::FromWorld | Hook::ToWorld => {
-                        (Hook::FromContainer, [ENDPOINT_MACS[0], BRIDGE_MAC], translated.dst)
-                    }
-                };
-                let error = icmp_error::<F>(macs, reporter, translated.src, &sent[..quoted]);
+                let frame = Frame { options, payload: 200, ..frame.clone() };
+                let (back, error) = error_about(hook, &frame, translated, quoted);
                 assert_checksums(&error);
                 let outcome = sides.run(back, &error);
                 assert_eq!((outcome.action, outcome.reason), (Code::Redirect, None), "{frame:?} {quoted}");
@@ -207,6 +203,45 @@ fn icmp_errors_are_translated_with_what_they_quote<F: Plan>() {
             }
         }
     });
+}
+
+fn icmp_errors_with_a_wrong_checksum_are_dropped<F: Plan>() {
+    in_new_site(|site| {
+        let sides = Sides::<F>::new(site, established::<F>(site));
+        for (hook, frame, translated) in frames::<F>() {
+            let (back, error) = error_about(hook, &frame, translated, F::HEADER_LEN + 27);
+            let icmp = ethernet::LEN + F::HEADER_LEN;
+            // In the header, in what it quotes and no key has, in the last word and its last byte.
+            for at in
+                [icmp + 1, icmp + 2, icmp + 6, icmp + 8 + F::HEADER_LEN + 9, error.len() - 3, error.len() - 1]
+            {
+                let mut wrong = error.clone();
+                wrong[at] ^= 0x10;
+                let outcome = sides.run(back, &wrong);
+                let dropped =
+                    Outcome { action: Code::Shot, reason: Some(DropReason::BadChecksum), packet: wrong };
+                assert_eq!(outcome, dropped, "{at} of {hook:?} {frame:?}");
+            }
+        }
+    });
+}
+
+/// About a frame as it was when it had left, back to where it came from; and where that is seen.
+fn error_about<F: Plan>(
+    hook: Hook,
+    frame: &Frame<F>,
+    translated: Tuple<F::Addr>,
+    quoted: usize,
+) -> (Hook, Vec<u8>) {
+    let sent = Frame { tuple: translated, ..frame.clone() }.bytes();
+    let (back, macs, reporter) = match hook {
+        Hook::FromContainer => (Hook::FromWorld, [NEXT_HOP_MAC, UPLINK_MAC], F::ROUTER),
+        Hook::FromWorld | Hook::ToWorld => {
+            (Hook::FromContainer, [ENDPOINT_MACS[0], BRIDGE_MAC], translated.dst)
+        }
+    };
+    let quoted = &sent[ethernet::LEN..][..quoted.min(sent.len() - ethernet::LEN)];
+    (back, icmp_error::<F>(macs, reporter, translated.src, quoted))
 }
 
 /// Time exceeded.

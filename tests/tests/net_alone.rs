@@ -1,11 +1,13 @@
 //! The datapath stands alone: no netdp process, no open file, only pins (G7).
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use netdp_tests::ask::{Transport, answered};
+use netdp_tests::ask::{Transport, answered, ask};
 use netdp_tests::footprint::{Objects, files_below};
-use netdp_tests::lab::{HOST, Lab, WORLD};
+use netdp_tests::lab::{HOST, Lab, WORLD, WORLD_2, WORLD_LINK};
 use netdp_tests::netdp::Netdp;
 use netdp_tests::on_every_datapath;
 use netdp_tests::server::Server;
@@ -18,6 +20,7 @@ on_every_datapath!(
     what_is_made_survives_ip_netns_exec,
     a_killed_command_leaves_a_working_instance,
     commands_between_packets_lose_none,
+    changes_of_the_host_are_followed,
 );
 
 /// Processes that run netdp for this instance.
@@ -70,7 +73,7 @@ fn a_killed_command_leaves_a_working_instance(lab: &Lab) {
         let mut attach = Command::new(&lab.netdp.binary);
         attach.args(lab.netdp.options()).args(["attach", victim.name(), "--name", "victim"]);
         let mut child = attach.spawn().expect("running netdp");
-        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        std::thread::sleep(Duration::from_millis(milliseconds));
         let _ = child.kill();
         let _ = child.wait();
         answered(&lab.world, Transport::Tcp, (HOST, 8088), "web");
@@ -101,4 +104,52 @@ fn commands_between_packets_lose_none(lab: &Lab) {
         }
         transfer.join().expect("the transfer");
     });
+}
+
+/// A neighbour's new MAC, another next hop, another uplink: each within a second, for flows that go on and for new ones.
+fn changes_of_the_host_are_followed(lab: &Lab) {
+    /// Behind the world.
+    const FAR: Ipv4Addr = Ipv4Addr::new(10, 97, 0, 2);
+    /// The ends of a second uplink's link.
+    const SECOND: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 98, 0, 1), Ipv4Addr::new(10, 98, 0, 2)];
+    lab.world.sh(&format!("ip addr add {FAR}/32 dev lo"));
+    lab.world.sh(&format!("ip link add w1 type veth peer name up1 netns {}", lab.host.name()));
+    for (netns, link, address) in [(&lab.host, "up1", SECOND[0]), (&lab.world, "w1", SECOND[1])] {
+        netns.sh(&format!("ip addr add {address}/24 dev {link}"));
+        netns.sh(&format!("ip link set {link} up"));
+    }
+    let a = lab.container("a", "");
+    let _far = Server::udp(&lab.world, "far", FAR, &[PORT]);
+    let route = |via: Ipv4Addr| lab.host.sh(&format!("ip route replace {FAR}/32 via {via}"));
+    let peer = || ask(&a.netns, Transport::Udp, (FAR, PORT)).map(|answer| answer.peer.ip());
+    route(WORLD);
+    assert_eq!(peer().expect("by the first uplink"), IpAddr::from(HOST));
+    let flow = a.netns.enter(|| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((FAR, PORT))?;
+        socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+        Ok::<_, std::io::Error>(socket)
+    });
+    let flow = flow.expect("a socket");
+    let goes_on = |what: &str| {
+        let started = Instant::now();
+        while flow.send(b"on").is_err() || flow.recv(&mut [0; 256]).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(2), "{what}: not after {:?}", started.elapsed());
+        }
+    };
+    goes_on("the flow");
+    // Who has a new MAC says so.
+    lab.world.set_sysctl(&format!("net/ipv4/conf/{WORLD_LINK}/arp_notify"), "1");
+    lab.world.sh(&format!("ip link set {WORLD_LINK} address 02:00:00:00:99:99"));
+    goes_on("a neighbour's MAC");
+    // The next hop's other address.
+    route(WORLD_2);
+    goes_on("another next hop");
+    // Connections can't take their address along; new ones have the other.
+    route(SECOND[1]);
+    let started = Instant::now();
+    while peer().ok() != Some(SECOND[0].into()) {
+        assert!(started.elapsed() < Duration::from_secs(2), "another uplink: {:?}", peer());
+    }
+    assert_eq!(processes(&lab.netdp), Vec::<String>::new());
 }

@@ -1,7 +1,7 @@
 //! Bad input: exit code 2, one line that names the input and the remedy, and nothing is changed (G13).
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -47,7 +47,7 @@ struct Crowded<'a> {
 impl<'a> Crowded<'a> {
     fn new(lab: &'a Lab) -> Self {
         without_duplicate_detection(&lab.host);
-        lab.netdp.ok("network create blue --subnet 10.50.0.0/24");
+        lab.netdp.ok("network create blue --subnet 10.50.0.0/24 --subnet fd50::/64");
         lab.netdp.ok("network create tiny --subnet 10.51.0.0/30");
         lab.host.sh(&format!("ip route add 10.60.0.0/16 via {WORLD}"));
         let web =
@@ -130,9 +130,14 @@ fn sockets(lab: &Lab) -> Vec<OwnedFd> {
         connected.connect((WORLD, 9)).expect("connecting UDP");
         let local = tcp_bound(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7005).into(), SockFlag::empty())
             .expect("binding");
-        vec![listening.into(), bound, udp.into(), connected.into(), local]
+        let listening_v6 = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 7006)).expect("listening on IPv6");
+        let udp_v6 = UdpSocket::bind((HOST_V6, 7007)).expect("binding UDP on IPv6");
+        vec![listening.into(), bound, udp.into(), connected.into(), local, listening_v6.into(), udp_v6.into()]
     })
 }
+
+/// [`HOST`] in IPv6.
+const HOST_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0a63, 0, 0, 0, 0, 0, 1);
 
 /// Unknown, dead, the host's own, and what is no namespace at all.
 fn targets_are_refused(lab: &Lab) {
@@ -293,6 +298,12 @@ fn taken_ports_are_refused(lab: &Lab) {
         ("publish other 7005:80", &["7005:80", "(pid {me})", "127.0.0.1:7005"]),
         ("publish other 127.0.0.1:7005:80", &["127.0.0.1:7005:80", "(pid {me})"]),
         ("attach {free} -p 7002:80", &["7002:80", "(pid {me})"]),
+        ("publish other 7006:80", &["7006:80", "(pid {me})", "[::]:7006", "another host port"]),
+        ("publish other [fd00:a63::1]:7006:80", &["7006:80", "(pid {me})", "[::]:7006"]),
+        ("publish other 7007:80/udp", &["7007:80/udp", "(pid {me})", "[fd00:a63::1]:7007"]),
+        ("publish other [fd00:a63::1]:8088:80", &["8088:80", "endpoint web", "--replace"]),
+        ("publish other [fd00:a63::9]:8111:80", &["fd00:a63::9", "one of its own"]),
+        ("publish other [fd00:a63::1]:8111:80/sctp", &["8111:80/sctp", "same host and container port"]),
     ]);
     let line = "publish other 7001:80";
     crowded.refused(line, &lab.netdp.run(line), &[process.trim()]);

@@ -1,4 +1,5 @@
-//! Beside what is there (G17): Docker's and ufw's rules, a default route learnt from a router, TC programs of others.
+//! Beside what is there (G17): Docker's, firewalld's and ufw's rules, a default route learnt from a router, TC programs
+//! of others.
 
 use std::io::Write as _;
 use std::net::Ipv4Addr;
@@ -7,12 +8,12 @@ use std::process::Stdio;
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::sys::{Stats, enable_stats};
 use netdp_tests::ask::{Transport, answered, unanswered};
-use netdp_tests::lab::{HOST, Lab, UPLINK, WORLD};
+use netdp_tests::lab::{Container, HOST, Lab, UPLINK, WORLD};
 use netdp_tests::netns::Netns;
-use netdp_tests::on_every_datapath;
 use netdp_tests::router;
 use netdp_tests::server::Server;
-use netdp_tests::variant::{self, Variant};
+use netdp_tests::variant::{self, Datapath, Family, Variant};
+use netdp_tests::{on_every_datapath, on_every_datapath_in_both_families};
 
 mod beside;
 
@@ -20,18 +21,16 @@ use beside::Foreign;
 
 const PORT: u16 = 7000;
 
-on_every_datapath!(
-    docker_and_netdp_leave_each_other_alone,
-    ufw_stays_as_it_is,
-    a_learnt_default_route_survives,
-);
+on_every_datapath!(docker_and_netdp_leave_each_other_alone, a_learnt_default_route_survives);
+on_every_datapath_in_both_families!(ufw_stays_as_it_is, firewalld_stays_as_it_is, firewalld_reloads);
 
-/// Loads what `iptables-save` wrote.
-fn load(netns: &Netns, rules: &str) {
-    let mut restore =
-        netns.command("iptables-restore").stdin(Stdio::piped()).spawn().expect("iptables-restore");
+/// Feeds rules to what loads them.
+fn load(netns: &Netns, program: &str, rules: &str) {
+    let mut words = program.split(' ');
+    let mut command = netns.command(words.next().expect("a program"));
+    let mut restore = command.args(words).stdin(Stdio::piped()).spawn().expect("starting it");
     restore.stdin.take().expect("its stdin").write_all(rules.as_bytes()).expect("writing rules");
-    assert!(restore.wait().expect("waiting").success(), "iptables-restore");
+    assert!(restore.wait().expect("waiting").success(), "{program}");
 }
 
 /// All rules without counters.
@@ -68,7 +67,7 @@ fn docker_container(lab: &Lab) -> Netns {
 
 fn docker_and_netdp_leave_each_other_alone(lab: &Lab) {
     let theirs = docker_container(lab);
-    load(&lab.host, include_str!("beside/docker.rules"));
+    load(&lab.host, "iptables-restore", include_str!("beside/docker.rules"));
     let before = rules(&lab.host);
     let _docker = Server::tcp(&theirs, "docker", Ipv4Addr::UNSPECIFIED, &[PORT]);
     let _world =
@@ -94,7 +93,9 @@ fn docker_and_netdp_leave_each_other_alone(lab: &Lab) {
     answered(&other.netns, Transport::Tcp, (web.address, PORT), "web");
     answered(&other.netns, Transport::Tcp, (HOST, 8088), "web");
     // What netdp's containers reach of Docker's goes around FORWARD, which doctor says; theirs reach nothing unpublished.
-    assert!(lab.netdp.json("doctor").to_string().contains("DOCKER-USER"));
+    if lab.variant.datapath == Datapath::Ebpf {
+        assert!(lab.netdp.json("doctor").to_string().contains("DOCKER-USER"));
+    }
     unanswered(&theirs, Transport::Tcp, (web.address, PORT));
 
     lab.netdp.ok("down");
@@ -102,32 +103,146 @@ fn docker_and_netdp_leave_each_other_alone(lab: &Lab) {
     docker_works();
 }
 
-fn ufw_stays_as_it_is(lab: &Lab) {
-    load(&lab.host, include_str!("beside/ufw.rules"));
-    let before = rules(&lab.host);
-    let web = lab.container("web", &format!("-p 8088:{PORT} -p 8088:{PORT}/udp"));
-    let other = lab.container("other", "");
-    let _web = [
-        Server::tcp(&web.netns, "web", Ipv4Addr::UNSPECIFIED, &[PORT]),
-        Server::udp(&web.netns, "web", web.address, &[PORT]),
-    ];
-    let _world =
-        [Server::tcp(&lab.world, "world", WORLD, &[PORT]), Server::udp(&lab.world, "world", WORLD, &[PORT])];
-    let _closed = Server::tcp(&lab.host, "host", Ipv4Addr::UNSPECIFIED, &[9100]);
-    for transport in Transport::ALL {
-        answered(&web.netns, transport, (WORLD, PORT), "world");
-        answered(&lab.world, transport, (HOST, 8088), "web");
-        answered(&other.netns, transport, (web.address, PORT), "web");
-        answered(&other.netns, transport, (HOST, 8088), "web");
+/// A container that is published, one beside it, and a service of the host's that nobody opened.
+struct Served {
+    web: Container,
+    other: Container,
+    _servers: [Server; 5],
+}
+
+impl Served {
+    fn new(lab: &Lab) -> Self {
+        let web = lab.container("web", &format!("-p 8088:{PORT} -p 8088:{PORT}/udp"));
+        let other = lab.container("other", "");
+        let any = lab.at(Ipv4Addr::UNSPECIFIED);
+        let servers = [
+            Server::tcp(&web.netns, "web", any, &[PORT]),
+            Server::udp(&web.netns, "web", web.address, &[PORT]),
+            Server::tcp(&lab.world, "world", lab.at(WORLD), &[PORT]),
+            Server::udp(&lab.world, "world", lab.at(WORLD), &[PORT]),
+            Server::tcp(&lab.host, "host", any, &[9100]),
+        ];
+        Self { web, other, _servers: servers }
     }
-    answered(&lab.host, Transport::Tcp, (HOST, 8088), "web");
-    web.netns.sh(&format!("ping -c 1 -W 2 {}", web.gateway));
-    // What ufw closes stays closed, for the world and for containers.
-    unanswered(&lab.world, Transport::Tcp, (HOST, 9100));
-    unanswered(&web.netns, Transport::Tcp, (web.gateway, 9100));
+
+    /// Out, in and around (S1, S3).
+    #[track_caller]
+    fn works(&self, lab: &Lab) {
+        for transport in Transport::ALL {
+            answered(&self.web.netns, transport, (lab.at(WORLD), PORT), "world");
+            answered(&lab.world, transport, (lab.at(HOST), 8088), "web");
+            answered(&self.web.netns, transport, (lab.at(HOST), 8088), "web");
+        }
+        answered(&lab.host, Transport::Tcp, (lab.at(HOST), 8088), "web");
+        self.web.netns.sh(&format!("ping -c 1 -W 2 {}", self.web.gateway));
+    }
+
+    /// Neighbours, directly and by a published port (S2, S3).
+    #[track_caller]
+    fn neighbours_work(&self, lab: &Lab) {
+        for transport in Transport::ALL {
+            answered(&self.other.netns, transport, (lab.at(HOST), 8088), "web");
+            answered(&self.other.netns, transport, (self.web.address, PORT), "web");
+        }
+    }
+
+    /// What the host's firewall closes stays closed, for the world and for containers.
+    #[track_caller]
+    fn host_is_closed(&self, lab: &Lab) {
+        unanswered(&lab.world, Transport::Tcp, (lab.at(HOST), 9100));
+        unanswered(&self.web.netns, Transport::Tcp, (self.web.gateway, 9100));
+    }
+}
+
+fn ufw_stays_as_it_is(lab: &Lab) {
+    load(&lab.host, "iptables-restore", include_str!("beside/ufw.rules"));
+    load(&lab.host, "ip6tables-restore", include_str!("beside/ufw6.rules"));
+    let before = rules(&lab.host);
+    let served = Served::new(lab);
+    served.works(lab);
+    served.neighbours_work(lab);
+    served.host_is_closed(lab);
     assert!(kept(&before, &rules(&lab.host)), "a rule of ufw's is gone: {:#?}", rules(&lab.host));
     lab.netdp.ok("down");
     assert_eq!(rules(&lab.host), before);
+}
+
+/// firewalld's ruleset. The bridge of an IPv6 lab has another name.
+fn firewalld(lab: &Lab, trusts_bridge: bool) -> String {
+    let bridge = if lab.variant.family == Family::V4 { "netdp0" } else { "nd-both" };
+    if trusts_bridge {
+        include_str!("beside/firewalld-trusted.nft").replace("netdp0", bridge)
+    } else {
+        include_str!("beside/firewalld.nft").to_owned()
+    }
+}
+
+/// As firewalld reloads: it writes its table anew, and empties all of iptables' (`FlushAllOnReload`, its default).
+fn reload(lab: &Lab, trusts_bridge: bool) {
+    for program in ["iptables", "ip6tables"] {
+        for table in ["raw", "mangle", "nat", "filter"] {
+            for flag in ["-F", "-X", "-Z"] {
+                lab.host.sh(&format!("{program} -w -t {table} {flag}"));
+            }
+        }
+    }
+    let rules =
+        format!("table inet firewalld\ndelete table inet firewalld\n{}", firewalld(lab, trusts_bridge));
+    load(&lab.host, "nft -f -", &rules);
+}
+
+/// What `doctor` says about the firewall: whether all is well, and what it found.
+fn firewall(lab: &Lab) -> (bool, String) {
+    let report = lab.netdp.json("doctor");
+    let checks = report["checks"].as_array().expect("checks");
+    let row = checks.iter().find(|check| check["name"] == "firewall").expect("a row");
+    (row["ok"] == true, row["detail"].as_str().expect("a detail").to_owned())
+}
+
+/// It rejects what no zone lets through; netdp's accepting in another table does not change that.
+fn firewalld_stays_as_it_is(lab: &Lab) {
+    load(&lab.host, "nft -f -", &firewalld(lab, false));
+    let table = || lab.host.sh("nft list table inet firewalld");
+    let before = table();
+    let served = Served::new(lab);
+    served.works(lab);
+    served.host_is_closed(lab);
+    let (well, found) = firewall(lab);
+    assert!(found.contains("inet firewalld filter_FORWARD"), "{found}");
+    if lab.variant.datapath == Datapath::Ebpf {
+        served.neighbours_work(lab);
+        assert!(well, "{found}");
+    } else {
+        unanswered(&served.other.netns, Transport::Udp, (served.web.address, PORT));
+        assert!(
+            !well && found.contains("firewall-cmd --permanent --zone=trusted --add-interface="),
+            "{found}"
+        );
+    }
+    assert_eq!(table(), before);
+    lab.netdp.ok("down");
+    assert_eq!(table(), before);
+}
+
+/// With the bridge in a zone, as `doctor` advises. A reload takes netdp's rules away; programs don't mind.
+fn firewalld_reloads(lab: &Lab) {
+    load(&lab.host, "nft -f -", &firewalld(lab, true));
+    let served = Served::new(lab);
+    for _ in 0..2 {
+        served.works(lab);
+        served.neighbours_work(lab);
+        let (well, found) = firewall(lab);
+        assert!(well, "{found}");
+        reload(lab, true);
+        let report = lab.netdp.json("doctor").to_string();
+        if lab.variant.datapath == Datapath::Ebpf {
+            assert_eq!(lab.netdp.ok("repair"), "nothing to repair\n");
+        } else {
+            assert!(report.contains("netdp repair puts right: iptables: gone: "), "{report}");
+            assert!(lab.netdp.ok("repair").contains("repaired: "));
+        }
+    }
+    served.works(lab);
 }
 
 /// Forwarding for all interfaces would delete it, and so would forwarding of a bridge that is switched on late.

@@ -8,12 +8,14 @@ use netdp_tests::ask::{Transport, answered, ask_from, unanswered};
 use netdp_tests::lab::{Container, HOST, Lab, WORLD};
 use netdp_tests::on_every_datapath;
 use netdp_tests::server::Server;
+use netdp_tests::variant::Datapath;
 
 const PORT: u16 = 7000;
 const PUBLISHED: u16 = 8088;
 
 on_every_datapath!(
     unpublishing_cuts_its_flows_and_no_others,
+    draining_lets_connections_finish,
     replacing_moves_a_port_in_one_step,
     a_port_published_elsewhere_is_answered_from_there,
     a_detached_endpoint_is_gone,
@@ -77,6 +79,23 @@ fn unpublishing_cuts_its_flows_and_no_others(lab: &Lab) {
     lab.netdp.ok("unpublish web --all");
     assert!(!kept.echoes());
     unanswered(&lab.world, Transport::Udp, (HOST, PUBLISHED));
+}
+
+fn draining_lets_connections_finish(lab: &Lab) {
+    let (_web, _servers) = served(lab, "web", "");
+    lab.netdp.ok(&format!("publish web {}", specs()));
+    let mut open = Open::from_world(lab, PUBLISHED);
+    assert!(open.echoes());
+    lab.netdp.ok(&format!("unpublish web {} --drain", specs()));
+    assert!(open.echoes(), "an open connection was cut");
+    for transport in Transport::ALL {
+        unanswered(&lab.world, transport, (HOST, PUBLISHED));
+    }
+    // Whoever has the port next: what is open stays where it is. (With iptables, it ends then.)
+    let (_next, _next_servers) = served(lab, "next", "");
+    lab.netdp.ok(&format!("publish next {}", specs()));
+    answered(&lab.world, Transport::Tcp, (HOST, PUBLISHED), "next");
+    assert!(lab.variant.datapath == Datapath::Iptables || open.echoes());
 }
 
 fn replacing_moves_a_port_in_one_step(lab: &Lab) {

@@ -44,7 +44,9 @@ fn neighbours_and_published_ports_work(lab: &Lab) {
     }
     client.netns.sh(&format!("ping -c 1 -W 2 {}", web.address));
     answered(&lab.host, Transport::Tcp, (lab.at(HOST), 8088), "web");
-    answered(&lab.host, Transport::Tcp, (lab.at(Ipv4Addr::LOCALHOST), 8088), "web");
+    if lab.variant.serves_loopback() {
+        answered(&lab.host, Transport::Tcp, (lab.at(Ipv4Addr::LOCALHOST), 8088), "web");
+    }
     echo_bulk(&client.netns, (web.address, PORT), 1 << 20);
     echo_bulk(&lab.world, (lab.at(HOST), 8088), 1 << 20);
 }

@@ -94,8 +94,12 @@ fn down_leaves_what_others_changed(lab: &Lab) {
     settle(lab);
     let pristine = Footprint::of(&lab.host);
     lab.container("a", "-p 8088:80");
-    let foreign = Path::new("/sys/fs/bpf").join(format!("{}-foreign", lab.id));
-    fs::create_dir(&foreign).expect("a directory of somebody else's");
+    // Only there with eBPF, or if somebody else mounted it.
+    let foreign = (lab.variant.datapath == Datapath::Ebpf)
+        .then(|| Path::new("/sys/fs/bpf").join(format!("{}-foreign", lab.id)));
+    if let Some(foreign) = &foreign {
+        fs::create_dir(foreign).expect("a directory of somebody else's");
+    }
     for line in [
         "sysctl -qw net.ipv4.ip_forward=1",
         "sysctl -qw net.ipv4.conf.up0.rp_filter=2",
@@ -108,12 +112,15 @@ fn down_leaves_what_others_changed(lab: &Lab) {
     }
     let ours_is_mounted = Path::new("/run/netdp/.mounted-bpffs").exists();
     let down = lab.netdp.run("down");
-    let stays = foreign.exists();
+    let stays = foreign.as_ref().is_none_or(|foreign| foreign.exists());
     // The directory is the machine's: it goes whatever comes of this.
-    fs::remove_dir(&foreign).expect("removing it");
+    if let Some(foreign) = &foreign {
+        fs::remove_dir(foreign).expect("removing it");
+    }
     assert!(stays && down.code == 0, "{down:?}");
     let last = !Path::new("/sys/fs/bpf/netdp").exists();
-    assert_eq!(down.stderr.contains("/sys/fs/bpf stays mounted"), ours_is_mounted && last, "{down:?}");
+    let is_told = foreign.is_some() && ours_is_mounted && last;
+    assert_eq!(down.stderr.contains("/sys/fs/bpf stays mounted"), is_told, "{down:?}");
     let after = Footprint::of(&lab.host);
     let changes = pristine.differences(&after);
     let theirs = [

@@ -60,7 +60,9 @@ mod pins {
             super::remove(
                 &lab.netdp.pins().join(Path::new("v1/links")).join(format!("{index}-from_container")),
             );
-            lab.netdp.ok("gc");
+            super::doctor_names(lab, &["pins", &served.web.host_ifname, "netdp repair"]);
+            let repaired = lab.netdp.ok("repair");
+            assert!(repaired.contains(&format!("repaired: {}", served.web.host_ifname)), "{repaired}");
             served.works(lab);
         });
     }

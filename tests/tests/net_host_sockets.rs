@@ -7,8 +7,8 @@ use std::time::Duration;
 use netdp_tests::ask::{Transport, answered};
 use netdp_tests::lab::{Container, HOST, Lab, WORLD};
 use netdp_tests::netns::Netns;
-use netdp_tests::on_every_datapath;
 use netdp_tests::server::Server;
+use netdp_tests::{on_ebpf_only, on_every_datapath};
 
 const INNER: u16 = 8000;
 const PUBLISHED: u16 = 8088;
@@ -16,12 +16,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const LOCALHOST_V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
-on_every_datapath!(
-    every_socket_reaches_it_and_is_told_what_it_dialled,
-    one_udp_socket_tells_two_servers_apart,
-    a_socket_bound_to_loopback_fails_at_once,
-    a_published_port_is_held,
-    other_namespaces_are_left_alone,
+on_every_datapath!(one_udp_socket_tells_two_servers_apart, other_namespaces_are_left_alone);
+on_ebpf_only!(
+    every_socket_reaches_it_and_is_told_what_it_dialled: "it translates nothing to [::1]",
+    a_socket_bound_to_loopback_fails_at_once: "route_localnet lets its packets out",
+    a_published_port_is_held: "it sees no bind",
 );
 
 fn published(lab: &Lab) -> (Container, [Server; 2]) {

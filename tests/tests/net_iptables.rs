@@ -333,6 +333,27 @@ fn sysctls_are_put_back_unless_somebody_needs_them() {
     assert_eq!((forwarding().as_str(), host_wide().as_str()), ("1", "1"));
 }
 
+/// The same in IPv6: on a kernel that forwards from one interface, and on one that needs the whole host to.
+#[test]
+#[ignore = "needs root"]
+fn ipv6_sysctls_that_somebody_set_since_are_left_alone_and_named() {
+    for (without, knob) in [(None, "force_forwarding"), (Some("force-forwarding"), "accept_ra")] {
+        let mut lab = lab();
+        lab.netdp.variables.extend(without.map(|feature| ("NETDP_WITHOUT", feature.into())));
+        let path = format!("net/ipv6/conf/{UPLINK}/{knob}");
+        let value = |path: &str| sysctl::read_all(&lab.host)[path].clone();
+        let before = value(&path);
+        lab.netdp.ok("network create both --subnet 10.50.0.0/24 --subnet fd00:50::/64");
+        assert_ne!(value(&path), before, "{knob} is as it was");
+        lab.host.set_sysctl(&path, "0");
+        let said = lab.netdp.run("down").stderr;
+        let named = format!("left as it is: net.ipv6.conf.{UPLINK}.{knob} is 0: somebody else set it");
+        assert!(said.contains(&named), "{said}");
+        assert_eq!(value(&path), "0");
+        assert_eq!(value("net/ipv6/conf/all/forwarding"), "0");
+    }
+}
+
 /// Answers come by the uplink, so it forwards; but not for others, as before.
 #[test]
 #[ignore = "needs root"]

@@ -1,11 +1,15 @@
 //! Published ports: from the world, the host and containers, with the client's address (S3, G8).
 
-use std::net::Ipv4Addr;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use netdp_tests::ask::{Transport, answered, ask_from, echo_bulk, unanswered};
 use netdp_tests::lab::{Container, HOST, Lab, WORLD, WORLD_2};
 use netdp_tests::server::Server;
+use netdp_tests::socket;
 use netdp_tests::{on_every_datapath_in_both_families, with_and_without_offloads_in_both_families};
+use nix::sys::socket::SockFlag;
 
 const INNER: u16 = 8000;
 const PUBLISHED: u16 = 8088;
@@ -20,6 +24,7 @@ with_and_without_offloads_in_both_families!(
 );
 on_every_datapath_in_both_families!(
     the_same_client_port_reaches_two_published_ports,
+    the_same_client_port_opens_connections_that_look_alike,
     a_published_address_is_that_address_only,
     a_range_is_published_port_by_port,
     without_a_host_port_a_free_one_is_chosen,
@@ -53,7 +58,8 @@ fn the_world_reaches_it_and_keeps_its_address(lab: &Lab) {
 
 fn the_host_reaches_it(lab: &Lab) {
     let (web, _servers) = published(lab);
-    for address in [lab.at(HOST), lab.at(LOCALHOST), web.gateway] {
+    let loopback = lab.variant.serves_loopback().then_some(lab.at(LOCALHOST));
+    for address in [lab.at(HOST), web.gateway].into_iter().chain(loopback) {
         answered(&lab.host, Transport::Tcp, (address, PUBLISHED), "web");
         echo_bulk(&lab.host, (address, PUBLISHED), BULK);
         unanswered(&lab.host, Transport::Tcp, (address, PUBLISHED + 1));
@@ -104,6 +110,33 @@ fn the_same_client_port_reaches_two_published_ports(lab: &Lab) {
     if lab.variant.datapath.counts("dnat_port_changed") {
         assert!(lab.netdp.counter("dnat_port_changed") > 0, "{}", lab.netdp.json("stats"));
     }
+}
+
+/// The same with connections that are open at once, by two ports and two addresses of the host (G8).
+fn the_same_client_port_opens_connections_that_look_alike(lab: &Lab) {
+    let second = Ipv4Addr::new(10, 99, 0, 9);
+    lab.host.sh(&format!("ip addr add {} dev up0 nodad", lab.at(second)));
+    let web = lab.container("web", &format!("-p 8088:{INNER} -p 8089:{INNER}"));
+    let _tcp = Server::tcp(&web.netns, "web", web.address, &[INNER]);
+    let from = SocketAddr::from((lab.at(WORLD), 5556));
+    let ways = [(lab.at(HOST), 8088), (lab.at(HOST), 8089), (lab.at(second), 8088)];
+    let mut open = ways.map(|to| {
+        let stream = lab.world.enter(|| {
+            let socket = socket::tcp_bound(from, SockFlag::empty()).expect("binding TCP");
+            socket::tcp_connect(socket, to.into())
+        });
+        stream.unwrap_or_else(|error| panic!("connecting from {from} to {to:?}: {error}"))
+    });
+    for stream in &mut open {
+        stream.set_read_timeout(Some(Duration::from_secs(3))).expect("a timeout");
+        stream.write_all(b"x").expect("writing to an open connection");
+        let mut last = [0];
+        while last != *b"x" {
+            stream.read_exact(&mut last).expect("the greeting, and the echo");
+        }
+    }
+    let flows = lab.netdp.json("flows --proto tcp");
+    assert_eq!(flows.as_array().map(Vec::len), Some(ways.len()), "{flows}");
 }
 
 fn a_published_address_is_that_address_only(lab: &Lab) {

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod apt;
 mod bench_churn;
 mod bench_programs;
+mod captures;
 mod check;
 mod command;
 mod demo;

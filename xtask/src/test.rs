@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
 use crate::command::{self, cargo, is_root, shown, target_directory};
-use crate::setup;
+use crate::{captures, setup};
 
-/// Two tests at a time: most of a network test is waiting, and the race tests lock the others of their file out.
-const ROOT_TEST_THREADS: &str = "--test-threads=2";
+/// More than there are CPUs: most of a network test is waiting, and the race tests lock the others of their file out.
+const ROOT_TEST_THREADS: &str = "--test-threads=4";
 
 /// Options of the tests.
 #[derive(clap::Args)]
@@ -119,6 +119,11 @@ fn run_tests(tier: Tier) -> Result<Tally> {
         tests.args(["--", ROOT_TEST_THREADS]);
         if is_root() {
             tests.arg("--include-ignored");
+        }
+        tests.env("NETDP_CAPTURES", captures::directory()?);
+        if !captures::directory()?.is_dir() {
+            println!("tests of captured frames are skipped: setup has not got their source package");
+            tests.args(["--skip", "captured"]);
         }
         if tier == Tier::Kernel && command::kernel()? < PAGE_FRAGMENTS {
             println!("tests of packets in page fragments are skipped: they need Linux 6.19");

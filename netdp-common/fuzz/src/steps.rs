@@ -49,12 +49,27 @@ pub(crate) struct Walk<F: Plan> {
     now: u32,
     /// Where an answer would come by, and what it would answer.
     sent_on: Vec<(Hook, Vec<u8>)>,
-    pub(crate) fates: Vec<Fate>,
+    /// Whether time passes.
+    stands_still: bool,
+    pub(crate) seen: Vec<Seen>,
+}
+
+/// A frame that an input sends, and what becomes of it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Where it is seen.
+    pub hook: Hook,
+    /// As it is sent.
+    pub before: Vec<u8>,
+    /// What becomes of it.
+    pub fate: Fate,
+    /// As it goes on.
+    pub after: Vec<u8>,
 }
 
 impl<F: Plan> Walk<F> {
-    pub(crate) const fn new(host: Watched<F>) -> Self {
-        Self { host, now: 0, sent_on: Vec::new(), fates: Vec::new() }
+    pub(crate) const fn new(host: Watched<F>, stands_still: bool) -> Self {
+        Self { host, now: 0, sent_on: Vec::new(), stands_still, seen: Vec::new() }
     }
 
     /// One step.
@@ -72,7 +87,8 @@ impl<F: Plan> Walk<F> {
                 error
             }
             5 => {
-                self.now += u32::from(input.byte());
+                let ticks = u32::from(input.byte());
+                self.now += if self.stands_still { 0 } else { ticks };
                 return;
             }
             6 => behind_ethernet::<F>(input),
@@ -89,7 +105,7 @@ impl<F: Plan> Walk<F> {
 
     fn run(&mut self, hook: Hook, frame: &[u8]) {
         let (fate, after) = self.host.run(self.now, hook, frame).unwrap_or_else(|what| panic!("{what}"));
-        self.fates.push(fate);
+        self.seen.push(Seen { hook, before: frame.to_vec(), fate, after: after.clone() });
         let back = match fate {
             Fate::ToNextHop(_) | Fate::Leaves => Hook::FromWorld,
             Fate::ToEndpoint(veth) => Hook::FromContainer(veth),

@@ -11,9 +11,10 @@ use netdp_common::flow::{
 };
 use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet};
+use netdp_common::quota::Held;
 use netdp_common::tables::{Flows, Host, RingSlot, Route, Scratch, Step};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
-use netdp_common::{closing, fragment, icmp_error, inbound, nat, outbound, refusal};
+use netdp_common::{closing, fragment, icmp_error, inbound, link, nat, outbound, refusal};
 
 use crate::hook::{Fate, Hook};
 use crate::plan::Plan;
@@ -94,6 +95,9 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
             (ethertype, _) if ethertype == F::ETHERTYPE => self.walk(hook),
             (ethertype, Hook::FromContainer(_)) if ethertype == <F::Other as Family>::ETHERTYPE => {
                 self.unserved(hook)
+            }
+            (_, Hook::FromContainer(_)) if F::Addr::BITS == 32 => {
+                Fate::of(link::from_container::<F, Self>(self))
             }
             _ => Fate::Stack,
         }
@@ -328,6 +332,21 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
 
     fn clear_exhausted(&self, remote: &Tuple<F::Addr>) {
         self.shared.set_exhausted(remote, None);
+    }
+
+    fn held(&self, holder: u32) -> Held {
+        let traces = self.traces();
+        let count = |holder: &u32| traces.held.get(holder).copied().unwrap_or(0).max(0) as u32;
+        let own = count(&holder);
+        Held { own, both: own, all: traces.held.keys().map(count).sum() }
+    }
+
+    fn add_held(&self, holder: u32, change: i32) {
+        *self.traces().held.entry(holder).or_default() += change;
+    }
+
+    fn endpoints(&self) -> u32 {
+        self.world.senders.len() as u32
     }
 
     fn advance_hand(&self, n: u32) -> u32 {

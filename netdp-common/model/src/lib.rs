@@ -2,6 +2,7 @@
 
 pub mod checksum;
 pub mod cpu;
+pub mod extensions;
 pub mod frame;
 pub mod hook;
 pub mod plan;
@@ -48,6 +49,7 @@ pub const NEXT_HOP: [u32; 4] = [0xfe00_0202, 0, 0, 0];
 
 /// Ticks after which flows of each state expire: different, so that a test can tell them apart.
 pub const TIMEOUTS: Timeouts = Timeouts {
+    tcp_half_open: 20,
     tcp_transitory: 20,
     tcp_established: 1000,
     tcp_closed: 10,
@@ -91,6 +93,8 @@ pub(crate) struct Traces<A> {
     pub(crate) fragments: Vec<(FragmentKey<A>, FragmentWay<A>)>,
     /// By interface: when the next answer is due.
     pub(crate) turns: HashMap<u32, u64>,
+    /// By host veth: how many flows its endpoint has.
+    pub(crate) held: HashMap<u32, i32>,
 }
 
 impl<A: std::hash::Hash + Eq + Copy> World<A> {
@@ -133,6 +137,7 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
                 probing: HashMap::new(),
                 fragments: Vec::new(),
                 turns: HashMap::new(),
+                held: HashMap::new(),
             }),
             config: Config {
                 secret: [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908],
@@ -141,6 +146,16 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
                 trace: 0,
                 timeouts: TIMEOUTS,
                 pressed: TIMEOUTS,
+                spent: Timeouts {
+                    tcp_half_open: 0,
+                    tcp_closed: 0,
+                    udp: 0,
+                    udp_answered: 0,
+                    icmp: 0,
+                    ..TIMEOUTS
+                },
+                flows_max: 1 << 20,
+                pad: 0,
             },
         }
     }
@@ -183,7 +198,7 @@ pub fn out<F: Plan>(oif: u32) -> Route<F::Addr> {
 }
 
 fn endpoint<A>(addr: A, veth: u32, network: u32) -> Endpoint<A> {
-    Endpoint { addr, ifindex: veth, network, flags: 0, mac: mac(veth), bridge_mac: mac(network) }
+    Endpoint { addr, ifindex: veth, network, max_flows: 0, mac: mac(veth), bridge_mac: mac(network) }
 }
 
 /// The bridge that a host veth is a port of.

@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use etherparse::{IpNumber, Ipv6ExtensionSlice, Ipv6ExtensionsSlice};
 use netdp_common::family::Be16;
 use netdp_common::flow::{NETWORK_NO_ICC, NETWORK_ROUTED, PublishedKey, Tuple};
 use netdp_common::header::{ethernet, icmp, ipv4, ipv6, tcp, udp};
@@ -18,7 +17,7 @@ use crate::frame::{ethertype, load};
 use crate::hook::{Fate, Hook};
 use crate::plan::{Place, Plan};
 use crate::table::Table;
-use crate::{NEXT_HOP, World, ifindex};
+use crate::{NEXT_HOP, World, extensions, ifindex};
 
 /// Protocol, source, source port, destination, destination port; of an echo as in [`Tuple`].
 type Seen<A> = (u8, A, u16, A, u16);
@@ -289,8 +288,10 @@ fn fields_at<F: Plan>(frame: &[u8], l3: usize) -> Option<Fields<F::Addr>> {
         let is_later = byte(6)? & 0x1f != 0 || byte(7)? != 0;
         (ipv4::ADDRESSES, byte(8)?, byte(9)?, l3 + header_len, is_later)
     } else {
-        let (proto, l4, is_later) = behind_extensions(frame, IpNumber(byte(6)?), l3 + ipv6::LEN);
-        (ipv6::ADDRESSES, byte(7)?, proto, l4, is_later)
+        let l4 = l3 + ipv6::LEN;
+        let behind = extensions::behind(byte(6)?, frame.get(l4..).unwrap_or_default());
+        let is_later = behind.fragment.is_some_and(|(offset, _)| offset != 0);
+        (ipv6::ADDRESSES, byte(7)?, behind.proto, l4 + behind.len, is_later)
     };
     let version = if is_v4 { 4 } else { 6 };
     // An aggregated packet of 64 KiB and more says that it has no length.
@@ -301,16 +302,4 @@ fn fields_at<F: Plan>(frame: &[u8], l3: usize) -> Option<Fields<F::Addr>> {
     }
     let [src, dst] = [0, size_of::<F::Addr>()].map(|at| load::<F::Addr>(frame, l3 + addresses + at));
     Some(Fields { src: src?, dst: dst?, proto, ttl, l4, is_later_fragment })
-}
-
-/// What etherparse finds behind IPv6's extension headers, as far as they are whole, and where; and whether it is a later
-/// fragment.
-fn behind_extensions(frame: &[u8], next: IpNumber, at: usize) -> (u8, usize, bool) {
-    let Some(rest) = frame.get(at..) else { return (next.0, at, false) };
-    let (extensions, next, rest, _) = Ipv6ExtensionsSlice::from_slice_lax(next, rest);
-    let is_later = extensions.into_iter().any(|extension| match extension {
-        Ipv6ExtensionSlice::Fragment(fragment) => fragment.fragment_offset().value() != 0,
-        _ => false,
-    });
-    (next.0, frame.len() - rest.len(), is_later)
 }

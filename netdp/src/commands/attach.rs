@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::{detach, heal, network, publish};
 use crate::cli::{self, Attachment, Global};
+use crate::datapath::Kind;
 use crate::entry::Caller;
 use crate::error::Error;
 use crate::instance::Instance;
@@ -53,12 +54,12 @@ pub async fn run(global: &Global, args: cli::Attach, caller: Caller) -> Result<(
 
 /// What can be refused without looking at anything.
 pub fn check(attachment: &Attachment) -> Result<(), Error> {
-    let not_yet = |what: String, remedy| Err(Refusal::NotInThisVersion { what, remedy }.into());
-    if attachment.max_flows.is_some() {
-        return not_yet("--max-flows".into(), "leave it out");
-    }
     if !attachment.allow_address.is_empty() {
-        return not_yet("--allow-address".into(), "leave it out");
+        let (what, remedy) = ("--allow-address".into(), "leave it out");
+        return Err(Refusal::NotInThisVersion { what, remedy }.into());
+    }
+    if attachment.max_flows == Some(0) {
+        return Err(Refusal::NoFlows.into());
     }
     if let Some(mode) = Mode::parse(&attachment.network) {
         return mode::check(attachment, &mode);
@@ -160,13 +161,19 @@ pub async fn attach(
         mac: planned.mac,
         addresses: planned.addresses,
         published: Vec::new(),
+        max_flows: attachment.max_flows,
     };
+    // The first command's datapath may only be found out now.
+    instance.datapath()?;
+    check_limits(instance, attachment)?;
     let endpoint = connect(instance, &ns, &network, endpoint).await?;
     instance.state.endpoints.insert(name.into(), endpoint);
     publish::carry_out(instance, name, &planned.ports)?;
     let target = instance.endpoint(name)?.target.clone();
     loopback(instance, &ns, &target).await?;
-    Ok(instance.endpoint(name)?.clone())
+    let endpoint = instance.endpoint(name)?.clone();
+    publish::warn(instance, &endpoint.published)?;
+    Ok(endpoint)
 }
 
 fn create_namespace(
@@ -194,6 +201,7 @@ async fn plan(
     let is_new = wanted == names::DEFAULT_NETWORK && !instance.state.networks.contains_key(wanted);
     let network =
         if is_new { network::plan_default(instance).await? } else { instance.network(wanted)?.clone() };
+    check_limits(instance, attachment)?;
     let replaces = check_name(instance, name).await?;
     if let Place::There(ns) = place {
         check_namespace(instance, name, target, ns, attachment).await?;
@@ -260,6 +268,12 @@ async fn check_namespace(
         return Err(Refusal::IfnameTaken { target, ifname: attachment.ifname.clone() }.into());
     }
     Ok(())
+}
+
+/// Netfilter counts connections by address, not flows by endpoint.
+fn check_limits(instance: &Instance, attachment: &Attachment) -> Result<(), Refusal> {
+    let is_limited = attachment.max_flows.is_some();
+    if is_limited && instance.state.datapath == Kind::Iptables { Err(Refusal::NoLimits) } else { Ok(()) }
 }
 
 /// A namespace must give its interfaces IPv6 addresses, if the network has some.

@@ -1,6 +1,7 @@
 //! `netdp detach`: takes an endpoint off its network.
 
 use crate::cli::Global;
+use crate::datapath::FlowsOfPort;
 use crate::error::Error;
 use crate::hostfiles::run_dir;
 use crate::instance::Instance;
@@ -79,7 +80,7 @@ fn unpublish_all(instance: &mut Instance, endpoint: &Endpoint) -> Result<(), Err
         endpoint.published.iter().flat_map(|published| endpoint.publish_entries(published)).collect();
     for published in published {
         instance.will(Step::Republish(published))?;
-        instance.datapath()?.unpublish(&published)?;
+        instance.datapath()?.unpublish(&published, FlowsOfPort::End)?;
     }
     Ok(())
 }

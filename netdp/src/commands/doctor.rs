@@ -14,6 +14,7 @@ use crate::progress::Progress;
 use crate::refusal::Refusal;
 
 mod choice;
+mod firewall;
 mod host;
 
 /// What was looked at, in JSON.
@@ -97,10 +98,11 @@ async fn report(global: &Global) -> Result<Report, Error> {
     }
     let state = instance.as_ref().map(|instance| &instance.state);
     let (datapath, reason) = choice::datapath(global, state, ebpf, iptables);
-    match datapath {
-        Some(Kind::Iptables) => checks.extend(choice::limits()),
-        _ => checks.push(host::bypassed()),
+    if datapath == Some(Kind::Iptables) {
+        checks.extend(choice::limits());
     }
+    let networks = state.into_iter().flat_map(|state| state.networks.values());
+    checks.push(firewall::check(datapath, networks)?);
     checks.push(foreign_programs().await?);
     if let Some(mut instance) = instance {
         instance_checks(&mut instance, &mut checks).await?;
@@ -154,6 +156,11 @@ fn datapath_check(instance: &mut Instance) -> Check {
 /// Whether what the state says is there.
 async fn instance_checks(instance: &mut Instance, checks: &mut Vec<Check>) -> Result<(), Error> {
     checks.push(datapath_check(instance));
+    if let Ok(Some(datapath)) = instance.datapath_if_there()
+        && let Some(what) = datapath.unserved()
+    {
+        checks.push(Check::new("host sockets", false, what));
+    }
     for (name, network) in &instance.state.networks {
         let there = network::has_bridge(instance, network).await?;
         let forwarding = host::forwarding(&network.bridge);

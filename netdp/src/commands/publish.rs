@@ -39,7 +39,16 @@ async fn publish(instance: &mut Instance, args: &cli::Publish) -> Result<Vec<Pub
     let published = instance.state.published();
     let plan = plan(instance, &args.spec, &endpoint.addresses, &published, args.replace).await?;
     carry_out(instance, &args.name, &plan)?;
+    warn(instance, &plan.add)?;
     Ok(plan.add)
+}
+
+/// Says what of publishing does not work on this host.
+pub fn warn(instance: &mut Instance, published: &[Published]) -> Result<(), Error> {
+    match instance.datapath()?.unserved() {
+        Some(what) if !published.is_empty() => output::warning(what),
+        _ => Ok(()),
+    }
 }
 
 /// Checks specs for an endpoint with these addresses against what is published and what the host has.

@@ -1,6 +1,7 @@
 //! `netdp unpublish`: takes host ports back.
 
 use crate::cli::{self, Global};
+use crate::datapath::FlowsOfPort;
 use crate::error::Error;
 use crate::instance::Instance;
 use crate::output;
@@ -23,10 +24,11 @@ pub async fn run(global: &Global, args: &cli::Unpublish) -> Result<(), Error> {
 fn unpublish(instance: &mut Instance, args: &cli::Unpublish) -> Result<Vec<Published>, Error> {
     let endpoint = instance.endpoint(&args.name)?.clone();
     let meant = if args.all { endpoint.published.clone() } else { meant(&endpoint, args)? };
+    let flows = if args.drain { FlowsOfPort::Drain } else { FlowsOfPort::End };
     for entry in meant.iter().flat_map(|published| endpoint.publish_entries(published)) {
         instance.datapath()?;
         instance.will(Step::Republish(entry))?;
-        instance.datapath()?.unpublish(&entry)?;
+        instance.datapath()?.unpublish(&entry, flows)?;
     }
     if let Some(endpoint) = instance.state.endpoints.get_mut(&args.name) {
         endpoint.published.retain(|published| !meant.contains(published));

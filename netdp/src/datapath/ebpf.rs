@@ -12,7 +12,10 @@ use netdp_common::flow;
 
 use crate::net::PortFlags;
 
-use super::{Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, Kind, NetworkEntry, PublishEntry, Stats};
+use super::{
+    Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, FlowsOfPort, Kind, NetworkEntry, PublishEntry,
+    Stats,
+};
 
 mod damage;
 mod family;
@@ -160,7 +163,7 @@ impl Ebpf {
             addr,
             ifindex: endpoint.host_ifindex,
             network: endpoint.bridge,
-            flags: 0,
+            max_flows: endpoint.max_flows.unwrap_or(0),
             mac: endpoint.mac,
             bridge_mac: endpoint.bridge_mac,
         };
@@ -194,6 +197,32 @@ impl Ebpf {
     }
 }
 
+/// See [`netdp_common::quota`].
+impl Ebpf {
+    /// An endpoint that is there already keeps its count.
+    fn count_flows_of(&self, host_ifindex: u32) -> Result<(), Error> {
+        let mut held = self.hash::<u32, [u64; 2]>("HELD_FLOWS")?;
+        if held.get(&host_ifindex, 0).is_ok() {
+            return Ok(());
+        }
+        held.insert(host_ifindex, [0, 0], 0)
+            .map_err(|e| doing(format!("counting the flows behind interface {host_ifindex}"), e))
+    }
+
+    fn forget_flows_of(&self, host_ifindex: u32) -> Result<(), Error> {
+        let mut held = self.hash::<u32, [u64; 2]>("HELD_FLOWS")?;
+        absent_is_ok(held.remove(&host_ifindex), || {
+            format!("forgetting the flows behind interface {host_ifindex}")
+        })
+    }
+
+    fn count_endpoints(&self) -> Result<(), Error> {
+        let held = self.hash::<u32, [u64; 2]>("HELD_FLOWS")?;
+        let count = u32::try_from(held.keys().count()).unwrap_or(u32::MAX);
+        self.array::<u32>("POPULATION")?.set(0, count, 0).map_err(|e| doing("counting the endpoints", e))
+    }
+}
+
 impl Datapath for Ebpf {
     fn kind(&self) -> Kind {
         Kind::Ebpf
@@ -214,13 +243,17 @@ impl Datapath for Ebpf {
     fn add_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error> {
         Self::add_endpoint::<V4>(self, endpoint)?;
         Self::add_endpoint::<V6>(self, endpoint)?;
+        self.count_flows_of(endpoint.host_ifindex)?;
+        self.count_endpoints()?;
         hooks::attach_endpoint(self, endpoint)
     }
 
     fn remove_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error> {
         hooks::detach_endpoint(self, endpoint.host_ifindex)?;
         Self::remove_endpoint::<V4>(self, endpoint)?;
-        Self::remove_endpoint::<V6>(self, endpoint)
+        Self::remove_endpoint::<V6>(self, endpoint)?;
+        self.forget_flows_of(endpoint.host_ifindex)?;
+        self.count_endpoints()
     }
 
     fn port_flags(&self, _: u32) -> PortFlags {
@@ -234,10 +267,10 @@ impl Datapath for Ebpf {
         }
     }
 
-    fn unpublish(&mut self, entry: &PublishEntry) -> Result<(), Error> {
+    fn unpublish(&mut self, entry: &PublishEntry, flows: FlowsOfPort) -> Result<(), Error> {
         match entry.endpoint {
-            IpAddr::V4(_) => published::unpublish::<V4>(self, entry),
-            IpAddr::V6(_) => published::unpublish::<V6>(self, entry),
+            IpAddr::V4(_) => published::unpublish::<V4>(self, entry, flows),
+            IpAddr::V6(_) => published::unpublish::<V6>(self, entry, flows),
         }
     }
 
@@ -257,6 +290,10 @@ impl Datapath for Ebpf {
 
     fn stats(&self) -> Result<Stats, Error> {
         stats::read(self)
+    }
+
+    fn unserved(&self) -> Option<&'static str> {
+        (!object::has_socket_hooks(&self.dir)).then_some(object::WITHOUT_SOCKET_HOOKS)
     }
 
     fn faults(&self) -> Result<Vec<String>, Error> {

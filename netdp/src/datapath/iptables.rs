@@ -1,14 +1,18 @@
 //! The iptables datapath: netfilter does the work, and netdp writes the rules.
 //!
 //! Every change writes the whole of netdp's own chains anew, in one step for each table; chains with counters stay.
-//! What the rules are made from lies in the instance's directory ([`model`]), with what iptables-save showed
+//! What the rules are made from lies in the instance's directory (`model.rs`), with what iptables-save showed
 //! afterwards: what is no longer so was changed by somebody else, and is put back by the next command.
 
 use std::cell::OnceCell;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::{Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, Kind, NetworkEntry, PublishEntry, Stats};
+use super::{
+    Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, FlowsOfPort, Kind, NetworkEntry, PublishEntry,
+    Stats,
+};
 use crate::net::{PortFlags, blocking, sysctl};
 
 mod family;
@@ -29,7 +33,7 @@ use model::{Model, Network};
 use names::Names;
 pub use probe::probe;
 use program::Backend;
-use ruleset::{Ruleset, Table};
+use ruleset::Ruleset;
 use saved::Saved;
 use sysctls::Sysctls;
 
@@ -94,11 +98,15 @@ impl Iptables {
     fn change(&mut self, change: impl FnOnce(&mut Model)) -> Result<(), Error> {
         let before = self.model.clone();
         change(&mut self.model);
-        // First, so that a command that is killed in between leaves a model that covers every rule.
+        // First, so that it is known when a command was killed in between.
+        self.model.settled = false;
         self.model.save(&self.dir)?;
-        let applied = self.apply();
-        let Err(error) = applied else { return self.model.save(&self.dir) };
-        self.model = before;
+        let Err(error) = self.apply() else {
+            self.model.settled = true;
+            return self.model.save(&self.dir);
+        };
+        let made_tables = std::mem::take(&mut self.model.made_tables);
+        self.model = Model { made_tables, settled: true, ..before };
         match self.apply().and_then(|()| self.model.save(&self.dir)) {
             Ok(()) => Err(error),
             Err(again) => {
@@ -113,10 +121,11 @@ impl Iptables {
         for family in self.families()? {
             let want = rules::ruleset(&self.model, &self.instance, family);
             let found = self.saved(family)?;
-            if !self.model.installed.contains_key(&family) {
+            if let Entry::Vacant(unknown) = self.model.made_tables.entry(family) {
                 let made = want.tables.keys().filter(|table| !found.has(**table));
-                let made = made.map(|table| table.name().to_owned()).collect();
-                self.model.made_tables.insert(family, made);
+                unknown.insert(made.map(|table| table.name().to_owned()).collect());
+                // First: tables that nobody remembers would stay for ever.
+                self.model.save(&self.dir)?;
             }
             self.write(family, &want, found)?;
             let own = self.saved(family)?.own(&self.names());
@@ -159,6 +168,9 @@ impl Iptables {
     /// What is not as the last change left it.
     fn differences(&self) -> Result<Vec<String>, Error> {
         let mut found = Vec::new();
+        if !self.model.settled {
+            found.push("a change of the rules was cut short".to_owned());
+        }
         for (family, installed) in &self.model.installed {
             let saved = self.saved(*family)?;
             let now = saved.own(&self.names());
@@ -180,8 +192,10 @@ impl Iptables {
         if !found.own(&self.names()).is_empty() {
             self.write(family, &Ruleset::default(), found)?;
         }
-        let made = self.model.made_tables.get(&family).into_iter().flatten();
-        host::remove_tables(self.model.backend, family, made.filter_map(|name| Table::named(name)))
+        match self.model.made_tables.get(&family) {
+            Some(made) => host::remove_tables(self.model.backend, family, made),
+            None => Ok(()),
+        }
     }
 }
 
@@ -191,22 +205,21 @@ impl Datapath for Iptables {
     }
 
     fn add_network(&mut self, network: &NetworkEntry) -> Result<(), Error> {
-        let bridge = host::name(network.bridge)?;
-        let filtered = host::filter_bridge(network.bridge, &bridge, self.options)?;
-        let told = Network { bridge: bridge.clone(), filtered, entry: network.clone() };
+        let filtered = host::filter_bridge(network, self.options)?;
+        let told = Network { filtered, entry: network.clone() };
         self.change(|model| drop(model.networks.insert(network.bridge, told)))?;
-        host::prepare_bridge(&bridge, network, self.options)
+        host::prepare_bridge(network, self.options)
     }
 
     fn remove_network(&mut self, bridge: u32) -> Result<(), Error> {
-        if !self.model.networks.contains_key(&bridge) {
+        if self.model.settled && !self.model.networks.contains_key(&bridge) {
             return Ok(());
         }
         self.change(|model| drop(model.networks.remove(&bridge)))
     }
 
     fn add_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error> {
-        if self.model.endpoints.get(&endpoint.host_ifindex) == Some(endpoint) {
+        if self.model.settled && self.model.endpoints.get(&endpoint.host_ifindex) == Some(endpoint) {
             return Ok(());
         }
         self.change(|model| drop(model.endpoints.insert(endpoint.host_ifindex, endpoint.clone())))?;
@@ -215,7 +228,7 @@ impl Datapath for Iptables {
     }
 
     fn remove_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error> {
-        if self.model.endpoints.contains_key(&endpoint.host_ifindex) {
+        if !self.model.settled || self.model.endpoints.contains_key(&endpoint.host_ifindex) {
             self.change(|model| drop(model.endpoints.remove(&endpoint.host_ifindex)))?;
         }
         // Its address may be another endpoint's by now.
@@ -236,9 +249,13 @@ impl Datapath for Iptables {
         flows::remove_published(&self.model, entry, Some(entry))
     }
 
-    fn unpublish(&mut self, entry: &PublishEntry) -> Result<(), Error> {
+    fn unpublish(&mut self, entry: &PublishEntry, flows: FlowsOfPort) -> Result<(), Error> {
         self.change(|model| model.unpublish(entry))?;
-        flows::remove_published(&self.model, entry, None)
+        match flows {
+            FlowsOfPort::End => flows::remove_published(&self.model, entry, None),
+            // Conntrack goes on to translate what it knows.
+            FlowsOfPort::Drain => Ok(()),
+        }
     }
 
     fn refresh_host(&mut self) -> Result<(), Error> {
@@ -259,6 +276,10 @@ impl Datapath for Iptables {
 
     fn stats(&self) -> Result<Stats, Error> {
         stats::read(self)
+    }
+
+    fn unserved(&self) -> Option<&'static str> {
+        None
     }
 
     fn faults(&self) -> Result<Vec<String>, Error> {

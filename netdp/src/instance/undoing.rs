@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use super::{Instance, bpffs_release, files, remove_files};
-use crate::datapath::select;
+use crate::datapath::{FlowsOfPort, select};
 use crate::error::Error;
 use crate::net::{LOOPBACK, Net, NetNs, NetNsId, sysctl};
 use crate::state::State;
@@ -88,7 +88,7 @@ impl Instance {
             Step::ForgetNetwork(bridge) => datapath.remove_network(bridge)?,
             Step::RestoreNetwork(network) => datapath.add_network(&network)?,
             Step::ForgetEndpoint(endpoint) => datapath.remove_endpoint(&endpoint)?,
-            Step::Unpublish(entry) => datapath.unpublish(&entry)?,
+            Step::Unpublish(entry) => datapath.unpublish(&entry, FlowsOfPort::End)?,
             Step::Republish(entry) => datapath.publish(&entry)?,
             _ => {}
         }

@@ -52,7 +52,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// What names it, as bytes for [`delete_by`].
+    /// What names it, as bytes for [`delete`].
     pub fn name(&self) -> Vec<u8> {
         let mut bytes = vec![0; netlink_packet_core::Emitable::buffer_len(&self.key.as_slice())];
         netlink_packet_core::Emitable::emit(&self.key.as_slice(), &mut bytes);
@@ -66,7 +66,7 @@ pub fn list() -> Result<Vec<Connection>> {
     let doing = || "listing the tracked connections".to_owned();
     let ask = NetfilterMessageInner::from(ConntrackMessage::Get(Vec::new()));
     let answers = Netfilter::open()?.dump(ask).map_err(Error::system(doing))?;
-    let connections = answers.into_iter().filter_map(|answer| match answer {
+    let connections = answers.into_iter().filter_map(|answer| match answer.inner {
         NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) => connection(attributes),
         _ => None,
     });

@@ -37,6 +37,7 @@ fn endpoint(name: &str, n: u8) -> Endpoint {
         mac: Mac([2, 0, 0, 0, 0, n]),
         addresses: vec![format!("10.9.0.{n}/24").parse().unwrap()],
         published: Vec::new(),
+        max_flows: None,
     }
 }
 

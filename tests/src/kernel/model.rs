@@ -10,6 +10,7 @@ use netdp_common::flow::{
     Tuple, Uplink,
 };
 use netdp_common::packet::Packet as _;
+use netdp_common::quota::Held;
 use netdp_common::tables::{Flows as _, Host, RingSlot, Route, Scratch, Step};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
 use netdp_common::{closing, fragment, icmp_error, inbound, nat, outbound, refusal};
@@ -73,6 +74,9 @@ impl<F: Plan> Model<F> {
             trace: 0,
             timeouts: Timeouts::DEFAULT.in_ticks(),
             pressed: Timeouts::PRESSED.in_ticks(),
+            spent: Timeouts::SPENT.in_ticks(),
+            flows_max: u32::MAX,
+            pad: 0,
         };
         let traces = Traces { probing: HashMap::new(), fragments: Vec::new() };
         let flows = FlowTable::default();
@@ -275,6 +279,16 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
     fn set_exhausted(&self, _remote: &Tuple<F::Addr>, _range: u32) {}
 
     fn clear_exhausted(&self, _remote: &Tuple<F::Addr>) {}
+
+    fn held(&self, _holder: u32) -> Held {
+        Held::default()
+    }
+
+    fn add_held(&self, _holder: u32, _change: i32) {}
+
+    fn endpoints(&self) -> u32 {
+        1
+    }
 
     fn advance_hand(&self, _n: u32) -> u32 {
         0

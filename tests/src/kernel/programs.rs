@@ -7,7 +7,9 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use bytemuck::{Pod, Zeroable};
 use netdp::datapath::ebpf::{OpenOptions, load_unpinned};
-use netdp_common::flow::{Flow, PortBlock, PublishedKey, RESERVED_BLOCKS, Tuple, reserved_slot};
+use netdp_common::flow::{
+    Flow, FragmentKey, FragmentWay, Network, PortBlock, PublishedKey, RESERVED_BLOCKS, Tuple, reserved_slot,
+};
 use netdp_common::verdict::{DropReason, Event};
 
 use super::plan::Plan;
@@ -128,6 +130,19 @@ impl Programs {
         }
     }
 
+    /// Changes the options of a network.
+    pub fn set_network<F: Plan>(&mut self, bridge: u32, network: &Network<F::Addr>) {
+        self.hash(&F::map("NETWORKS")).insert(bridge, *network, 0).expect("a network");
+    }
+
+    /// Forgets everything that packets left behind.
+    pub fn forget<F: Plan>(&mut self) {
+        clear(self.hash::<Tuple<F::Addr>, Flow<F::Addr>>(&F::map("FLOWS")));
+        clear(self.hash::<FragmentKey<F::Addr>, FragmentWay<F::Addr>>(&F::map("FRAGMENTS")));
+        clear(self.hash::<Tuple<F::Addr>, [u32; 2]>(&F::map("EXHAUSTED")));
+        clear(self.hash::<u32, u64>("TURNS"));
+    }
+
     /// Takes an entry out of the flow table, from under the programs' feet.
     pub fn forget_flow<F: Plan>(&mut self, key: &Tuple<F::Addr>) {
         self.hash::<Tuple<F::Addr>, Flow<F::Addr>>(&F::map("FLOWS"))
@@ -238,6 +253,13 @@ impl Programs {
         let mut block = blocks.get(&index, 0).expect("a block");
         block[usize::from(port >> 6) % block.len()] |= 1 << (port % 64);
         blocks.set(index, block, 0).expect("a block");
+    }
+}
+
+fn clear<K: aya::Pod, V: aya::Pod>(mut map: HashMap<&mut MapData, K, V>) {
+    let keys: Vec<K> = map.keys().map(|key| key.expect("a key that nobody removes")).collect();
+    for key in keys {
+        map.remove(&key).expect("a key that nobody removes");
     }
 }
 

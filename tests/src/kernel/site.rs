@@ -36,12 +36,17 @@ pub struct Site {
 
 /// Runs `work` on a thread in a new network namespace with a [`Site`]; both are gone when it returns.
 pub fn in_new_site<T: Send>(work: impl FnOnce(&Site) -> T + Send) -> T {
+    in_new_netns(|| work(&Site::make()))
+}
+
+/// Runs `work` on a thread in a new network namespace, which is gone when it returns.
+pub(super) fn in_new_netns<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let ns = NetNs::create_anonymous().expect("a network namespace");
     let outcome = ns.run(|| {
         let here = fs::metadata("/proc/thread-self/ns/net").expect("this thread's namespace").ino();
         let machine = fs::metadata("/proc/self/ns/net").expect("this process's namespace").ino();
         assert!(here == ns.id().inode && here != machine, "this thread is not in the test's own namespace");
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&Site::make())))
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
     });
     match outcome.expect("entering the network namespace") {
         Ok(value) => value,
@@ -89,7 +94,7 @@ fn address<F: Plan>() {
     fs::write(format!("/proc/sys/net/{family}/conf/br0/forwarding"), "1").expect("forwarding of br0");
 }
 
-fn ip(arguments: &str) {
+pub(super) fn ip(arguments: &str) {
     let output = Command::new("ip").args(arguments.split(' ')).output().expect("running ip");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {arguments}: {stderr}");
@@ -99,6 +104,6 @@ fn index(name: &str) -> u32 {
     nix::net::if_::if_nametoindex(name).expect("an interface that was just made")
 }
 
-fn text(mac: [u8; 6]) -> String {
+pub(super) fn text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }

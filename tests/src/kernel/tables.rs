@@ -56,7 +56,7 @@ impl<A: Address> Tables<A> {
             addr: F::ENDPOINTS[number],
             ifindex: site.endpoints[number],
             network: site.bridge,
-            flags: 0,
+            max_flows: 0,
             mac: ENDPOINT_MACS[number],
             bridge_mac: BRIDGE_MAC,
         };

@@ -39,21 +39,6 @@ pub(super) fn btf() -> Check {
     )
 }
 
-/// What the fast path goes around. Not wrong, but to be known.
-pub(super) fn bypassed() -> Check {
-    let tables = fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
-    let filter = tables.lines().any(|table| table == "filter");
-    let bridged = sysctl::get(&["net", "bridge", "bridge-nf-call-iptables"]).is_ok_and(|value| value == "1");
-    let mut detail = "the fast path goes around the FORWARD and DOCKER-USER chains, nft forward, raw and netdev rules, and qdiscs of host veths".to_owned();
-    if filter {
-        detail.push_str("; this host has a filter table: its FORWARD rules don't see translated packets");
-    }
-    if bridged {
-        detail.push_str("; bridge-nf-call-iptables is 1: what the bridge itself forwards passes FORWARD");
-    }
-    Check::new("firewall", true, detail)
-}
-
 /// TCX programs on an interface that are not netdp's, with where they are.
 pub(super) fn foreign_programs(ifname: &str) -> Vec<String> {
     let mut foreign = Vec::new();

@@ -21,15 +21,15 @@ const ENDPOINT_HOOK: (&str, TcAttachType) = ("from_container", TcAttachType::Ing
 pub(super) fn attach_endpoint(ebpf: &Ebpf, endpoint: &EndpointEntry) -> Result<(), Error> {
     // Before it was known as an endpoint's, the veth may have been taken for an uplink.
     detach_uplink(ebpf, endpoint.host_ifindex)?;
-    if is_attached(ebpf, endpoint.host_ifindex, &endpoint.host_ifname, ENDPOINT_HOOK)? {
+    if is_endpoint_hooked(ebpf, endpoint.host_ifindex, &endpoint.host_ifname)? {
         return Ok(());
     }
     attach(ebpf, endpoint.host_ifindex, &endpoint.host_ifname, ENDPOINT_HOOK)
 }
 
-/// Whether an interface is hooked as an endpoint's.
-pub(super) fn is_endpoint(ebpf: &Ebpf, ifindex: u32) -> bool {
-    link_pin(ebpf, ifindex, ENDPOINT_HOOK.0).exists()
+/// Whether an endpoint's host veth carries its program.
+pub(super) fn is_endpoint_hooked(ebpf: &Ebpf, ifindex: u32, name: &str) -> Result<bool, Error> {
+    is_attached(ebpf, ifindex, name, ENDPOINT_HOOK)
 }
 
 /// Unhooks an endpoint's host veth, which may be gone.

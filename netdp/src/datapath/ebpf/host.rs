@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use netdp_common::family::{Family, V4, V6};
-use netdp_common::flow::{Network, Uplink};
+use netdp_common::flow::{Endpoint, Network, Uplink};
 
 use super::super::Error;
 use super::{Ebpf, Served, absent_is_ok, doing, hooks, published, step};
@@ -37,8 +37,15 @@ pub(super) fn refresh(ebpf: &Ebpf) -> Result<(), Error> {
 /// The uplinks among the host's links: neither our bridges nor an endpoint's veth whose bridge somebody deleted.
 fn uplinks<'a>(ebpf: &Ebpf, links: &'a [Link]) -> Result<Vec<&'a Link>, Error> {
     let bridges = ebpf.hash::<u32, Network<<V4 as Family>::Addr>>(&V4::map("NETWORKS"))?;
-    let ours = |link: &Link| bridges.get(&link.index, 0).is_ok() || hooks::is_endpoint(ebpf, link.index);
+    let endpoints = endpoints(ebpf, links)?;
+    let ours = |link: &Link| bridges.get(&link.index, 0).is_ok() || endpoints.contains(&link);
     Ok(links.iter().filter(|link| is_uplink(link) && !ours(link)).collect())
+}
+
+/// The endpoints' veths among the host's links. Each is known in both families.
+fn endpoints<'a>(ebpf: &Ebpf, links: &'a [Link]) -> Result<Vec<&'a Link>, Error> {
+    let senders = ebpf.hash::<u32, Endpoint<<V4 as Family>::Addr>>(&V4::map("SENDERS"))?;
+    Ok(links.iter().filter(|link| senders.get(&link.index, 0).is_ok()).collect())
 }
 
 fn add_uplink<F: Served>(ebpf: &Ebpf, link: &Link, addresses: &[IpAddr]) -> Result<(), Error> {
@@ -53,16 +60,21 @@ fn forget_uplink<F: Served>(ebpf: &Ebpf, index: u32) -> Result<(), Error> {
     absent_is_ok(table.remove(&index), || format!("forgetting the uplink {index}"))
 }
 
-/// Uplinks without their programs.
+/// Uplinks and endpoints' veths without their programs.
 pub(super) fn unhooked(ebpf: &Ebpf) -> Result<Vec<String>, Error> {
     let (links, _) = read_host()?;
-    let mut found = Vec::new();
+    let mut bare = Vec::new();
     for link in uplinks(ebpf, &links)? {
         if !hooks::is_uplink_hooked(ebpf, link.index, &link.name)? {
-            found.push(format!("{} does not carry netdp's programs", link.name));
+            bare.push(link);
         }
     }
-    Ok(found)
+    for link in endpoints(ebpf, &links)? {
+        if !hooks::is_endpoint_hooked(ebpf, link.index, &link.name)? {
+            bare.push(link);
+        }
+    }
+    Ok(bare.iter().map(|link| format!("{} does not carry netdp's programs", link.name)).collect())
 }
 
 /// Through which a remote may be reached: every interface that routes by itself, carries Ethernet frames, and is

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, SchedClassifier};
+use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, ProgramError, SchedClassifier};
 use aya::{Ebpf as Object, EbpfLoader, include_bytes_aligned};
 use netdp_common::flow::{Config, Timeouts};
 
@@ -136,7 +136,7 @@ pub(super) fn load(options: &OpenOptions) -> Result<Object, Error> {
         .map_max_entries("RING_V6", ring_slots)
         .load(OBJECT)
         .map_err(|e| doing("loading the eBPF object", e))?;
-    configure(&mut object, ring_slots)?;
+    configure(&mut object, flows, ring_slots)?;
     for name in classifiers() {
         let program: &mut SchedClassifier = program(&mut object, name)?;
         program.load().map_err(|e| doing(format!("loading the program {name}"), e))?;
@@ -151,7 +151,7 @@ pub(super) fn load(options: &OpenOptions) -> Result<Object, Error> {
 
 fn program<'a, P>(object: &'a mut Object, name: &str) -> Result<&'a mut P, Error>
 where
-    &'a mut P: TryFrom<&'a mut Program, Error = aya::programs::ProgramError>,
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
 {
     let missing =
         || doing(format!("finding the program {name}"), std::io::Error::other("it is not in the object"));
@@ -159,7 +159,7 @@ where
     program.try_into().map_err(|e| doing(format!("finding the program {name}"), e))
 }
 
-fn configure(object: &mut Object, ring_slots: u32) -> Result<(), Error> {
+fn configure(object: &mut Object, flows: u32, ring_slots: u32) -> Result<(), Error> {
     let mut secret = [0u8; 16];
     fs::File::open("/dev/urandom")
         .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut secret))
@@ -171,6 +171,9 @@ fn configure(object: &mut Object, ring_slots: u32) -> Result<(), Error> {
         trace: 0,
         timeouts: Timeouts::DEFAULT.in_ticks(),
         pressed: Timeouts::PRESSED.in_ticks(),
+        spent: Timeouts::SPENT.in_ticks(),
+        flows_max: flows,
+        pad: 0,
     };
     let map = object
         .map_mut("CONFIG")
@@ -218,19 +221,33 @@ fn pin_all(object: &mut Object, dir: &Path) -> Result<(), Error> {
     hook_sockets(object, &dir.join("links"))
 }
 
-/// Attaches the socket hooks to the root of the cgroup2 tree; where there is none, `doctor` says so.
+/// What does not work without them.
+pub(super) const WITHOUT_SOCKET_HOOKS: &str = "the host itself does not reach published ports, and its processes can bind them: the socket programs are attached to no \
+     cgroup2 tree (netdp doctor)";
+
+/// Whether an instance has them: there may have been no cgroup2 tree when it began.
+pub(super) fn has_socket_hooks(dir: &Path) -> bool {
+    SOCKET_HOOKS.iter().any(|name| dir.join("links").join(name).exists())
+}
+
+/// Attaches the socket hooks to the root of the cgroup2 tree. Where there is none, or none that takes programs, the
+/// instance does without: `doctor` says so, and every publish.
 fn hook_sockets(object: &mut Object, links: &Path) -> Result<(), Error> {
-    let Some(root) = crate::net::cgroup::find_cgroup2() else {
-        tracing::warn!("no cgroup2 tree is mounted: the host itself does not reach published ports");
-        return Ok(());
-    };
+    let Some(root) = crate::net::cgroup::find_cgroup2() else { return Ok(()) };
     let cgroup = fs::File::open(&root).map_err(|e| doing(format!("opening {}", root.display()), e))?;
     for name in SOCKET_HOOKS {
         let what = || format!("attaching {name} to {}", root.display());
         let program: &mut CgroupSockAddr = program(object, name)?;
         // No flags: a link always leaves room for others' programs, and link_create knows no such flag.
         step("attach a socket hook")?;
-        let link = program.attach(&cgroup, CgroupAttachMode::Single).map_err(|e| doing(what(), e))?;
+        let link = match program.attach(&cgroup, CgroupAttachMode::Single) {
+            // A tree that belongs to somebody else.
+            Err(ProgramError::SyscallError(error)) if name == SOCKET_HOOKS[0] => {
+                tracing::warn!("{}: {}", what(), error.io_error);
+                return Ok(());
+            }
+            attached => attached.map_err(|e| doing(what(), e))?,
+        };
         let link = program.take_link(link).map_err(|e| doing(what(), e))?;
         let link: aya::programs::links::FdLink = link.try_into().map_err(|e| doing(what(), e))?;
         link.pin(links.join(name)).map_err(|e| doing(what(), e))?;

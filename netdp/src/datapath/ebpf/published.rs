@@ -6,8 +6,9 @@ use netdp_common::family::{Be16, V4, V6};
 use netdp_common::flow::{
     PortBlock, Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS, reserved_slot,
 };
+use netdp_common::lifetime::State;
 
-use super::super::{Error, Proto, PublishEntry};
+use super::super::{Error, FlowHandle, FlowInfo, FlowsOfPort, Proto, PublishEntry};
 use super::{Ebpf, Served, absent_is_ok, doing, flows, step};
 
 type Trie<A> = LpmTrie<MapData, PublishedKey<A>, Published<A>>;
@@ -30,15 +31,41 @@ pub(super) fn publish<F: Served>(ebpf: &Ebpf, entry: &PublishEntry) -> Result<()
     Ok(())
 }
 
-/// Unpublishes a port or range and cuts its flows.
-pub(super) fn unpublish<F: Served>(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
+/// Unpublishes a port or range and cuts its flows, or those that are not established.
+pub(super) fn unpublish<F: Served>(
+    ebpf: &Ebpf,
+    entry: &PublishEntry,
+    fate: FlowsOfPort,
+) -> Result<(), Error> {
     let mut trie: Trie<F::Addr> = ebpf.trie(&F::map("PUBLISHED"))?;
     for key in keys::<F>(entry) {
         step("unpublish a prefix")?;
         absent_is_ok(trie.remove(&key), || format!("unpublishing {}", describe(entry)))?;
     }
     rebuild_reserved(ebpf)?;
-    remove_flows::<F>(ebpf, entry, None)
+    match fate {
+        FlowsOfPort::End => remove_flows::<F>(ebpf, entry, None),
+        FlowsOfPort::Drain => remove_unestablished::<F>(ebpf, entry),
+    }
+}
+
+/// Removes the flows through a published port that are no conversation.
+fn remove_unestablished<F: Served>(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
+    let ports = entry.host_port..=entry.host_port_end;
+    let through_it = |flow: &FlowInfo| {
+        // The host's address: seen by the outside, and by an endpoint that reaches a port of its own host.
+        let (addr, port) = if flow.kind == "hairpin" { flow.dst } else { flow.ext_dst };
+        flow.kind != "snat"
+            && flow.proto == entry.proto.number()
+            && ports.contains(&port)
+            && entry.host_addr.is_none_or(|wanted| wanted == addr)
+    };
+    let talks = |flow: &FlowInfo| {
+        [State::Established, State::Closing, State::Stream].iter().any(|state| state.name() == flow.state)
+    };
+    let removed = flows::list::<F>(ebpf)?.into_iter().filter(|flow| through_it(flow) && !talks(flow));
+    let handles: Vec<FlowHandle> = removed.map(|flow| flow.handle).collect();
+    flows::remove::<F>(ebpf, &handles).map(drop)
 }
 
 /// Removes the flows through a published port, except those that end at `keep`.

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::{Error, NetworkEntry};
 use super::family::Family;
 use super::program::Backend;
-use super::ruleset::Table;
 use super::sysctls::{Sysctls, has_force_forwarding};
 use super::{Iptables, Options, blocking, sysctl};
 use crate::net::{Link, netfilter};
@@ -15,18 +14,25 @@ const BR_NETFILTER: [&str; 3] = ["net", "bridge", "bridge-nf-call-iptables"];
 
 /// Lets iptables see what a bridge forwards by itself; returns whether this kernel can. Only so are a neighbour's
 /// answers to a hairpin translated back, and neighbours kept apart.
-pub(super) fn filter_bridge(bridge: u32, name: &str, options: Options) -> Result<bool, Error> {
+pub(super) fn filter_bridge(network: &NetworkEntry, options: Options) -> Result<bool, Error> {
     if options.without_br_netfilter || sysctl::get(&BR_NETFILTER).is_err() {
         return Ok(false);
     }
-    blocking(async |net| net.filter_bridge(bridge, name).await)
-        .map_err(doing(format!("preparing {name}")))?;
+    if is_there(network) {
+        let name = &network.bridge_ifname;
+        blocking(async |net| net.filter_bridge(network.bridge, name).await)
+            .map_err(doing(format!("preparing {name}")))?;
+    }
     Ok(true)
 }
 
 /// The sysctls of a bridge, which is netdp's own. Its rules are in force already: see `ingress`.
-pub(super) fn prepare_bridge(name: &str, network: &NetworkEntry, options: Options) -> Result<(), Error> {
+pub(super) fn prepare_bridge(network: &NetworkEntry, options: Options) -> Result<(), Error> {
+    let name = network.bridge_ifname.as_str();
     let set = |path: &[&str]| sysctl::set(path, "1").map_err(doing(format!("preparing {name}")));
+    if !is_there(network) {
+        return Ok(());
+    }
     if network.subnets.iter().any(|net| Family::V4.has_net(net)) {
         // For answers to the host's own 127.0.0.1, see `sources_within`.
         set(&["net", "ipv4", "conf", name, "route_localnet"])?;
@@ -38,32 +44,24 @@ pub(super) fn prepare_bridge(name: &str, network: &NetworkEntry, options: Option
     Ok(())
 }
 
-/// A link's name.
-pub(super) fn name(ifindex: u32) -> Result<String, Error> {
-    let found = nix::net::if_::if_indextoname(ifindex).map_err(doing(format!("naming link {ifindex}")))?;
-    Ok(found.to_string_lossy().into_owned())
+/// Whether a network's bridge exists. One that somebody deleted is missing when a command that was to bring it back
+/// fails, and its rules are put back as they were.
+fn is_there(network: &NetworkEntry) -> bool {
+    let found = nix::net::if_::if_indextoname(network.bridge);
+    found.is_ok_and(|name| name.as_bytes() == network.bridge_ifname.as_bytes())
 }
 
 /// Removes tables of nf_tables that netdp made and that hold nothing but the kernel's empty chains.
 pub(super) fn remove_tables(
     backend: Backend,
     family: Family,
-    tables: impl Iterator<Item = Table>,
+    tables: &BTreeSet<String>,
 ) -> Result<(), Error> {
     if !backend.version(family)?.contains("nf_tables") {
         return Ok(());
     }
-    for table in tables {
-        for chain in table.base_chains() {
-            let removed = backend.restore(family, &format!("*{}\n-X {chain}\nCOMMIT\n", table.name()));
-            if let Err(error) = removed {
-                tracing::info!(%error, "it has rules or isn't there: it stays as it is");
-            }
-        }
-        netfilter::remove_empty_table(family == Family::V6, table.name())
-            .map_err(doing(format!("removing table {}", table.name())))?;
-    }
-    Ok(())
+    let remove = |table: &String| netfilter::remove_empty_table(family == Family::V6, table);
+    tables.iter().try_for_each(|table| remove(table).map_err(doing(format!("removing table {table}"))))
 }
 
 impl Iptables {

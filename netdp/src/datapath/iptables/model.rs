@@ -34,13 +34,13 @@ pub(super) struct Model {
     pub(super) installed: BTreeMap<Family, Vec<String>>,
     /// Tables that weren't there before, by family.
     pub(super) made_tables: BTreeMap<Family, BTreeSet<String>>,
+    /// Whether the rules are what all this says; not while they are changed.
+    pub(super) settled: bool,
 }
 
 /// A network.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub(super) struct Network {
-    /// The bridge's name.
-    pub(super) bridge: String,
     /// Whether iptables sees what the bridge itself forwards, and knows by which port it came (`br_netfilter`).
     pub(super) filtered: bool,
     /// As it was told.
@@ -76,6 +76,7 @@ impl Model {
             guarded: BTreeMap::new(),
             installed: BTreeMap::new(),
             made_tables: BTreeMap::new(),
+            settled: true,
         }
     }
 

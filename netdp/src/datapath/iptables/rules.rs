@@ -100,7 +100,7 @@ impl<'a> Rules<'a> {
         let (peers, isolated) = (self.chain("PEERS"), self.drop(chains, counter::ISOLATED));
         if chains.chain(&peers).is_empty() {
             for (_, network) in self.networks() {
-                chains.rule(&peers, format!("-i {} -j {isolated}", network.bridge));
+                chains.rule(&peers, format!("-i {} -j {isolated}", network.entry.bridge_ifname));
             }
         }
         peers

@@ -23,16 +23,6 @@ impl Table {
         }
     }
 
-    /// The kernel's chains that netdp jumps from, and those that iptables makes with them.
-    pub(super) const fn base_chains(self) -> &'static [&'static str] {
-        match self {
-            Self::Raw => &["PREROUTING", "OUTPUT"],
-            Self::Mangle => &["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"],
-            Self::Nat => &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"],
-            Self::Filter => &["INPUT", "FORWARD", "OUTPUT"],
-        }
-    }
-
     pub(super) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|table| table.name() == name)
     }

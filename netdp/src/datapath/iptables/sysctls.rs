@@ -21,6 +21,7 @@ use crate::failpoint;
 use crate::instance;
 use crate::net::{NetNs, NetNsId, sysctl};
 use crate::state::{remove_next, replace_file};
+use crate::target;
 
 /// Beside the instances' directories. No instance has a name that begins with a dot.
 const FILE: &str = ".sysctls";
@@ -130,7 +131,8 @@ impl Sysctls {
                 left.extend(put_back(change)?);
             }
         }
-        changes.retain(|change| !change.users.is_empty());
+        // A namespace that is gone took its sysctls along, and the next one may get its number.
+        changes.retain(|change| !change.users.is_empty() && target::exists(change.host));
         self.save(&changes)?;
         Ok(left)
     }

@@ -1,11 +1,14 @@
 //! Between networks, in and out.
 
+use super::super::family::Family;
 use super::{Chains, Network, Place, Rules, counter};
 
 /// Of a connection that was let through.
 const KNOWN: &str = "-m conntrack --ctstate RELATED,ESTABLISHED";
 /// Of a connection to a published port.
 const PUBLISHED: &str = "-m conntrack --ctstate DNAT";
+/// Who has this address, and I have it (RFC 4861, 4.3 and 4.4): what ARP is in IPv4, and netfilter sees it.
+const DISCOVERY: [u8; 2] = [135, 136];
 
 impl Rules<'_> {
     /// Stands before everybody's rules: with Docker's `FORWARD DROP`, who isn't accepted here isn't anywhere.
@@ -15,12 +18,12 @@ impl Rules<'_> {
         chains.chain(&forward);
         for (bridge, network) in self.networks() {
             let to = self.names.of_network("TO", bridge);
-            chains.rule(&forward, format!("-o {} -g {to}", network.bridge));
+            chains.rule(&forward, format!("-o {} -g {to}", network.entry.bridge_ifname));
             self.towards_network(chains, &to, bridge, network);
         }
         for (bridge, network) in self.networks() {
             let out = self.names.of_network("OUT", bridge);
-            chains.rule(&forward, format!("-i {} -g {out}", network.bridge));
+            chains.rule(&forward, format!("-i {} -g {out}", network.entry.bridge_ifname));
             self.out_of_network(chains, &out, network);
         }
     }
@@ -29,7 +32,7 @@ impl Rules<'_> {
         let lan = self.names.of_network("LAN", bridge);
         let translated = self.count(chains, counter::PACKETS, "ACCEPT");
         let internal = self.drop(chains, counter::INTERNAL);
-        chains.rule(to, format!("-i {} -g {lan}", network.bridge));
+        chains.rule(to, format!("-i {} -g {lan}", network.entry.bridge_ifname));
         self.within_network(chains, &lan, network);
         chains.rule(to, format!("{KNOWN} -g {translated}"));
         if network.entry.internal {
@@ -38,7 +41,7 @@ impl Rules<'_> {
         }
         for (other, inner) in self.networks() {
             if other != bridge && inner.entry.internal {
-                chains.rule(to, format!("-i {} -j {internal}", inner.bridge));
+                chains.rule(to, format!("-i {} -j {internal}", inner.entry.bridge_ifname));
             }
         }
         chains.rule(to, format!("{PUBLISHED} -g {translated}"));
@@ -58,6 +61,12 @@ impl Rules<'_> {
             let isolated = self.drop(chains, counter::ISOLATED);
             chains.rule(lan, format!("{KNOWN} -j ACCEPT"));
             chains.rule(lan, format!("{PUBLISHED} -j ACCEPT"));
+            if self.family == Family::V6 {
+                // Who was reached at a published port has to find its neighbour to answer.
+                for kind in DISCOVERY {
+                    chains.rule(lan, format!("-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT"));
+                }
+            }
             chains.rule(lan, format!("-j {isolated}"));
         } else {
             chains.rule(lan, "-j ACCEPT");

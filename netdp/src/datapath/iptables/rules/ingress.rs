@@ -12,7 +12,7 @@ impl Rules<'_> {
         chains.rule(&from, "-i lo -j RETURN");
         for (bridge, network) in self.networks() {
             let own = self.names.of_network("IN", bridge);
-            chains.rule(&from, format!("-i {} -g {own}", network.bridge));
+            chains.rule(&from, format!("-i {} -g {own}", network.entry.bridge_ifname));
             self.senders(chains, &own, bridge, network.filtered);
         }
         // Behind the bridges: who has an endpoint's address anywhere else is not that endpoint.
@@ -60,7 +60,7 @@ impl Rules<'_> {
         for (_, network) in self.networks() {
             let to = if network.entry.routed { self.peers(chains) } else { self.denied(chains) };
             for subnet in network.subnets(self.family) {
-                chains.rule(&direct, format!("! -i {} -d {subnet} -j {to}", network.bridge));
+                chains.rule(&direct, format!("! -i {} -d {subnet} -j {to}", network.entry.bridge_ifname));
             }
         }
     }

@@ -11,7 +11,7 @@ impl Rules<'_> {
         chains.rule(&post, "-o lo -j RETURN");
         for (bridge, network) in self.networks() {
             let back = self.names.of_network("BACK", bridge);
-            chains.rule(&post, format!("-o {} -g {back}", network.bridge));
+            chains.rule(&post, format!("-o {} -g {back}", network.entry.bridge_ifname));
             self.sources_within(chains, &back, bridge, network);
         }
         for (bridge, network) in self.networks().filter(|(_, network)| network.translates(self.family)) {

@@ -12,6 +12,7 @@ fn model() -> Model {
     let mut model = Model::new(Backend::Default);
     let entry = NetworkEntry {
         bridge: 4,
+        bridge_ifname: "netdp0".into(),
         subnets: vec!["10.9.0.0/24".parse().unwrap(), "fd00:9::/64".parse().unwrap()],
         gateways: vec!["10.9.0.1".parse().unwrap(), "fd00:9::1".parse().unwrap()],
         snat_to: Vec::new(),
@@ -20,7 +21,7 @@ fn model() -> Model {
         no_icc: false,
         routed: false,
     };
-    model.networks.insert(4, Network { bridge: "netdp0".into(), filtered: true, entry });
+    model.networks.insert(4, Network { filtered: true, entry });
     let endpoint = EndpointEntry {
         host_ifindex: 5,
         host_ifname: "nd1".into(),
@@ -28,6 +29,7 @@ fn model() -> Model {
         addresses: vec!["10.9.0.2".parse().unwrap(), "fd00:9::2".parse().unwrap()],
         mac: [2, 0, 0, 0, 0, 1],
         bridge_mac: [2, 0, 0, 0, 0, 2],
+        max_flows: None,
     };
     model.endpoints.insert(5, endpoint);
     model
@@ -66,14 +68,15 @@ fn a_range_is_one_rule() {
     assert_eq!(
         chain(&model, Family::V4, Table::Nat, "PORTS"),
         [
+            format!("-d 192.0.2.1 {}", rule("20000:29999", "10.9.0.2")),
             rule("8080", "10.9.0.2:80"),
             rule("9000:9009", "10.9.0.2:8000-8009/9000"),
-            format!("-d 192.0.2.1 {}", rule("20000:29999", "10.9.0.2")),
-        ]
+        ],
+        "one address before all of them"
     );
     assert_eq!(
         chain(&model, Family::V6, Table::Nat, "PORTS"),
-        [rule("9000:9009", "[fd00:9::2]:8000-8009/9000"), rule("8080", "[fd00:9::2]:80")]
+        [rule("8080", "[fd00:9::2]:80"), rule("9000:9009", "[fd00:9::2]:8000-8009/9000")]
     );
 }
 
@@ -138,4 +141,16 @@ fn an_endpoint_sees_the_gateway_when_it_dials_itself() {
     let back = |family| chain(&model(), family, Table::Nat, "BACK4");
     assert!(back(Family::V4).contains(&"-s 10.9.0.2 -d 10.9.0.2 -j SNAT --to-source 10.9.0.1".to_owned()));
     assert!(back(Family::V6).contains(&"-s fd00:9::2 -d fd00:9::2 -j SNAT --to-source fd00:9::1".to_owned()));
+}
+
+#[test]
+fn isolated_neighbours_still_find_each_other() {
+    let mut model = model();
+    network(&mut model).no_icc = true;
+    let lan = |family| chain(&model, family, Table::Filter, "LAN4");
+    assert_eq!(lan(Family::V4).len(), 3);
+    assert_eq!(
+        lan(Family::V6)[2..4],
+        ["135", "136"].map(|kind| format!("-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT"))
+    );
 }
