@@ -53,6 +53,7 @@ fn begin<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, now: u32) {
     (work.forward.meta, work.forward.tag) = (meta.0, meta.tag());
     (work.reverse.meta, work.reverse.tag) = (meta.0, meta.tag());
     work.remote = reclaim::remote_of(&work.answer);
+    work.last_resort = Be16::new(0);
     let range = work.request.spans.id();
     let is_exhausted = !work.request.keep_port && !work.again && host.exhausted(&work.remote, range);
     work.remote.pad = reclaim::SPENT;
@@ -181,6 +182,7 @@ fn fill<A: Address>(flow: &mut Flow<A>, own: &Tuple<A>, to: &Tuple<A>, way: &Way
     flow.flags = way.flags;
     flow.iif = way.iif;
     flow.next = 0;
+    flow.ended_at = 0;
 }
 
 #[derive(Clone, Copy)]
@@ -260,7 +262,13 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
             // Whichever group has just been seen taken comes last for the next flow.
             self.remember(reclaim::SPENT, !self.work.search.preferred_last);
         }
-        let port = self.work.search.port(i, random);
+        let port = match self.work.last_resort.get() {
+            resort if last && resort != 0 => resort,
+            _ => self.work.search.port(i, random),
+        };
+        if last {
+            self.work.last_resort = Be16::new(0);
+        }
         if self.work.request.host_address && self.host.reserved(self.work.answer.proto, port) {
             return false;
         }

@@ -17,8 +17,9 @@ use crate::meta::Meta;
 use crate::nat::{self, Context, Known};
 use crate::parse::parse_again;
 use crate::reclaim::{self, H_Entry};
+use crate::recycle;
 use crate::tables::{Entry, Flows, Scratch, Work};
-use crate::tcp::{Connection, Segment, Sender};
+use crate::tcp::{Connection, End, Segment, Sender};
 use crate::timestamp;
 use crate::verdict::{DropReason, Verdict};
 
@@ -111,6 +112,9 @@ fn note<F: Family, C: Context<F>>(
     } else {
         after.show(Sender { initiator, endpoint }, segment);
     }
+    if initiator && after.is_closed() {
+        after.ended_at = recycle::milliseconds(c);
+    }
     let now = c.now();
     let change = Change { generation, cleared: before.initiator & !after.initiator, set: after.initiator };
     let changed = change.apply(first, if initiator { Some(now) } else { None });
@@ -120,7 +124,7 @@ fn note<F: Family, C: Context<F>>(
     }
     first.set_next(after.responder_next);
     answer.set_next(after.initiator_next);
-    answer.set_end(after.flags, after.timestamp);
+    answer.set_end(&End { flags: after.flags, timestamp: after.timestamp, ended_at: after.ended_at });
     let cleared = Meta::HELD | before.responder & !after.responder;
     let change = Change { generation, cleared, set: after.responder & !Meta::HELD };
     if change.apply(answer, if initiator { None } else { Some(now) }) != Found::Ours {
@@ -141,6 +145,7 @@ fn read<A: Address, E: Entry<A>>(first: &E, first_meta: Meta, answer: &E) -> Con
         connection.flags = flow.flags;
         connection.initiator_next = flow.next;
         connection.timestamp = flow.timestamp();
+        connection.ended_at = flow.ended_at;
     });
     connection
 }

@@ -111,7 +111,10 @@ pub struct Flow<A> {
     /// MTU of the way, bytes from the network header on.
     pub mtu: u16,
     /// Zero.
-    pub spare: [u16; 3],
+    pub spare: u16,
+    /// In a responder's entry: when the initiator of a closed connection sent last, in milliseconds since boot; 0: what
+    /// closed it came from the responder, which knows.
+    pub ended_at: u32,
     /// [`Kind`].
     pub kind: u8,
     /// `FLOW_*`.

@@ -14,13 +14,17 @@ use crate::header::tcp;
 use crate::meta::Meta;
 use crate::reclaim::{self, H_Entry, is_own};
 use crate::tables::{Entry, Flows, Host, Request, Work};
-use crate::tcp::{Takes, Tombstone};
+use crate::tcp::{Takes, Tombstone, after};
 use crate::verdict::Event;
 
 /// Tries for which a port counts only if its connection was not closed in this very tick (half a second, on the
 /// average): the last acknowledgement may have been lost, and the remote retransmits its FIN.
 /// (The model checker has two tries in all.)
 const RESTED_TRIES: u32 = if cfg!(loom) { 1 } else { 2 };
+/// Milliseconds for which a port rests after the initiator's last segment, unless every port was tried. On another CPU,
+/// or on another way, the SYN would overtake that segment, or reach the remote in the very moment in which the segment
+/// ends the old connection there, and be dropped.
+const REST: u32 = 16;
 /// Tries after which a SYN may lose its timestamp. On kernels whose timestamps have an offset per pair of addresses
 /// (before 165573e41f2f), the endpoint with the lowest clock finds no other port.
 const STRIP_AFTER: u32 = 8;
@@ -64,7 +68,7 @@ pub(crate) fn take_over<A: Address, H: Host<A>>(
     if meta.bits() & (Meta::CLOSED | Meta::HELD | Meta::DYING) != Meta::CLOSED {
         return Taken::Contended;
     }
-    if judge(work, entry, strip) == Takes::Not {
+    if judge(work, entry, strip) == Takes::Not || (i < work.search.tries() && rests(host, work, entry)) {
         return Taken::Not;
     }
     let old = host.flows().get(&work.old);
@@ -112,6 +116,26 @@ pub(crate) fn take_over<A: Address, H: Host<A>>(
     }
     work.recycled = true;
     Taken::Ours
+}
+
+/// Whether the initiator's last segment may not have arrived yet. Of those for which this is so, the one that has
+/// rested longest is the last resort.
+#[inline(always)]
+fn rests<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, entry: &H_Entry<A, H>) -> bool {
+    let ended_at = entry.read_with(|flow| flow.ended_at);
+    if ended_at == 0 || milliseconds(host).wrapping_sub(ended_at) >= REST {
+        return false;
+    }
+    if work.last_resort.raw() == 0 || after(work.last_resort_ended_at, ended_at) {
+        (work.last_resort, work.last_resort_ended_at) = (work.answer.dport, ended_at);
+    }
+    true
+}
+
+/// Since boot, but for a 0, which means never.
+#[inline(always)]
+pub(crate) fn milliseconds<A: Address, H: Host<A>>(host: &H) -> u32 {
+    ((host.nanoseconds() / 1_000_000) as u32).max(1)
 }
 
 /// Whether the remote takes the SYN; and in [`Work::old`], the key of the old flow's initiator.

@@ -3,7 +3,7 @@
 //! The kernel programs answer from BPF maps and helpers, the tests from plain Rust, the model checker from
 //! atomics that it schedules.
 
-use crate::family::Address;
+use crate::family::{Address, Be16};
 use crate::flow::{
     Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, Network, NextHop,
     PortSpans, Probing, Published, PublishedKey, Tuple, Uplink,
@@ -13,7 +13,7 @@ use crate::meta::Meta;
 use crate::nat::Known;
 use crate::ports::Search;
 use crate::quota::Held;
-use crate::tcp::Segment;
+use crate::tcp::{End, Segment};
 use crate::verdict::Event;
 
 /// An element of the flow table, found by its key. It may be removed and reused at any moment.
@@ -36,8 +36,8 @@ pub trait Entry<A>: Copy {
     fn set_way(&self, way: &Way);
     /// Sets [`Flow::next`].
     fn set_next(&self, next: u32);
-    /// Sets [`Flow::flags`] and, where there is room for it, [`Flow::timestamp`]; only while held.
-    fn set_end(&self, flags: u8, timestamp: u32);
+    /// Sets what [`End::write_to`] tells; only while held.
+    fn set_end(&self, end: &End);
 }
 
 /// Why an insert that must not replace did not insert.
@@ -155,6 +155,10 @@ pub struct Work<A> {
     pub old: Tuple<A>,
     /// See `recycled`.
     pub tombstone: Flow<A>,
+    /// The port that has rested longest of those that have not rested long enough, see [`crate::recycle`]; 0: none.
+    pub last_resort: Be16,
+    /// Its [`Flow::ended_at`].
+    pub last_resort_ended_at: u32,
 }
 
 /// What to claim.

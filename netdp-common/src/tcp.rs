@@ -127,6 +127,8 @@ pub struct Connection {
     pub responder_next: u32,
     /// The initiator's last timestamp, see [`Flow::timestamp`].
     pub timestamp: u32,
+    /// [`Flow::ended_at`] of the responder's entry.
+    pub ended_at: u32,
 }
 
 impl Connection {
@@ -286,6 +288,28 @@ impl Connection {
         if timestamp != 0 && (self.timestamp == 0 || after(timestamp, self.timestamp)) {
             self.timestamp = timestamp;
         }
+    }
+}
+
+/// What is learnt of a connection's end and kept in its responder's entry.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// [`Flow::flags`].
+    pub flags: u8,
+    /// [`Flow::timestamp`], if there is room for it.
+    pub timestamp: u32,
+    /// [`Flow::ended_at`].
+    pub ended_at: u32,
+}
+
+impl End {
+    /// Sets it in a copy of the entry.
+    pub const fn write_to<A>(&self, flow: &mut Flow<A>) {
+        flow.flags = self.flags;
+        if self.flags & FLOW_TO_ENDPOINT != 0 {
+            flow.via[3] = self.timestamp;
+        }
+        flow.ended_at = self.ended_at;
     }
 }
 

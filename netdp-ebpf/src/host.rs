@@ -19,6 +19,7 @@ use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
 use netdp_common::quota::Held;
 use netdp_common::tables::{Entry, Flows, Host, InsertError, RingSlot, Route, Step, Way};
+use netdp_common::tcp::End;
 use netdp_common::verdict::Event;
 
 use crate::atomic::{compare_and_swap, compiler_barrier, fetch_add, fetch_and};
@@ -104,13 +105,14 @@ impl<A: Copy> Entry<A> for FlowEntry<A> {
     }
 
     #[inline(always)]
-    fn set_end(&self, flags: u8, timestamp: u32) {
+    fn set_end(&self, end: &End) {
         // SAFETY: plain stores into a map element that is held.
         unsafe {
-            ptr::write_volatile(&raw mut (*self.0).flags, flags);
-            if flags & FLOW_TO_ENDPOINT != 0 {
-                ptr::write_volatile(&raw mut (*self.0).via[3], timestamp);
+            ptr::write_volatile(&raw mut (*self.0).flags, end.flags);
+            if end.flags & FLOW_TO_ENDPOINT != 0 {
+                ptr::write_volatile(&raw mut (*self.0).via[3], end.timestamp);
             }
+            ptr::write_volatile(&raw mut (*self.0).ended_at, end.ended_at);
         }
     }
 }

@@ -10,11 +10,11 @@ use netdp_tests::kernel::site::in_new_site;
 const BUDGETS: [(&str, u32); 30] = [
     ("from_container", 65_000),
     ("from_container_v6", 50_000),
-    ("open_from_container", 150_000),
+    ("open_from_container", 160_000),
     ("open_from_container_v6", 200_000),
     ("from_world", 65_000),
     ("from_world_v6", 50_000),
-    ("open_from_world", 130_000),
+    ("open_from_world", 160_000),
     ("open_from_world_v6", 180_000),
     ("icmp_error", 65_000),
     ("icmp_error_v6", 80_000),

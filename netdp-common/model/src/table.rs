@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use netdp_common::family::{Address, Be16};
-use netdp_common::flow::{FLOW_TO_ENDPOINT, Flow, Slot, Tuple};
+use netdp_common::flow::{Flow, Slot, Tuple};
 use netdp_common::meta::Meta;
 use netdp_common::tables::{Entry, Flows, InsertError, RingSlot, Way};
+use netdp_common::tcp::End;
 
 use crate::cpu::Shared;
 
@@ -136,11 +137,9 @@ impl<A: Address> Entry<A> for Element<'_, A> {
         self.0.set(Flow { next, ..self.0.get() });
     }
 
-    fn set_end(&self, flags: u8, timestamp: u32) {
-        let mut flow = Flow { flags, ..self.0.get() };
-        if flags & FLOW_TO_ENDPOINT != 0 {
-            flow.via[3] = timestamp;
-        }
+    fn set_end(&self, end: &End) {
+        let mut flow = self.0.get();
+        end.write_to(&mut flow);
         self.0.set(flow);
     }
 }

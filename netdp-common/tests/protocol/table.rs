@@ -13,9 +13,10 @@ use loom::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use loom::sync::{Condvar, Mutex};
 use netdp_common::family::{Address, Ipv4Addr};
-use netdp_common::flow::{FLOW_TO_ENDPOINT, Flow, Tuple};
+use netdp_common::flow::{Flow, Tuple};
 use netdp_common::meta::Meta;
 use netdp_common::tables::{Entry, Flows, InsertError, RingSlot, Way};
+use netdp_common::tcp::End;
 
 use netdp_model::cpu::Shared;
 
@@ -220,6 +221,7 @@ impl Entry<Ipv4Addr> for Handle<'_> {
             via: next_hop.via,
             mtu: next_hop.mtu,
             flags: next_hop.flags,
+            ended_at: next_hop.ended_at,
             own_src: own.own_src,
             own_dst: own.own_dst,
             own_sport: own.own_sport,
@@ -247,11 +249,9 @@ impl Entry<Ipv4Addr> for Handle<'_> {
         self.element().next.store(next, Release);
     }
 
-    fn set_end(&self, flags: u8, timestamp: u32) {
-        let mut value = Value { flags, ..self.table.piece(&self.element().next_hop) };
-        if flags & FLOW_TO_ENDPOINT != 0 {
-            value.via[3] = timestamp;
-        }
+    fn set_end(&self, end: &End) {
+        let mut value = self.table.piece(&self.element().next_hop);
+        end.write_to(&mut value);
         let number = self.table.intern(value);
         self.element().next_hop.store(number, Release);
     }
