@@ -123,7 +123,11 @@ pub enum Command {
     /// Print every packet that netdp drops, with its reason, until interrupted
     Monitor,
     /// What this kernel and host offer, and what is wrong
-    Doctor,
+    Doctor {
+        /// Instead: from where each published port is reached, and what the host's firewall has to do with it
+        #[arg(long)]
+        reachability: bool,
+    },
     /// Put back what somebody else removed: rules, programs, settings
     Repair,
     /// Remove what belongs to endpoints whose namespace is gone
@@ -157,7 +161,7 @@ impl Command {
             Self::Flows { .. } => "flows",
             Self::Stats { .. } => "stats",
             Self::Monitor => "monitor",
-            Self::Doctor => "doctor",
+            Self::Doctor { .. } => "doctor",
             Self::Repair => "repair",
             Self::Gc => "gc",
             Self::Down => "down",

@@ -39,7 +39,7 @@ pub async fn run(cli: Cli, caller: Caller) -> Result<u8, Error> {
         Command::Flows { command, filter } => flows::run(global, command, filter).await,
         Command::Stats { watch } => stats::run(global, watch).await,
         Command::Monitor => monitor::run(global).await,
-        Command::Doctor => doctor::run(global).await,
+        Command::Doctor { reachability } => doctor::run(global, reachability).await,
         Command::Repair => repair::run(global).await,
         Command::Gc => gc::run(global).await,
         Command::Down => down::run(global).await,

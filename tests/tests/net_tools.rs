@@ -59,11 +59,12 @@ fn iperf3_both_ways(lab: &Lab) {
             eventually("an iperf3 server", || netns.try_sh(&line).status.success());
             let report: serde_json::Value = serde_json::from_str(&netns.sh(&line)).expect("JSON");
             let rate = report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap_or(0.0);
-            // A broken checksum or MTU leaves kilobits.
-            assert!(rate > 50e6, "{} to {to} {direction}: {rate} bit/s", netns.name());
+            // A broken checksum or MTU leaves kilobits; a busy machine some tens of megabits.
+            assert!(rate > 5e6, "{} to {to} {direction}: {rate} bit/s", netns.name());
         }
     }
-    let line = format!("iperf3 -c {WORLD} -p {IPERF} -u -b 20M -l 1200 -t 1 -J");
+    // So slow that the server's socket holds what comes while it waits for a processor.
+    let line = format!("iperf3 -c {WORLD} -p {IPERF} -u -b 2M -l 1200 -t 1 -J");
     let report: serde_json::Value = serde_json::from_str(&a.netns.sh(&line)).expect("JSON");
     assert_eq!(report["end"]["sum"]["lost_packets"], 0, "{}", report["end"]["sum"]);
 }

@@ -14,18 +14,20 @@ const PACKAGE: &str = "tcpdump";
 /// Where apt has its sources.
 const SOURCES: [&str; 2] = ["/etc/apt/sources.list", "/etc/apt/sources.list.d"];
 
-/// Where they are.
+/// The directory of the captures; they are fetched if they are not there.
 pub(crate) fn directory() -> Result<PathBuf> {
-    Ok(target_directory()?.join("captures"))
-}
-
-/// Whether they are there, or can't be had: without apt there is no source package.
-pub(crate) fn are_there() -> Result<bool> {
-    Ok(directory()?.is_dir() || find("apt-get").is_none())
+    let directory = target_directory()?.join("captures");
+    if !directory.is_dir() {
+        if find("apt-get").is_none() {
+            bail!("without apt there is no source package {PACKAGE}");
+        }
+        fetch(&directory)?;
+    }
+    Ok(directory)
 }
 
 /// Fetches the source package and unpacks its captures. apt's own lists stay as they are.
-pub(crate) fn fetch() -> Result<()> {
+fn fetch(directory: &Path) -> Result<()> {
     println!("setup: captured frames for the tests: the Debian source package {PACKAGE}");
     let draft = target_directory()?.join("captures-draft");
     if draft.exists() {
@@ -51,7 +53,7 @@ pub(crate) fn fetch() -> Result<()> {
     apt(&["update"])?;
     apt(&["source", "--download-only", PACKAGE])?;
     unpack(&draft)?;
-    fs::rename(draft.join("unpacked"), directory()?).context("putting the captures in place")?;
+    fs::rename(draft.join("unpacked"), directory).context("putting the captures in place")?;
     Ok(fs::remove_dir_all(&draft)?)
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::command::{self, find, output};
-use crate::{apt, captures, linker};
+use crate::{apt, linker};
 
 /// What the caller is about to do.
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -21,17 +21,13 @@ pub(crate) enum Needs {
 pub(crate) fn run(needs: Needs) -> Result<()> {
     let components = missing_components()?;
     let tools = if needs == Needs::Everything { apt::missing_tools() } else { Vec::new() };
-    let has_captures = needs == Needs::Build || captures::are_there()?;
-    if components.is_empty() && tools.is_empty() && linker::is_ready() && has_captures {
+    if components.is_empty() && tools.is_empty() && linker::is_ready() {
         println!("setup: nothing is missing");
         return Ok(());
     }
     add_components(&components)?;
     apt::install(&tools, "the tests and the demo use them")?;
     linker::install()?;
-    if !has_captures && let Err(error) = captures::fetch() {
-        println!("setup: there are no captured frames, and their tests will be skipped: {error:#}");
-    }
     println!("setup: done");
     Ok(())
 }

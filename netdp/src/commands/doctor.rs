@@ -16,6 +16,7 @@ use crate::refusal::Refusal;
 mod choice;
 mod firewall;
 mod host;
+mod reachability;
 
 /// What was looked at, in JSON.
 #[derive(Debug, Serialize)]
@@ -44,8 +45,11 @@ struct Report {
     checks: Vec<Check>,
 }
 
-/// Looks at everything and says what it sees. Changes nothing.
-pub async fn run(global: &Global) -> Result<(), Error> {
+/// Looks at everything, or at who reaches published ports, and says what it sees. Changes nothing.
+pub async fn run(global: &Global, reachability: bool) -> Result<(), Error> {
+    if reachability {
+        return reachability::run(global).await;
+    }
     let report = {
         let _progress = Progress::begin("looking at the kernel and the host");
         report(global).await?

@@ -94,16 +94,20 @@ impl Iptables {
         self.created
     }
 
-    /// Changes the model, and makes the rules what it says. What fails is taken back.
-    fn change(&mut self, change: impl FnOnce(&mut Model)) -> Result<(), Error> {
+    /// Changes the model, and makes the rules what it says; says whether there was anything to do. What fails is taken
+    /// back.
+    fn change(&mut self, change: impl FnOnce(&mut Model)) -> Result<bool, Error> {
         let before = self.model.clone();
         change(&mut self.model);
+        if self.model.settled && self.model == before {
+            return Ok(false);
+        }
         // First, so that it is known when a command was killed in between.
         self.model.settled = false;
         self.model.save(&self.dir)?;
         let Err(error) = self.apply() else {
             self.model.settled = true;
-            return self.model.save(&self.dir);
+            return self.model.save(&self.dir).map(|()| true);
         };
         let made_tables = std::mem::take(&mut self.model.made_tables);
         self.model = Model { made_tables, settled: true, ..before };
@@ -212,25 +216,19 @@ impl Datapath for Iptables {
     }
 
     fn remove_network(&mut self, bridge: u32) -> Result<(), Error> {
-        if self.model.settled && !self.model.networks.contains_key(&bridge) {
-            return Ok(());
-        }
-        self.change(|model| drop(model.networks.remove(&bridge)))
+        self.change(|model| drop(model.networks.remove(&bridge))).map(drop)
     }
 
     fn add_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error> {
-        if self.model.settled && self.model.endpoints.get(&endpoint.host_ifindex) == Some(endpoint) {
-            return Ok(());
+        match self.change(|model| drop(model.endpoints.insert(endpoint.host_ifindex, endpoint.clone())))? {
+            // What is left of an earlier one with the same address.
+            true => flows::remove_of(&endpoint.addresses),
+            false => Ok(()),
         }
-        self.change(|model| drop(model.endpoints.insert(endpoint.host_ifindex, endpoint.clone())))?;
-        // What is left of an earlier one with the same address.
-        flows::remove_of(&endpoint.addresses)
     }
 
     fn remove_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error> {
-        if !self.model.settled || self.model.endpoints.contains_key(&endpoint.host_ifindex) {
-            self.change(|model| drop(model.endpoints.remove(&endpoint.host_ifindex)))?;
-        }
+        self.change(|model| drop(model.endpoints.remove(&endpoint.host_ifindex)))?;
         // Its address may be another endpoint's by now.
         let free: Vec<IpAddr> =
             endpoint.addresses.iter().filter(|addr| self.model.owner(**addr).is_none()).copied().collect();
@@ -260,10 +258,10 @@ impl Datapath for Iptables {
 
     fn refresh_host(&mut self) -> Result<(), Error> {
         let guarded = self.forward_uplinks()?;
-        if guarded != self.model.guarded || !self.differences()?.is_empty() {
-            self.change(|model| model.guarded = guarded)?;
+        if !self.differences()?.is_empty() {
+            self.model.settled = false;
         }
-        Ok(())
+        self.change(|model| model.guarded = guarded).map(drop)
     }
 
     fn flows(&self) -> Result<Vec<FlowInfo>, Error> {

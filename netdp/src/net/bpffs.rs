@@ -1,6 +1,8 @@
 //! The BPF file system, in which pins live.
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -14,6 +16,10 @@ pub const DIR: &str = "/sys/fs/bpf";
 
 /// What the kernel itself pins in every new BPF file system (CONFIG_BPF_PRELOAD).
 const PRELOADED: [&str; 2] = ["maps.debug", "progs.debug"];
+
+/// Whoever lists the open files of all processes (as `ss -p` and `lsof` do) keeps a file system busy for a moment.
+const BUSY_TRIES: u32 = 10;
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Whether the BPF file system is mounted at [`DIR`].
 pub fn is_mounted() -> Result<bool> {
@@ -45,12 +51,16 @@ pub fn release_bpffs() -> Result<bool> {
     if has_pins()? {
         return Ok(false);
     }
-    failpoint::pass("unmount bpffs").map_err(Error::system(|| format!("unmounting {DIR}")))?;
-    match umount2(DIR, MntFlags::UMOUNT_NOFOLLOW) {
-        Ok(()) => Ok(true),
-        Err(Errno::EBUSY) => Ok(false),
-        Err(errno) => Err(Error::system(|| format!("unmounting the BPF file system at {DIR}"))(errno)),
+    let unmounting = || format!("unmounting the BPF file system at {DIR}");
+    failpoint::pass("unmount bpffs").map_err(Error::system(unmounting))?;
+    for _ in 0..BUSY_TRIES {
+        match umount2(DIR, MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => return Ok(true),
+            Err(Errno::EBUSY) => thread::sleep(BUSY_PAUSE),
+            Err(errno) => return Err(Error::system(unmounting)(errno)),
+        }
     }
+    Ok(false)
 }
 
 /// The listing is not kept open: it would make the file system busy.
