@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -41,7 +41,7 @@ pub enum Until {
 /// A server whose connections are over as soon as they are opened.
 #[derive(Debug)]
 pub struct ChurnServer {
-    at: SocketAddrV4,
+    at: SocketAddr,
     netns: Netns,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -49,9 +49,9 @@ pub struct ChurnServer {
 
 impl ChurnServer {
     /// Listens.
-    pub fn new(netns: &Netns, at: (Ipv4Addr, u16), first: ClosesFirst) -> Self {
-        let at = SocketAddrV4::new(at.0, at.1);
-        let listener = netns.enter(|| socket::tcp_listening(at.into()));
+    pub fn new(netns: &Netns, at: (IpAddr, u16), first: ClosesFirst) -> Self {
+        let at = SocketAddr::from(at);
+        let listener = netns.enter(|| socket::tcp_listening(at));
         let listener = listener.unwrap_or_else(|error| panic!("listening on {at}: {error}"));
         listener.set_nonblocking(false).expect("blocking");
         let listener = Arc::new(listener);
@@ -159,7 +159,7 @@ fn goes_on(until: Until, opened: u64, start: Instant) -> bool {
 }
 
 /// One connection, to its orderly end.
-fn exchange(to: SocketAddrV4, first: ClosesFirst) -> io::Result<()> {
+fn exchange(to: SocketAddr, first: ClosesFirst) -> io::Result<()> {
     let mut stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut answer = Vec::new();

@@ -9,54 +9,73 @@ const CLIENTS: [&str; 4] = ["a", "b", "c", "d"];
 /// Each of them comes back to each port several times.
 const CONNECTIONS: u64 = 150;
 
+/// Whether there are timestamps: the containers' sysctl, and the world's.
+#[derive(Clone, Copy, Debug)]
+struct Timestamps(&'static str, &'static str);
+
+const ON: Timestamps = Timestamps("1", "1");
+const OFF: Timestamps = Timestamps("0", "1");
+/// Then sequence numbers alone decide, as on stacks of BSD's line.
+const JUDGED_BY_SEQUENCE: Timestamps = Timestamps("1", "0");
+/// What starts in one millisecond has the same timestamp, whoever starts it.
+const ONE_CLOCK: Timestamps = Timestamps("2", "1");
+
 /// Four containers with these ports for their mappings.
 fn containers(lab: &Lab, ports: u16) -> Vec<Container> {
     let last = 20_000 + ports - 1;
-    lab.netdp.ok(&format!("network create churn --subnet 10.77.0.0/24 --snat-ports 20000-{last}"));
-    CLIENTS.iter().map(|name| lab.container(name, "--network churn")).collect()
-}
-
-/// `timestamps`: of the containers and of the world, as the sysctl has them.
-#[track_caller]
-fn comes_back(first: ClosesFirst, ports: u16, timestamps: (&str, &str)) {
-    let lab = Lab::new(Variant::EBPF);
-    let clients = containers(&lab, ports);
-    lab.world.set_sysctl("net/ipv4/tcp_timestamps", timestamps.1);
+    let subnets = "--subnet 10.77.0.0/24 --subnet fd77::/64";
+    lab.netdp.ok(&format!("network create churn {subnets} --snat-ports 20000-{last}"));
+    let clients: Vec<Container> = CLIENTS.iter().map(|name| lab.container(name, "--network churn")).collect();
     for client in &clients {
-        client.netns.set_sysctl("net/ipv4/tcp_timestamps", timestamps.0);
         // Their own TIME_WAIT shall not run them out of ports.
         client.netns.set_sysctl("net/ipv4/tcp_tw_reuse", "1");
     }
-    let server = ChurnServer::new(&lab.world, (WORLD, 80), first);
-    let report = churn(&clients, &server, first, Until::Connections(CONNECTIONS));
+    clients
+}
+
+/// One kind of churn after the other, each on the tombstones of those before.
+#[track_caller]
+fn comes_back(variant: Variant, first: ClosesFirst, ports: u16, kinds: &[Timestamps]) {
+    let lab = Lab::new(variant);
+    let clients = containers(&lab, ports);
+    let server = ChurnServer::new(&lab.world, (lab.at(WORLD), 80), first);
     let wanted = CONNECTIONS * (CLIENTS.len() * AT_ONCE) as u64;
-    assert_eq!((report.connections, report.failed), (wanted, 0), "{report:?}");
-    assert_eq!(report.syn_retransmitted, 0, "{report:?}");
-    let recycled = lab.netdp.counter("flows_recycled");
-    assert!(recycled >= wanted - u64::from(ports), "{recycled} of {wanted} on recycled ports");
+    let mut least = 0;
+    for timestamps in kinds {
+        lab.world.set_sysctl("net/ipv4/tcp_timestamps", timestamps.1);
+        for client in &clients {
+            client.netns.set_sysctl("net/ipv4/tcp_timestamps", timestamps.0);
+        }
+        let report = churn(&clients, &server, first, Until::Connections(CONNECTIONS));
+        assert_eq!((report.connections, report.failed), (wanted, 0), "{timestamps:?}: {report:?}");
+        assert_eq!(report.syn_retransmitted, 0, "{timestamps:?}: {report:?}");
+        least += wanted;
+        let recycled = lab.netdp.counter("flows_recycled");
+        assert!(
+            recycled >= least - u64::from(ports),
+            "{timestamps:?}: {recycled} of {least} on recycled ports"
+        );
+    }
     assert_eq!(lab.netdp.counter("snat_exhausted"), 0);
+    let flows = lab.netdp.counter("flows");
+    assert!((1..=u64::from(ports)).contains(&flows), "{flows} flows on {ports} ports");
 }
 
 /// Makes each case a test.
 macro_rules! cases {
-    ($($name:ident: $first:ident, $ports:literal, $containers:literal, $world:literal;)+) => {$(
+    ($($name:ident: $variant:ident, $first:ident, $ports:literal, $kinds:expr;)+) => {$(
         #[test]
         #[ignore = "needs root"]
         fn $name() {
-            comes_back(ClosesFirst::$first, $ports, ($containers, $world));
+            comes_back(Variant::$variant, ClosesFirst::$first, $ports, &$kinds);
         }
     )+};
 }
 
 cases! {
-    server_first: Server, 2000, "1", "1";
-    server_first_few_ports: Server, 128, "1", "1";
-    server_first_without_timestamps: Server, 128, "0", "1";
-    // Then sequence numbers alone decide there, as on stacks of BSD's line.
-    server_first_judged_by_sequence: Server, 128, "1", "0";
-    // One clock for all: what starts in one millisecond has the same timestamp.
-    server_first_one_clock: Server, 128, "2", "1";
-    client_first: Client, 2000, "1", "1";
-    client_first_few_ports: Client, 128, "1", "1";
-    client_first_without_timestamps: Client, 128, "0", "1";
+    server_first: EBPF, Server, 2000, [ON];
+    server_first_few_ports: EBPF, Server, 128, [ON, OFF, JUDGED_BY_SEQUENCE, ONE_CLOCK];
+    client_first: EBPF, Client, 2000, [ON];
+    client_first_few_ports: EBPF, Client, 128, [ON, OFF];
+    by_ipv6: EBPF_V6, Server, 128, [ON];
 }

@@ -62,7 +62,7 @@ impl Case {
             // Their own TIME_WAIT shall not run them out of ports.
             client.netns.set_sysctl("net/ipv4/tcp_tw_reuse", "1");
         }
-        let server = ChurnServer::new(&lab.world, (WORLD, 80), self.first);
+        let server = ChurnServer::new(&lab.world, (WORLD.into(), 80), self.first);
         let report = churn(&clients, &server, self.first, Until::Elapsed(time));
         let (lo, hi) = self.ports;
         let stamps = if self.timestamps { "on" } else { "off" };
