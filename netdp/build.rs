@@ -1,6 +1,6 @@
 //! Builds the eBPF object that the binary carries, with the stable toolchain that builds the binary.
 //!
-//! `NETDP_EBPF_OBJECT=/path` takes a ready object instead; `AYA_BUILD_SKIP=1` writes an empty one, so that
+//! `NETDP_EBPF_OBJECT=/path` takes a ready object instead, and those of `netdp bench` from beside it; `AYA_BUILD_SKIP=1` writes an empty one, so that
 //! clippy and rust-analyzer need no BPF toolchain (the loader refuses it).
 
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use std::{env, fs};
 use anyhow::{Context as _, Result, bail};
 use aya_build::{Package, Toolchain, build_ebpf};
 
-const OBJECT: &str = "netdp-ebpf";
+/// The datapath's object, and the programs of `netdp bench`.
+const OBJECTS: [&str; 2] = ["netdp-ebpf", "netdp-bench"];
 
 fn main() -> Result<()> {
     println!("cargo:rerun-if-env-changed=NETDP_EBPF_OBJECT");
     println!("cargo:rerun-if-env-changed=AYA_BUILD_SKIP");
     println!("cargo:rerun-if-changed=../netdp-common/src");
-    let out = PathBuf::from(env::var("OUT_DIR").context("OUT_DIR")?).join(OBJECT);
+    let out = PathBuf::from(env::var("OUT_DIR").context("OUT_DIR")?);
     if let Some(ready) = env::var_os("NETDP_EBPF_OBJECT") {
-        fs::copy(&ready, &out).with_context(|| format!("copying NETDP_EBPF_OBJECT={}", ready.display()))?;
-        return Ok(());
+        return copy_ready(Path::new(&ready), &out);
     }
     if env::var_os("AYA_BUILD_SKIP").is_some_and(|skip| skip == "1" || skip == "true") {
-        fs::write(&out, []).context("writing an empty object")?;
-        return Ok(());
+        let write = |object| fs::write(out.join(object), []).context("writing an empty object");
+        return OBJECTS.into_iter().try_for_each(write);
     }
     check_tools()?;
     let root =
@@ -45,6 +45,17 @@ fn main() -> Result<()> {
         }],
         Toolchain::Custom(&toolchain),
     )
+}
+
+fn copy_ready(ready: &Path, out: &Path) -> Result<()> {
+    let copy = |from: &Path, object| {
+        fs::copy(from, out.join(object))
+            .with_context(|| format!("copying NETDP_EBPF_OBJECT={}", from.display()))
+    };
+    let [datapath, bench] = OBJECTS;
+    copy(ready, datapath)?;
+    copy(&ready.with_file_name(bench), bench)?;
+    Ok(())
 }
 
 /// One line that names the remedy, instead of cargo's backtrace in the middle of a build.

@@ -35,7 +35,7 @@ pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(),
         return Err(DropReason::FlowLimit);
     }
     begin(host, work, now);
-    let tries = work.search.tries() + LAST_TRIES - work.search.from;
+    let tries = tries(host, work);
     let mut probe = Probe { host, work, now, result: Claimed::Nothing };
     host.repeat(tries, &mut probe);
     let result = probe.result;
@@ -65,6 +65,18 @@ fn begin<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, now: u32) {
     }
 }
 
+/// How many ports are tried at most.
+#[inline(never)]
+fn tries<A: Address, H: Host<A>>(host: &H, work: &Work<A>) -> u32 {
+    let Work { request, answer, search, .. } = work;
+    if request.only_port {
+        // A published port answers for its endpoint.
+        let is_reserved = request.host_address && host.reserved(answer.proto, answer.dport.get());
+        return if is_reserved { 0 } else { 1 };
+    }
+    search.tries() + LAST_TRIES - search.from
+}
+
 /// After the last one.
 #[inline(never)]
 fn settle<A: Address, H: Host<A>>(
@@ -81,7 +93,8 @@ fn settle<A: Address, H: Host<A>>(
         // A port is being given back, or this very flow is being opened: start over.
         Claimed::Soon => Ok(()),
         Claimed::Nothing | Claimed::Unfit => {
-            if work.search.from == 0 && matches!(result, Claimed::Nothing) {
+            let is_exhausted = work.search.from == 0 && matches!(result, Claimed::Nothing);
+            if is_exhausted && !work.request.only_port {
                 remember_exhausted(host, &mut work.remote, work.request.spans.id());
             }
             host.count(Event::SnatExhausted, 1);

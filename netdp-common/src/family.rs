@@ -276,11 +276,13 @@ pub trait Family: Copy + 'static {
     /// Whose MAC an ICMP message at `l4` asks for or tells (RFC 4861 4.3, 4.4); none in IPv4: ARP is no IP.
     fn discovered<P: crate::packet::Packet>(packet: &P, l4: usize) -> Option<Self::Addr>;
     /// Whether an endpoint speaks for others on its link: as a router, or for an address that is not its own. `l4`: of a
-    /// message that is neither echo nor error. In IPv4, see [`crate::link`].
+    /// message that is neither echo nor error; `allowed`: which addresses it may have besides. In IPv4, see
+    /// [`crate::link`].
     fn forges<P: crate::packet::Packet>(
         packet: &P,
         l4: usize,
         endpoint: &crate::flow::Endpoint<Self::Addr>,
+        allowed: impl FnOnce(&Self::Addr) -> bool,
     ) -> bool;
     /// The link-local address that a MAC makes (RFC 4291 A); none in IPv4.
     fn link_local(mac: [u8; 6]) -> Option<Self::Addr>;

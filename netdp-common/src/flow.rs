@@ -142,6 +142,22 @@ pub struct Endpoint<A> {
     pub bridge_mac: [u8; 6],
 }
 
+/// Key of the source addresses besides an endpoint's own, an LPM trie over host veth and address. With 0 in the veth's
+/// place: everybody's that are not to be seen outside.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
+pub struct AllowedKey<A> {
+    /// The host veth's ifindex.
+    pub sender: u32,
+    /// The address.
+    pub addr: A,
+}
+
+impl<A: Address> AllowedKey<A> {
+    /// Prefix length that covers the veth; add the address's prefix bits.
+    pub const PREFIX: u32 = u32::BITS;
+}
+
 /// A run of ports, host byte order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
@@ -447,6 +463,7 @@ plain_data! {
     Tuple: 16, 40;
     Flow: 72, 120;
     Endpoint: 28, 40;
+    AllowedKey: 8, 20;
     Network: 36, 60;
     PublishedKey: 8, 20;
     Published: 8, 20;

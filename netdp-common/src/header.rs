@@ -26,8 +26,10 @@ pub mod ethernet {
 
 /// ARP about IPv4 on Ethernet (RFC 826).
 pub mod arp {
-    /// The sender's MAC, followed by its address.
+    /// The sender's MAC.
     pub const SENDER: usize = 8;
+    /// The sender's address.
+    pub const SENDER_ADDRESS: usize = 14;
 }
 
 /// IPv4 (RFC 791).
@@ -114,6 +116,37 @@ pub mod udp {
     pub const CHECKSUM: usize = offset_of!(UdpHdr, check);
     /// Length.
     pub const LEN: usize = UdpHdr::LEN;
+}
+
+/// SCTP (RFC 9260): its checksum covers the ports, and no address.
+pub mod sctp {
+    /// Protocol number.
+    pub const PROTO: u8 = 132;
+    /// Source, then destination port.
+    pub const PORTS: usize = 0;
+    /// Ports, verification tag and checksum.
+    pub const LEN: usize = 12;
+}
+
+/// Protocols without ports.
+pub mod portless {
+    /// IPv4 in IP (RFC 2003), IPv6 in IP (RFC 4213), GRE (RFC 2784), ESP (RFC 4303), Ethernet in IP (RFC 3378), L2TPv3
+    /// (RFC 3931), MPLS in IP (RFC 4023).
+    const ADDRESS_FREE: [u8; 7] = [4, 41, 47, 50, 97, 115, 137];
+
+    /// Whether a protocol's packets say nothing of the addresses that they are sent between: no checksum covers them, as
+    /// UDP-Lite's, DCCP's and PIM's do, and no signature, as AH's.
+    #[inline(always)]
+    pub const fn is_address_free(proto: u8) -> bool {
+        let mut i = 0;
+        while i < ADDRESS_FREE.len() {
+            if ADDRESS_FREE[i] == proto {
+                return true;
+            }
+            i += 1;
+        }
+        false
+    }
 }
 
 /// ICMP (RFC 792) and ICMPv6 (RFC 4443): the same layout, other numbers.

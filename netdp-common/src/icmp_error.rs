@@ -8,7 +8,7 @@ use bytemuck::Zeroable as _;
 
 use crate::family::{Address, Be16, Family, IcmpKind};
 use crate::flow::{FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Tuple};
-use crate::header::{icmp, tcp, udp};
+use crate::header::{icmp, portless, sctp, tcp, udp};
 use crate::icmp_answer::sum_of_pseudo_header;
 use crate::nat::{self, Context, Known};
 use crate::packet::{L4Fix, Packet, apply_difference, difference};
@@ -164,7 +164,11 @@ fn read_quoted<F: Family, C: Packet>(
         quoted.ports = u32::from(identifier.raw());
         return Some(());
     }
-    if header.proto != tcp::PROTO && header.proto != udp::PROTO {
+    if portless::is_address_free(header.proto) {
+        quoted.ports = 0;
+        return Some(());
+    }
+    if !matches!(header.proto, tcp::PROTO | udp::PROTO | sctp::PROTO) {
         return None;
     }
     quoted.ports = c.load(l4)?;
@@ -188,6 +192,8 @@ fn rewrite_quoted<F: Family, C: Packet>(
         difference(quoted.header.dst.words(), dst.words(), sum)
     };
     let is_echo = quoted.header.proto == F::ICMP;
+    let has_fixed_ports =
+        quoted.header.proto == sctp::PROTO || portless::is_address_free(quoted.header.proto);
     let new_ports = if is_echo {
         // One of the two is the identifier, the other zero.
         u32::from(flow.sport.raw() | flow.dport.raw())
@@ -203,7 +209,8 @@ fn rewrite_quoted<F: Family, C: Packet>(
         _ => (quoted_l4 + icmp::CHECKSUM, ports),
     };
     let mut changed = ports;
-    if checksum_at + size_of::<u16>() <= quoted.end
+    if !has_fixed_ports
+        && checksum_at + size_of::<u16>() <= quoted.end
         && let Some(old) = c.load::<u16>(checksum_at)
         && !(quoted.header.proto == udp::PROTO && old == 0)
     {
@@ -216,7 +223,7 @@ fn rewrite_quoted<F: Family, C: Packet>(
     }
     if is_echo {
         c.store(quoted_l4 + icmp::IDENTIFIER, &(new_ports as u16))?;
-    } else {
+    } else if !has_fixed_ports {
         c.store(quoted_l4, &new_ports)?;
     }
     F::write_quoted_header(c, quoted_l3, &quoted.header, src, dst)?;

@@ -52,7 +52,7 @@ fn decide<F: Family, C: Context<F>>(
     }
     let is_first = match parsed.transport {
         Transport::Tcp => nat::is_syn(parsed),
-        Transport::Udp => true,
+        Transport::Udp | Transport::Sctp => true,
         _ => false,
     };
     // A segment of no connection: the host's stack answers with a reset.

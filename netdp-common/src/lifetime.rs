@@ -1,7 +1,7 @@
 //! How long a flow lives: a pure function of what its two directions have shown.
 
 use crate::flow::Timeouts;
-use crate::header::{tcp, udp};
+use crate::header::{icmp, tcp};
 use crate::meta::Meta;
 
 /// What a flow is doing.
@@ -17,7 +17,7 @@ pub enum State {
     ResetClaimed,
     /// TCP, both sides have acknowledged the other's FIN, or one was reset.
     Closed,
-    /// UDP and ICMP without an answer yet, and ICMP.
+    /// ICMP, and others without an answer yet.
     New,
     /// UDP: one question, one answer.
     Answered,
@@ -58,7 +58,7 @@ pub const fn state(proto: u8, initiator: u8, responder: u8) -> State {
         } else {
             State::Syn
         }
-    } else if proto == udp::PROTO && responder & Meta::ACTIVE != 0 {
+    } else if !is_icmp(proto) && responder & Meta::ACTIVE != 0 {
         if (initiator | responder) & Meta::STREAM != 0 { State::Stream } else { State::Answered }
     } else {
         State::New
@@ -75,16 +75,23 @@ pub const fn timeout(proto: u8, state: State, timeouts: &Timeouts) -> u32 {
         State::Closed => timeouts.tcp_closed,
         State::Stream => timeouts.udp_stream,
         State::Answered => timeouts.udp_answered,
-        State::New if proto == udp::PROTO => timeouts.udp,
-        State::New => timeouts.icmp,
+        State::New if is_icmp(proto) => timeouts.icmp,
+        State::New => timeouts.udp,
     }
+}
+
+/// What is neither TCP nor this lives as UDP does.
+#[inline(always)]
+const fn is_icmp(proto: u8) -> bool {
+    matches!(proto, icmp::PROTO_V4 | icmp::PROTO_V6)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::header::{sctp, udp};
 
-    const ICMP: u8 = crate::header::icmp::PROTO_V4;
+    const ICMP: u8 = icmp::PROTO_V4;
     const SEEN: u8 = Meta::ACTIVE;
     const OPEN: u8 = Meta::ACTIVE | Meta::ACK;
     const ENDED: u8 = Meta::FIN | Meta::CLOSING | Meta::CLOSED;
@@ -105,6 +112,7 @@ mod tests {
             (udp::PROTO, SEEN | Meta::STREAM, 0, State::New),
             (udp::PROTO, SEEN, SEEN, State::Answered),
             (udp::PROTO, SEEN | Meta::STREAM, SEEN, State::Stream),
+            (sctp::PROTO, SEEN | Meta::STREAM, SEEN, State::Stream),
             (ICMP, SEEN, SEEN, State::New),
         ] {
             assert_eq!(state(proto, initiator, responder), expected, "{proto} {initiator:#x} {responder:#x}");

@@ -25,21 +25,9 @@ pub fn from_container<F: Family, C: Context<F>>(c: &C) -> Verdict {
         let isolated = is_apart && !is_mac(to, sender.bridge_mac);
         return if isolated { Verdict::drop(DropReason::Isolated) } else { Verdict::STACK };
     }
-    match c.load::<[u16; 5]>(c.l3() + arp::SENDER) {
-        None => Verdict::drop(DropReason::Malformed),
-        // A probe has no address yet (RFC 5227 1.1).
-        Some([a, b, d, 0, 0]) if is_mac([a, b, d], sender.mac) => Verdict::STACK,
-        Some([a, b, d, addr @ ..]) if is_mac([a, b, d], sender.mac) && is_addr(addr, &sender.addr) => {
-            Verdict::STACK
-        }
-        Some(_) => Verdict::drop(DropReason::Spoofed),
-    }
-}
-
-/// Whether two half-words from a packet are this IPv4 address.
-#[inline(always)]
-fn is_addr<A: Address>([high, low]: [u16; 2], addr: &A) -> bool {
-    let [a, b] = high.to_ne_bytes();
-    let [c, d] = low.to_ne_bytes();
-    addr.words().first().is_some_and(|word| *word == u32::from_ne_bytes([a, b, c, d]))
+    let said = c.load::<[u16; 3]>(c.l3() + arp::SENDER).zip(c.load::<F::Addr>(c.l3() + arp::SENDER_ADDRESS));
+    let Some((said_mac, addr)) = said else { return Verdict::drop(DropReason::Malformed) };
+    // A probe has no address yet (RFC 5227 1.1).
+    let may_say = addr == F::Addr::UNSPECIFIED || addr == sender.addr || c.allowed(sender.ifindex, &addr);
+    if is_mac(said_mac, sender.mac) && may_say { Verdict::STACK } else { Verdict::drop(DropReason::Spoofed) }
 }

@@ -93,7 +93,7 @@ pub(crate) fn is_private<F: Family, C: Context<F>>(c: &C, addr: &F::Addr) -> boo
     if !c.private_prefix(F::prefix_digest(addr)) {
         return false;
     }
-    let Some(endpoint) = c.endpoint(addr) else { return false };
+    let Some(endpoint) = c.endpoint(addr) else { return c.allowed(0, addr) };
     match c.network(endpoint.network) {
         Some(network) => network.flags & crate::flow::NETWORK_ROUTED == 0,
         None => true,
@@ -191,10 +191,17 @@ pub(crate) fn send_on<F: Family, C: Context<F>>(c: &mut C, flow: &Flow<F::Addr>)
     deliver(c, flow.oif, flow.via)
 }
 
+/// The segment size of an aggregated packet whose segments are as its sender made them (`GSO_BY_FRAGS`: SCTP's chunks,
+/// which can't be cut): as long as its MTU lets them be.
+const SEGMENTS_OF_THEIR_OWN: usize = 0xffff;
+
 /// Length of a packet from its network header on; of an aggregated one, of its longest segment.
 #[inline(always)]
 fn longest_part<F: Family, C: Packet>(c: &C, parsed: &Parsed<F::Addr>) -> usize {
     let segment = c.segment_size() as usize;
+    if segment == SEGMENTS_OF_THEIR_OWN {
+        return 0;
+    }
     if segment == 0 {
         return c.len() - c.l3();
     }

@@ -60,7 +60,10 @@ fn decide<F: Family, C: Context<F>>(
     if !is_mac(from, sender.mac) {
         return Err(DropReason::Spoofed);
     }
-    if parsed.transport == Transport::IcmpOther && F::forges(c, parsed.header.transport(c.l3()), sender) {
+    let may_use = |addr: &F::Addr| c.allowed(sender.ifindex, addr);
+    if parsed.transport == Transport::IcmpOther
+        && F::forges(c, parsed.header.transport(c.l3()), sender, may_use)
+    {
         return Err(DropReason::Spoofed);
     }
     if src.is_link_local() && Some(src) == F::link_local(sender.bridge_mac) {
@@ -69,7 +72,7 @@ fn decide<F: Family, C: Context<F>>(
     if src == F::Addr::UNSPECIFIED || (src.is_link_local() && src != sender.addr) {
         return Ok(Decision::Stack);
     }
-    if src != sender.addr {
+    if src != sender.addr && !may_use(&src) {
         return Err(DropReason::Spoofed);
     }
     let discovered = match parsed.transport {
@@ -185,14 +188,16 @@ fn to_host<F: Family, C: Context<F>>(
 fn masquerade<A: Address>(parsed: &Parsed<A>, request: &mut Request<A>) -> Result<Decision, DropReason> {
     match parsed.transport {
         Transport::Tcp if !nat::is_syn(parsed) => return Err(DropReason::NoFlow),
-        Transport::Tcp | Transport::Udp | Transport::EchoRequest => {}
+        Transport::Tcp | Transport::Udp | Transport::EchoRequest | Transport::Sctp | Transport::Portless => {}
         Transport::EchoReply => return Err(DropReason::NoFlow),
         Transport::IcmpError | Transport::IcmpOther => return Err(DropReason::IcmpUnsupported),
         Transport::Other if parsed.header.fragment == Fragment::Later => return Err(DropReason::Fragment),
         Transport::Other => return Err(DropReason::UnsupportedProtocol),
     }
     request.first = parsed.tuple;
-    request.keep_port = false;
+    // One mapping for each remote; for SCTP, and each pair of ports.
+    request.only_port = parsed.has_fixed_ports();
+    request.keep_port = request.only_port;
     request.host_address = true;
     Ok(Decision::Open)
 }
@@ -202,6 +207,7 @@ fn masquerade<A: Address>(parsed: &Parsed<A>, request: &mut Request<A>) -> Resul
 pub(crate) fn keep_source<A: Address>(parsed: &Parsed<A>, request: &mut Request<A>) {
     request.first = parsed.tuple;
     request.spans = ANY_PORT;
+    request.only_port = parsed.has_fixed_ports();
     request.keep_port = true;
     request.host_address = false;
 }

@@ -4,7 +4,7 @@ use bytemuck::Zeroable;
 
 use crate::family::{Address, Be16, Family, IcmpKind, IcmpNotice, Ipv4Addr, Ipv6Addr, V4, V6};
 use crate::flow::{Endpoint, Tuple};
-use crate::header::{ethernet, icmp, ipv4, ipv6, tcp, udp};
+use crate::header::{ethernet, icmp, ipv4, ipv6, portless, sctp, tcp, udp};
 use crate::packet::{Packet, apply_difference, difference};
 
 /// What a network header says.
@@ -92,6 +92,11 @@ pub enum Transport {
     EchoRequest,
     /// ICMP echo reply.
     EchoReply,
+    /// SCTP: its ports can't change.
+    Sctp,
+    /// A protocol without ports whose packets say nothing of their addresses, see
+    /// [`crate::header::portless::is_address_free`].
+    Portless,
     /// An ICMP error.
     IcmpError,
     /// An ICMP message that is neither.
@@ -158,7 +163,7 @@ fn read<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Addr>) -> Optio
         return Some(());
     }
     // What lies behind the packet's end is padding, and no ports. (An aggregated packet may be too long to say its length.)
-    let has_ports = header.proto == tcp::PROTO || header.proto == udp::PROTO || header.proto == F::ICMP;
+    let has_ports = matches!(header.proto, tcp::PROTO | udp::PROTO | sctp::PROTO) || header.proto == F::ICMP;
     if has_ports && header.total_len < u32::from(header.len) + SHORTEST && packet.segment_size() == 0 {
         return None;
     }
@@ -175,6 +180,12 @@ fn read<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Addr>) -> Optio
         parsed.transport = Transport::Udp;
     } else if header.proto == F::ICMP {
         return read_icmp::<F, P>(packet, l4, parsed);
+    } else if header.proto == sctp::PROTO {
+        let [ports, _tag, _checksum]: [u32; sctp::LEN / 4] = packet.load(l4 + sctp::PORTS)?;
+        parsed.ports = ports;
+        parsed.transport = Transport::Sctp;
+    } else if portless::is_address_free(header.proto) {
+        parsed.transport = Transport::Portless;
     }
     set_ports(parsed, bytemuck::cast(parsed.ports));
     Some(())
@@ -224,12 +235,23 @@ impl<A: Address> Parsed<A> {
         }
     }
 
+    /// Whether its ports, if it has any, can't be others after translation.
+    #[inline(always)]
+    pub fn has_fixed_ports(&self) -> bool {
+        matches!(self.transport, Transport::Sctp | Transport::Portless)
+    }
+
     /// Whether the flow table can hold this packet's flow.
     #[inline(always)]
     pub fn has_flow(&self) -> bool {
         matches!(
             self.transport,
-            Transport::Tcp | Transport::Udp | Transport::EchoRequest | Transport::EchoReply
+            Transport::Tcp
+                | Transport::Udp
+                | Transport::Sctp
+                | Transport::Portless
+                | Transport::EchoRequest
+                | Transport::EchoReply
         )
     }
 }
@@ -371,7 +393,12 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn forges<P: Packet>(_packet: &P, _l4: usize, _endpoint: &Endpoint<Ipv4Addr>) -> bool {
+    fn forges<P: Packet>(
+        _packet: &P,
+        _l4: usize,
+        _endpoint: &Endpoint<Ipv4Addr>,
+        _allowed: impl FnOnce(&Ipv4Addr) -> bool,
+    ) -> bool {
         false
     }
 
@@ -512,15 +539,24 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn forges<P: Packet>(packet: &P, l4: usize, endpoint: &Endpoint<Ipv6Addr>) -> bool {
+    fn forges<P: Packet>(
+        packet: &P,
+        l4: usize,
+        endpoint: &Endpoint<Ipv6Addr>,
+        allowed: impl FnOnce(&Ipv6Addr) -> bool,
+    ) -> bool {
         let Some([icmp_type, ..]) = packet.load::<[u8; 4]>(l4 + icmp::FIRST_WORD) else { return false };
         if icmp_type != icmp::NEIGHBOUR_ADVERTISEMENT {
             return icmp_type == icmp::ROUTER_ADVERTISEMENT || icmp_type == icmp::REDIRECT;
         }
         // Whatever link-local address it has given itself, but not the gateway's.
         packet.load(l4 + icmp::TARGET).is_none_or(|target: Ipv6Addr| {
-            target != endpoint.addr
-                && (!target.is_link_local() || Some(target) == Self::link_local(endpoint.bridge_mac))
+            let own = if target.is_link_local() {
+                Some(target) != Self::link_local(endpoint.bridge_mac)
+            } else {
+                target == endpoint.addr || allowed(&target)
+            };
+            !own
         })
     }
 

@@ -25,6 +25,9 @@ pub fn rewrite<F: Family, P: Packet>(
         Transport::Udp => (udp::PORTS, udp::CHECKSUM, both(to), true, true),
         Transport::EchoRequest => identifier::<F>(to.sport),
         Transport::EchoReply => identifier::<F>(to.dport),
+        Transport::Sctp | Transport::Portless => {
+            return F::write_header(packet, packet.l3(), header, to.src, to.dst, ttl, None);
+        }
         Transport::IcmpError | Transport::IcmpOther | Transport::Other => return None,
     };
     let l4 = header.transport(packet.l3());

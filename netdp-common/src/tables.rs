@@ -172,6 +172,8 @@ pub struct Request<A> {
     pub spans: PortSpans,
     /// Try the translated source port itself before choosing.
     pub keep_port: bool,
+    /// No other than that will do.
+    pub only_port: bool,
     /// The new source is an address of this host: neither reserved ports nor its sockets' tuples may be taken.
     pub host_address: bool,
     /// What the flow is, a [`crate::flow::Kind`].
@@ -221,6 +223,9 @@ pub trait Host<A: Address> {
     fn endpoint(&self, addr: &A) -> Option<&Endpoint<A>>;
     /// The endpoint behind a host veth.
     fn sender(&self, ifindex: u32) -> Option<&Endpoint<A>>;
+    /// Whether the endpoint behind this host veth may send from an address besides its own (`--allow-address`). 0: whether
+    /// any may that is not to be seen outside.
+    fn allowed(&self, sender: u32, addr: &A) -> bool;
     /// The network of a bridge.
     fn network(&self, bridge: u32) -> Option<&Network<A>>;
     /// The most specific published port for exactly this address, protocol and port.

@@ -98,7 +98,7 @@ counters! {
     Fragment = "fragment",
     /// The packet is cut off, or its headers contradict each other.
     Malformed = "malformed",
-    /// A protocol other than TCP, UDP and ICMP echo.
+    /// A protocol that can't be translated: not TCP, UDP, SCTP, ICMP echo, GRE, ESP or another tunnel's.
     UnsupportedProtocol = "unsupported_protocol",
     /// An ICMP message that is neither echo nor error.
     IcmpUnsupported = "icmp_unsupported",

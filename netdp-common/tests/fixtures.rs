@@ -16,6 +16,8 @@ mod fragments;
 mod icmp;
 #[path = "fixtures/lifetime.rs"]
 mod lifetime;
+#[path = "fixtures/others.rs"]
+mod others;
 #[path = "fixtures/published.rs"]
 mod published;
 #[path = "fixtures/refused.rs"]
@@ -55,6 +57,7 @@ macro_rules! in_both_families {
 
 in_both_families! {
     outward: crate::snat::there_and_back, crate::snat::checksums, crate::snat::addresses;
+    by_addresses: crate::others::tunnels, crate::others::sctp;
     inward: crate::published::inward;
     hairpins: crate::published::hairpins;
     between_endpoints: crate::refused::neighbours;

@@ -37,6 +37,7 @@ in_both_families! {
     errors_quote_what_was_sent = translation::errors;
     no_two_flows_share_a_tuple = flows::no_two_share_a_tuple;
     look_alikes_reach_the_same_port = flows::look_alikes;
+    who_is_apart_is_found = flows::who_is_apart_is_found;
     a_range_serves_its_number_of_flows = ports::exactly_as_many_as_there_are;
     the_ephemeral_ports_come_last = ports::ephemeral_last;
     a_full_table_refuses_and_recovers = ports::full_table;

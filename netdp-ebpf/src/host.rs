@@ -12,8 +12,9 @@ use aya_ebpf::maps::{Array, HashMap, lpm_trie};
 use bytemuck::{Pod, Zeroable};
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
-    Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, Network, NextHop,
-    PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple, Uplink, reserved_slot,
+    AllowedKey, Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay,
+    Network, NextHop, PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple, Uplink,
+    reserved_slot,
 };
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
@@ -226,6 +227,11 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     fn sender(&self, ifindex: u32) -> Option<&Endpoint<F::Addr>> {
         // SAFETY: as above.
         unsafe { F::senders().get(ifindex) }
+    }
+
+    #[inline(always)]
+    fn allowed(&self, sender: u32, addr: &F::Addr) -> bool {
+        allowed::<F>(sender, addr)
     }
 
     #[inline(always)]
@@ -466,6 +472,13 @@ extern "C" fn step_callback<S: Step>(i: u32, step: *mut c_void) -> i64 {
     // SAFETY: `repeat` passed a pointer to an S.
     let goes_on = unsafe { &mut *step.cast::<S>() }.step(i);
     i64::from(!goes_on)
+}
+
+/// Whether an endpoint may send from an address besides its own. Out of line: its callers' stack is short.
+#[inline(never)]
+fn allowed<F: Maps>(sender: u32, addr: &F::Addr) -> bool {
+    let key = AllowedKey { sender, addr: *addr };
+    F::allowed().get(lpm_trie::Key::new(AllowedKey::<F::Addr>::PREFIX + F::Addr::BITS, key)).is_some()
 }
 
 /// The most specific published port of exactly this address, protocol and port.

@@ -8,8 +8,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use netdp_common::family::{Family, Ipv4Addr, Ipv6Addr, V4, V6};
 use netdp_common::flow::{
-    Config, Endpoint, Flow, FragmentKey, FragmentWay, Network, NextHop, PREFIX_WORDS, PortBlock, Probing,
-    Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS, Slot, Tuple, Uplink,
+    AllowedKey, Config, Endpoint, Flow, FragmentKey, FragmentWay, Network, NextHop, PREFIX_WORDS, PortBlock,
+    Probing, Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS, Slot, Tuple, Uplink,
 };
 use netdp_common::tables::Scratch;
 use netdp_common::verdict::COUNTERS;
@@ -44,8 +44,8 @@ pub(crate) static PREFIXES: Array<u64> = Array::with_max_entries(PREFIX_WORDS, 0
 
 /// The tables of a family: statics can't be generic, so they are what is written for each family.
 macro_rules! tables_of {
-    ($family:ty, $addr:ty, $first_program:expr; $flows:ident $ring:ident $endpoints:ident $senders:ident $networks:ident
-     $published:ident $uplinks:ident $locals:ident $exhausted:ident $clock:ident $fragments:ident $scratch:ident) => {
+    ($family:ty, $addr:ty, $first_program:expr; $flows:ident $ring:ident $endpoints:ident $senders:ident $allowed:ident
+     $networks:ident $published:ident $uplinks:ident $locals:ident $exhausted:ident $clock:ident $fragments:ident $scratch:ident) => {
         /// Flows: two entries each.
         #[map]
         static $flows: HashMap<Tuple<$addr>, Flow<$addr>> = HashMap::with_max_entries(1024, 0);
@@ -61,6 +61,10 @@ macro_rules! tables_of {
         /// Endpoints by the ifindex of their host veth.
         #[map]
         static $senders: HashMap<u32, Endpoint<$addr>> = HashMap::with_max_entries(16_384, 0);
+
+        /// Source addresses that endpoints may use besides their own.
+        #[map]
+        static $allowed: LpmTrie<AllowedKey<$addr>, u32> = LpmTrie::with_max_entries(65_536, 0);
 
         /// Networks by the ifindex of their bridge.
         #[map]
@@ -117,6 +121,10 @@ macro_rules! tables_of {
                 &$senders
             }
             #[inline(always)]
+            fn allowed() -> &'static LpmTrie<AllowedKey<$addr>, u32> {
+                &$allowed
+            }
+            #[inline(always)]
             fn networks() -> &'static HashMap<u32, Network<$addr>> {
                 &$networks
             }
@@ -152,10 +160,10 @@ macro_rules! tables_of {
     };
 }
 
-tables_of!(V4, Ipv4Addr, 0; FLOWS_V4 RING_V4 ENDPOINTS_V4 SENDERS_V4 NETWORKS_V4
-    PUBLISHED_V4 UPLINKS_V4 LOCALS_V4 EXHAUSTED_V4 CLOCK_V4 FRAGMENTS_V4 SCRATCH_V4);
-tables_of!(V6, Ipv6Addr, CONTINUATIONS; FLOWS_V6 RING_V6 ENDPOINTS_V6 SENDERS_V6 NETWORKS_V6
-    PUBLISHED_V6 UPLINKS_V6 LOCALS_V6 EXHAUSTED_V6 CLOCK_V6 FRAGMENTS_V6 SCRATCH_V6);
+tables_of!(V4, Ipv4Addr, 0; FLOWS_V4 RING_V4 ENDPOINTS_V4 SENDERS_V4 ALLOWED_V4
+    NETWORKS_V4 PUBLISHED_V4 UPLINKS_V4 LOCALS_V4 EXHAUSTED_V4 CLOCK_V4 FRAGMENTS_V4 SCRATCH_V4);
+tables_of!(V6, Ipv6Addr, CONTINUATIONS; FLOWS_V6 RING_V6 ENDPOINTS_V6 SENDERS_V6 ALLOWED_V6
+    NETWORKS_V6 PUBLISHED_V6 UPLINKS_V6 LOCALS_V6 EXHAUSTED_V6 CLOCK_V6 FRAGMENTS_V6 SCRATCH_V6);
 
 /// How many flows an endpoint has in each family's table, by the ifindex of its host veth.
 #[map]
@@ -218,6 +226,8 @@ pub(crate) trait Maps: Family<Addr: Into<IpAddr>> {
     fn endpoints() -> &'static HashMap<Self::Addr, Endpoint<Self::Addr>>;
     /// Endpoints by ifindex.
     fn senders() -> &'static HashMap<u32, Endpoint<Self::Addr>>;
+    /// Source addresses that endpoints may use besides their own.
+    fn allowed() -> &'static LpmTrie<AllowedKey<Self::Addr>, u32>;
     /// Networks.
     fn networks() -> &'static HashMap<u32, Network<Self::Addr>>;
     /// Published ports.

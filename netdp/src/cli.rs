@@ -128,6 +128,8 @@ pub enum Command {
         #[arg(long)]
         reachability: bool,
     },
+    /// Measure netdp side by side with what it replaces, in network namespaces of its own
+    Bench(Bench),
     /// Put back what somebody else removed: rules, programs, settings
     Repair,
     /// Remove what belongs to endpoints whose namespace is gone
@@ -162,6 +164,7 @@ impl Command {
             Self::Stats { .. } => "stats",
             Self::Monitor => "monitor",
             Self::Doctor { .. } => "doctor",
+            Self::Bench(_) => "bench",
             Self::Repair => "repair",
             Self::Gc => "gc",
             Self::Down => "down",
@@ -248,8 +251,8 @@ pub struct Attachment {
     /// Most flows that the endpoint may have [default: half of what the others leave]
     #[arg(long, value_name = "N")]
     pub max_flows: Option<u32>,
-    /// Another source address that it may use (not in this version)
-    #[arg(long, value_name = "CIDR", hide = true)]
+    /// Addresses that it may send from besides its own
+    #[arg(long, value_name = "CIDR")]
     pub allow_address: Vec<IpNet>,
 }
 
@@ -275,6 +278,26 @@ pub struct Run {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
+}
+
+/// `netdp bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Less of everything: within two minutes
+    #[arg(long)]
+    pub quick: bool,
+    /// Only this workload; may be given more than once
+    #[arg(long, value_name = "WORKLOAD")]
+    pub only: Vec<String>,
+    /// Where report.html, plots and results.json go [default: netdp-bench-TIME; with --json, nowhere]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Rounds of each competitor in each case [default: 5; quick: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: Option<u32>,
+    /// Measure nothing: put two runs beside each other (results.json, or the directory it is in)
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["quick", "only", "out", "rounds"])]
+    pub compare: Vec<PathBuf>,
 }
 
 /// `netdp publish`.

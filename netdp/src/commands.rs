@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+use crate::bench;
 use crate::cli::{Cli, Command};
 use crate::entry::Caller;
 use crate::error::Error;
@@ -40,6 +41,7 @@ pub async fn run(cli: Cli, caller: Caller) -> Result<u8, Error> {
         Command::Stats { watch } => stats::run(global, watch).await,
         Command::Monitor => monitor::run(global).await,
         Command::Doctor { reachability } => doctor::run(global, reachability).await,
+        Command::Bench(args) => bench::run(global.json, args).await,
         Command::Repair => repair::run(global).await,
         Command::Gc => gc::run(global).await,
         Command::Down => down::run(global).await,

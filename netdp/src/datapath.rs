@@ -12,7 +12,10 @@ use crate::net::PortFlags;
 
 pub mod ebpf;
 pub mod iptables;
+mod port_map;
 pub mod select;
+
+pub use port_map::PortMap;
 
 /// Which datapath an instance uses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -107,6 +110,9 @@ pub struct EndpointEntry {
     /// Most flows that it may have; none: its share.
     #[serde(default)]
     pub max_flows: Option<u32>,
+    /// What it may send from besides its addresses.
+    #[serde(default)]
+    pub allowed: Vec<IpNet>,
 }
 
 /// A published port or range: key (`proto`, `host_addr`, `host_port`..=`host_port_end`).
@@ -125,6 +131,17 @@ pub struct PublishEntry {
     /// First endpoint port.
     pub port: u16,
 }
+
+impl PublishEntry {
+    /// What no two entries have in common: the host ports, in one family where there is no host address.
+    pub const fn key(&self) -> PublishKey {
+        let Self { proto, host_addr, host_port, host_port_end, endpoint, port: _ } = *self;
+        (proto, host_addr, host_port, host_port_end, endpoint.is_ipv4())
+    }
+}
+
+/// See [`PublishEntry::key`].
+pub type PublishKey = (Proto, Option<IpAddr>, u16, u16, bool);
 
 /// What becomes of an unpublished port's flows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -193,10 +210,10 @@ pub trait Datapath {
     fn remove_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error>;
     /// How ports of a network's bridge treat frames.
     fn port_flags(&self, bridge: u32) -> PortFlags;
-    /// Publishes, or moves a published port to another endpoint in one step; flows of the old one are removed.
-    fn publish(&mut self, entry: &PublishEntry) -> Result<(), Error>;
-    /// Unpublishes and removes the flows of that port.
-    fn unpublish(&mut self, entry: &PublishEntry, flows: FlowsOfPort) -> Result<(), Error>;
+    /// Publishes, or moves published ports to another endpoint, each in one step; flows of the old one are removed.
+    fn publish(&mut self, entries: &[PublishEntry]) -> Result<(), Error>;
+    /// Unpublishes and removes the flows of those ports.
+    fn unpublish(&mut self, entries: &[PublishEntry], flows: FlowsOfPort) -> Result<(), Error>;
     /// Hooks uplinks that appeared and tells the programs what changed on the host (addresses, reserved ports).
     fn refresh_host(&mut self) -> Result<(), Error>;
     /// The living flows.

@@ -63,7 +63,11 @@ pub fn enter(cli: &mut Cli) -> Result<Caller, Error> {
 }
 
 fn needs_host(command: &Command) -> bool {
-    !matches!(command, Command::Completions { .. } | Command::Man { .. })
+    match command {
+        Command::Completions { .. } | Command::Man { .. } => false,
+        Command::Bench(bench) => bench.compare.is_empty(),
+        _ => true,
+    }
 }
 
 /// The capabilities that the process lacks, as text.

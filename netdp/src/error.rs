@@ -2,9 +2,9 @@
 
 use std::io;
 
-use crate::plan::{ipam, mac, names, ports, subnet};
+use crate::plan::{allowed, ipam, mac, names, ports, subnet};
 use crate::refusal::Refusal;
-use crate::{datapath, net, spec, state, target};
+use crate::{bench, datapath, net, spec, state, target};
 
 /// Exit code of a command that failed and changed nothing.
 pub const FAILED: u8 = 1;
@@ -29,6 +29,9 @@ pub enum Error {
     /// A subnet or gateway.
     #[error(transparent)]
     Subnet(#[from] subnet::Error),
+    /// An address to use besides.
+    #[error(transparent)]
+    Allowed(#[from] allowed::Error),
     /// An address.
     #[error(transparent)]
     Ipam(#[from] ipam::Error),
@@ -50,6 +53,9 @@ pub enum Error {
     /// The datapath.
     #[error(transparent)]
     Datapath(#[from] datapath::Error),
+    /// A measurement.
+    #[error(transparent)]
+    Bench(#[from] bench::Error),
     /// Neither datapath works here.
     #[error("no datapath works here: eBPF: {ebpf}; iptables: {iptables}")]
     NoDatapath {
@@ -102,10 +108,12 @@ impl Error {
     /// The command's exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Bench(error) if error.is_bad_input() => BAD_INPUT,
             Self::Refused(_)
             | Self::Spec(_)
             | Self::Name(_)
             | Self::Subnet(_)
+            | Self::Allowed(_)
             | Self::Ipam(_)
             | Self::Mac(_)
             | Self::Ports(_)
@@ -114,6 +122,7 @@ impl Error {
             Self::State(_)
             | Self::Net(_)
             | Self::Datapath(_)
+            | Self::Bench(_)
             | Self::NoDatapath { .. }
             | Self::System { .. }
             | Self::Incomplete { .. }

@@ -401,9 +401,7 @@ fn restore(state: &State, datapath: &mut dyn Datapath) -> Result<(), Error> {
             tracing::info!(%error, "an endpoint is not taken into the new datapath");
             continue;
         }
-        for entry in endpoint.published.iter().flat_map(|published| endpoint.publish_entries(published)) {
-            datapath.publish(&entry)?;
-        }
+        datapath.publish(&endpoint.publish_entries(&endpoint.published))?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! → [`plan`] (decides, pure) → [`net`] and [`datapath`] (act) → [`undo`] when a step fails. [`instance`] holds the
 //! lock and the state meanwhile.
 
+pub mod bench;
 pub mod cli;
 pub mod commands;
 pub mod datapath;

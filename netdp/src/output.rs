@@ -13,6 +13,12 @@ pub fn line(text: impl Display) -> Result<(), Error> {
     write(&format!("{text}\n"))
 }
 
+/// Prints lines, all at once.
+pub fn lines(lines: impl IntoIterator<Item = impl Display>) -> Result<(), Error> {
+    let text: String = lines.into_iter().map(|line| format!("{line}\n")).collect();
+    if text.is_empty() { Ok(()) } else { write(&text) }
+}
+
 /// Says on standard error what went wrong without failing the command.
 pub fn warning(text: impl Display) -> Result<(), Error> {
     let text = text.to_string().replace('\n', "; ");
@@ -28,6 +34,15 @@ pub fn json<T: Serialize + ?Sized>(document: &T) -> Result<(), Error> {
 
 /// Prints a table; nothing but its head, if it has no rows.
 pub fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Result<(), Error> {
+    rows_of_any_length(&head.map(ToOwned::to_owned), rows)
+}
+
+/// The same where the number of columns is not known before.
+pub fn rows(head: &[String], rows: Vec<Vec<String>>) -> Result<(), Error> {
+    rows_of_any_length(head, rows)
+}
+
+fn rows_of_any_length<R: Into<comfy_table::Row>>(head: &[String], rows: Vec<R>) -> Result<(), Error> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(head);
     table.add_rows(rows);

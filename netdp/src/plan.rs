@@ -1,5 +1,6 @@
 //! What a command is about to do, decided before anything is touched: values in, values out, no system calls.
 
+pub mod allowed;
 pub mod ipam;
 pub mod mac;
 pub mod mode;

@@ -174,6 +174,9 @@ pub struct Endpoint {
     /// Most flows that it may have, if that was said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_flows: Option<u32>,
+    /// What it may send from besides its addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<IpNet>,
 }
 
 /// A name for a namespace, without an interface: `--network none|host|container:NAME`.
@@ -303,12 +306,16 @@ impl Endpoint {
             mac: self.mac.0,
             bridge_mac: network.mac.0,
             max_flows: self.max_flows,
+            allowed: self.allowed.clone(),
         }
     }
 
-    /// A published port as the datapath wants it: one entry for each family that it applies to.
-    pub fn publish_entries(&self, published: &Published) -> Vec<PublishEntry> {
-        let entry = |endpoint: IpAddr| PublishEntry {
+    /// Published ports as the datapath wants them: an entry of each for each family that it applies to.
+    pub fn publish_entries<'a>(
+        &self,
+        published: impl IntoIterator<Item = &'a Published>,
+    ) -> Vec<PublishEntry> {
+        let entry = |published: &Published, endpoint: IpAddr| PublishEntry {
             proto: published.proto,
             host_addr: published.host_addr,
             host_port: published.host_port,
@@ -316,8 +323,12 @@ impl Endpoint {
             endpoint,
             port: published.port,
         };
-        let applies = |addr: &IpAddr| published.host_addr.is_none_or(|host| host.is_ipv4() == addr.is_ipv4());
-        self.addresses.iter().map(IpNet::addr).filter(applies).map(entry).collect()
+        let entries_of = |published: &'a Published| {
+            let applies =
+                |addr: &IpAddr| published.host_addr.is_none_or(|host| host.is_ipv4() == addr.is_ipv4());
+            self.addresses.iter().map(IpNet::addr).filter(applies).map(|addr| entry(published, addr))
+        };
+        published.into_iter().flat_map(entries_of).collect()
     }
 }
 

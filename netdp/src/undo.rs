@@ -45,10 +45,10 @@ pub enum Step {
     ForgetEndpoint(EndpointEntry),
     /// Put an endpoint back into the datapath.
     RestoreEndpoint(EndpointEntry),
-    /// Unpublish a port.
-    Unpublish(PublishEntry),
-    /// Publish a port again as it was.
-    Republish(PublishEntry),
+    /// Unpublish ports.
+    Unpublish(Vec<PublishEntry>),
+    /// Publish ports again as they were.
+    Republish(Vec<PublishEntry>),
 }
 
 /// The steps of one command, in the order in which they were announced.

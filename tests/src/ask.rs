@@ -4,6 +4,8 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+pub use netdp::bench::load::Transport;
+use netdp::bench::load::split;
 use nix::sys::socket::{SockFlag, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
@@ -14,28 +16,6 @@ use crate::socket;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long to wait for an answer that must not come.
 const IMPATIENCE: Duration = Duration::from_millis(700);
-
-/// A transport.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Transport {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-impl Transport {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
-
-    /// As in a publish spec.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
-}
 
 /// What a server said.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -163,10 +143,4 @@ fn ask_udp(from: SocketAddr, to: SocketAddr, patience: Duration) -> io::Result<A
 fn parse(text: &str, local: SocketAddr) -> io::Result<Answer> {
     let (server, peer) = split(text).ok_or_else(|| io::Error::other(format!("not an answer: {text:?}")))?;
     Ok(Answer { server: server.into(), peer, local })
-}
-
-/// Reads `NAME PEER …`.
-pub(crate) fn split(text: &str) -> Option<(&str, SocketAddr)> {
-    let mut words = text.split_whitespace();
-    Some((words.next()?, words.next()?.parse().ok()?))
 }

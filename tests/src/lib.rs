@@ -4,6 +4,8 @@
 //! answered by threads of the test that entered a namespace; ordinary programs (ping, curl, iperf3) run there
 //! as processes. A test panics on what should not be, since a panic says where.
 
+pub use ::netdp::bench::load::socket;
+
 pub mod ask;
 pub mod behaviour;
 pub mod build;
@@ -11,7 +13,6 @@ pub mod capture;
 pub mod churn;
 pub mod consistent;
 pub mod counters;
-mod cpu;
 pub mod footprint;
 pub mod frame;
 pub mod kernel;
@@ -22,14 +23,13 @@ pub mod netdp;
 pub mod netns;
 pub mod odd;
 pub mod packet;
-pub mod poll;
 pub mod process;
 pub mod race;
+pub mod raw;
 pub mod router;
 pub mod seccomp;
 pub mod server;
 pub mod snapshot;
-pub mod socket;
 mod sweep;
 pub mod sysctl;
 pub mod told;

@@ -1,6 +1,6 @@
 //! Network namespaces of the tests' own: made, entered by threads and processes, removed with all in them.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use netdp::net::{NetNs, NetNsId};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -21,7 +22,7 @@ const RUN_NETNS: &str = "/run/netns";
 #[derive(Clone, Debug)]
 pub struct Netns {
     name: String,
-    file: Arc<File>,
+    ns: Arc<NetNs>,
 }
 
 impl Netns {
@@ -36,8 +37,8 @@ impl Netns {
     }
 
     fn open(name: &str, path: &Path) -> Self {
-        let file = File::open(path).unwrap_or_else(|error| panic!("opening {}: {error}", path.display()));
-        Self { name: name.into(), file: Arc::new(file) }
+        let ns = NetNs::open(path).unwrap_or_else(|error| panic!("opening {}: {error}", path.display()));
+        Self { name: name.into(), ns: Arc::new(ns) }
     }
 
     /// Its name in /run/netns.
@@ -67,15 +68,15 @@ impl Netns {
 
     /// Moves the calling thread into the namespace, for good: only for threads that end afterwards.
     pub fn join(&self) {
-        setns(&self.file, CloneFlags::CLONE_NEWNET)
+        setns(self.fd(), CloneFlags::CLONE_NEWNET)
             .unwrap_or_else(|error| panic!("setns {}: {error}", self.name));
     }
 
     /// A command that will run in the namespace; its mounts stay the machine's (unlike `ip netns exec`).
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
-        let file = Arc::clone(&self.file);
-        let enter = move || setns(&file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
+        let ns = Arc::clone(&self.ns);
+        let enter = move || setns(ns.fd(), CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
         // SAFETY: between fork and exec the closure does one system call and allocates nothing.
         unsafe { command.pre_exec(enter) };
         command
@@ -107,15 +108,23 @@ impl Netns {
 
     /// The processes in the namespace, this one left out.
     pub fn processes(&self) -> Vec<u32> {
-        let Ok(ours) = self.file.metadata() else { return Vec::new() };
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         pids.filter(|pid| *pid != std::process::id())
             .filter(|pid| {
+                let NetNsId { dev, inode } = self.id();
                 fs::metadata(format!("/proc/{pid}/ns/net"))
-                    .is_ok_and(|theirs| (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
+                    .is_ok_and(|theirs| (theirs.dev(), theirs.ino()) == (dev, inode))
             })
             .collect()
+    }
+}
+
+impl std::ops::Deref for Netns {
+    type Target = NetNs;
+
+    fn deref(&self) -> &NetNs {
+        &self.ns
     }
 }
 

@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use netdp::bench::load::poll::Poll;
+
 use crate::netns::Netns;
-use crate::poll::Poll;
 use crate::socket;
 
 /// How soon a server notices that it shall end.
@@ -101,10 +102,10 @@ fn addresses(address: IpAddr, ports: &[u16]) -> impl Iterator<Item = SocketAddr>
 }
 
 fn answer_datagrams(name: &str, sockets: &[UdpSocket], stop: &AtomicBool, counts: &Counts) {
-    let mut poll = Poll::default();
+    let mut poll = Poll::new().expect("epoll_create");
     for (number, socket) in sockets.iter().enumerate() {
         socket.set_nonblocking(true).expect("nonblocking");
-        poll.add(socket, number);
+        poll.add(socket, number).expect("epoll_ctl");
     }
     let mut buffer = vec![0; 1 << 16];
     while !stop.load(Ordering::Relaxed) {
@@ -130,9 +131,9 @@ struct Connections {
 
 impl Connections {
     fn serve(&mut self, stop: &AtomicBool, counts: &Counts) {
-        let mut poll = Poll::default();
+        let mut poll = Poll::new().expect("epoll_create");
         for (number, listener) in self.listeners.iter().enumerate() {
-            poll.add(listener, number);
+            poll.add(listener, number).expect("epoll_ctl");
         }
         self.next = self.listeners.len();
         while !stop.load(Ordering::Relaxed) {
@@ -156,7 +157,7 @@ impl Connections {
                 // In one piece: one system call, one segment.
                 let _ = stream.write_all(format!("{} {peer}\n", self.name).as_bytes());
             }
-            poll.add(&stream, self.next);
+            poll.add(&stream, self.next).expect("epoll_ctl");
             self.open.insert(self.next, (stream, peer));
             self.next += 1;
         }

@@ -14,7 +14,7 @@ use netdp_tests::kernel::parity::{Sides, established, frames, outward};
 use netdp_tests::kernel::plan::Plan;
 use netdp_tests::kernel::programs::{Code, Linear, Outcome};
 use netdp_tests::kernel::site::{BRIDGE_MAC, ENDPOINT_MACS, NEXT_HOP_MAC, UPLINK_MAC, in_new_site};
-use netdp_tests::kernel::tables::{TCP, UDP, tuple};
+use netdp_tests::kernel::tables::{ONLY_PORT, TCP, Tables, UDP, tuple};
 
 in_both_families!(
     established_flows_are_translated_alike_and_right,
@@ -23,6 +23,7 @@ in_both_families!(
     headers_in_page_fragments,
     truncated_anywhere,
     refusals_have_the_same_reasons,
+    an_address_besides_its_own_is_translated,
     a_stray_segment_is_reset,
     icmp_errors_are_translated_with_what_they_quote,
     icmp_errors_with_a_wrong_checksum_are_dropped,
@@ -151,6 +152,18 @@ fn refusals_have_the_same_reasons<F: Plan>() {
                 Some(DropReason::Untranslated),
             ),
             (Hook::ToWorld, Frame::<F>::of_endpoint(0, tuple(TCP, (F::HOST, 22), (F::REMOTE, 5))), None),
+            // What it may use besides its address.
+            (Hook::FromContainer, own(tuple(UDP, (F::ALLOWED, 5), (F::GATEWAY, 53))), None),
+            (
+                Hook::FromWorld,
+                Frame::<F>::of_world(tuple(TCP, (F::REMOTE, 1), (F::ALLOWED, 80))),
+                Some(DropReason::NotPublished),
+            ),
+            (
+                Hook::ToWorld,
+                own(tuple(UDP, (F::ALLOWED, 5), (F::REMOTE, 53))),
+                Some(DropReason::Untranslated),
+            ),
         ];
         for (hook, frame, reason) in refused {
             let bytes = frame.bytes();
@@ -158,6 +171,18 @@ fn refusals_have_the_same_reasons<F: Plan>() {
             let action = if reason.is_some() { Code::Shot } else { Code::Next };
             assert_eq!(outcome, Outcome { action, reason, packet: bytes }, "{hook:?} {frame:?}");
         }
+    });
+}
+
+fn an_address_besides_its_own_is_translated<F: Plan>() {
+    in_new_site(|site| {
+        let sides = Sides::<F>::new(site, Tables::of::<F>(site));
+        let frame = Frame::<F>::of_endpoint(0, tuple(UDP, (F::ALLOWED, 5), (F::REMOTE, 53)));
+        let outcome = sides.run(Hook::FromContainer, &frame.bytes());
+        let translated = tuple(UDP, (F::HOST, ONLY_PORT), (F::REMOTE, 53));
+        assert_eq!((outcome.action, outcome.reason), (Code::Redirect, None));
+        assert_eq!(outcome.packet, expected(Hook::FromContainer, &frame, translated));
+        sides.assert_same_flows();
     });
 }
 

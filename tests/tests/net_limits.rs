@@ -75,7 +75,7 @@ fn one_shots(container: &Container, to: (IpAddr, u16), count: usize) {
 
 /// SYNs whose answers are never acknowledged, from an address that hears nothing.
 fn half_open(netns: &Netns, from: IpAddr, to: (IpAddr, u16), count: usize) -> Vec<TcpStream> {
-    socket::allow_files(count);
+    socket::allow_files(count).expect("open files");
     let tables = if from.is_ipv4() { "iptables" } else { "ip6tables" };
     netns.sh(&format!("{tables} -I INPUT -d {from} -p tcp -j DROP"));
     let (from, to) = (SocketAddr::from((from, 0)), SocketAddr::from(to));

@@ -8,7 +8,7 @@
 mod input;
 mod steps;
 
-use netdp_common::family::{V4, V6};
+use netdp_common::family::{Address as _, V4, V6};
 use netdp_common::flow::{NETWORK_INTERNAL, NETWORK_NO_ICC, NETWORK_ROUTED, PortSpans};
 use netdp_common::header::{tcp, udp};
 use netdp_common::verdict::DropReason;
@@ -100,6 +100,7 @@ fn host<F: Plan>(kind: u8) -> World<F::Addr> {
     world.publish::<F>(tcp::PROTO, TWIN..=TWIN, Place::A, 80);
     world.publish::<F>(udp::PROTO, 8053..=8053, Place::A, 53);
     world.publish::<F>(udp::PROTO, 9000..=9009, Place::B, 7000);
+    world.allow(ifindex::VETH_A, F::at(Place::Extra), F::Addr::BITS);
     world.reserved.insert((udp::PROTO, 5001));
     world.sockets.insert((tcp::PROTO, 5000));
     world

@@ -32,7 +32,7 @@ const PLACES: [Place; 16] = [
     Place::Multicast,
     Place::Broadcast,
     Place::Loopback,
-    Place::Remote(200),
+    Place::Extra,
     Place::Remote(0),
 ];
 

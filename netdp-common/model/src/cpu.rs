@@ -236,6 +236,13 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
         self.world.senders.get(&ifindex)
     }
 
+    fn allowed(&self, sender: u32, addr: &F::Addr) -> bool {
+        let covers = |(veth, prefix, bits): &(u32, F::Addr, u32)| {
+            *veth == sender && crate::same_prefix(prefix, addr, *bits)
+        };
+        self.world.allowed.iter().any(covers)
+    }
+
     fn network(&self, bridge: u32) -> Option<&Network<F::Addr>> {
         self.world.networks.get(&bridge)
     }
@@ -258,7 +265,8 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
     }
 
     fn private_prefix(&self, digest: u16) -> bool {
-        self.world.endpoints.keys().any(|addr| <F as Family>::prefix_digest(addr) == digest)
+        let allowed = self.world.allowed.iter().map(|(_, addr, _)| addr);
+        self.world.endpoints.keys().chain(allowed).any(|addr| <F as Family>::prefix_digest(addr) == digest)
     }
 
     fn config(&self) -> Option<&Config> {

@@ -8,7 +8,7 @@ use etherparse::{
     Ipv4Options, Ipv6Extensions, Ipv6FragmentHeader, Ipv6Header, NetSlice, PacketBuilder, SlicedPacket,
     TcpHeader, TransportSlice,
 };
-use netdp_common::header::{ethernet, tcp};
+use netdp_common::header::{ethernet, sctp, tcp};
 
 use crate::hook::Hook;
 use crate::plan::Plan;
@@ -22,6 +22,8 @@ pub enum Carries {
     Segment(Segment),
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
     /// An ICMP echo request; its identifier is `sport`.
     EchoRequest,
     /// An ICMP echo reply; its identifier is `dport`.
@@ -179,6 +181,12 @@ impl<A: Copy> Frame<A> {
                 net.tcp_header(header).write(&mut bytes, payload)
             }
             (Carries::Udp, _) => net.udp(sport, dport).write(&mut bytes, payload),
+            (Carries::Sctp, _) => {
+                let ports = [sport.to_be_bytes(), dport.to_be_bytes()].concat();
+                // A verification tag, and a checksum that nobody on the way looks at.
+                let packet = [&ports[..], b"tag.crc.", payload].concat();
+                net.write(&mut bytes, IpNumber(sctp::PROTO), &packet)
+            }
             (Carries::EchoRequest, false) => net.icmpv4_echo_request(sport, 1).write(&mut bytes, payload),
             (Carries::EchoReply, false) => net.icmpv4_echo_reply(dport, 1).write(&mut bytes, payload),
             (Carries::EchoRequest, true) => net.icmpv6_echo_request(sport, 1).write(&mut bytes, payload),

@@ -12,7 +12,7 @@ pub mod watch;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
-use netdp_common::family::Be16;
+use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
     Config, Endpoint, FragmentKey, FragmentWay, Network, NextHop, PortSpans, Probing, Published,
     PublishedKey, Timeouts, Uplink,
@@ -65,6 +65,8 @@ pub struct World<A> {
     pub endpoints: HashMap<A, Endpoint<A>>,
     /// The same by host veth.
     pub senders: HashMap<u32, Endpoint<A>>,
+    /// Host veth, address and prefix length of what endpoints may send from besides; by veth 0, what of it stays inside.
+    pub allowed: Vec<(u32, A, u32)>,
     /// By bridge.
     pub networks: HashMap<u32, Network<A>>,
     /// With the last port of each range.
@@ -126,6 +128,7 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
         Self {
             endpoints: HashMap::new(),
             senders: HashMap::new(),
+            allowed: Vec::new(),
             networks: HashMap::new(),
             published: Vec::new(),
             uplinks: HashMap::new(),
@@ -177,6 +180,11 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
         self.routes.insert(addr, route);
     }
 
+    /// Lets the endpoint behind a host veth send from the addresses of a prefix, which are not to be seen outside.
+    pub fn allow(&mut self, veth: u32, addr: A, prefix: u32) {
+        self.allowed.extend([(veth, addr, prefix), (0, addr, prefix)]);
+    }
+
     /// Publishes the ports `host_ports` of every host address as the ports from `port` on of an endpoint.
     pub fn publish<F: Plan<Addr = A>>(
         &mut self,
@@ -199,6 +207,15 @@ pub fn out<F: Plan>(oif: u32) -> Route<F::Addr> {
 
 fn endpoint<A>(addr: A, veth: u32, network: u32) -> Endpoint<A> {
     Endpoint { addr, ifindex: veth, network, max_flows: 0, mac: mac(veth), bridge_mac: mac(network) }
+}
+
+/// Whether two addresses have the first `bits` bits in common.
+pub fn same_prefix<A: Address>(a: &A, b: &A, bits: u32) -> bool {
+    let words = (0..).zip(a.words().iter().zip(b.words()));
+    words.into_iter().all(|(number, (a, b)): (u32, _)| {
+        let fixed = bits.saturating_sub(number * u32::BITS).min(u32::BITS);
+        fixed == 0 || u32::from_be(a ^ b) >> (u32::BITS - fixed) == 0
+    })
 }
 
 /// The bridge that a host veth is a port of.

@@ -20,6 +20,8 @@ pub enum Place {
     GatewayC,
     /// An endpoint of another network.
     C,
+    /// An address that an endpoint may be allowed to use besides its own.
+    Extra,
     /// The host, on its uplink.
     Host,
     /// A remote behind the uplink.
@@ -59,6 +61,7 @@ impl Plan for V4 {
             Place::B => [10, 0, 0, 3],
             Place::GatewayC => [10, 1, 0, 1],
             Place::C => [10, 1, 0, 2],
+            Place::Extra => [10, 2, 0, 7],
             Place::Host => [192, 0, 2, 1],
             Place::Remote(n) => [198, 51, 100, n],
             Place::Unhooked => [203, 0, 113, 1],
@@ -93,6 +96,7 @@ impl Plan for V6 {
             Place::B => (0xfd00, 3),
             Place::GatewayC => (0xfd01, 1),
             Place::C => (0xfd01, 2),
+            Place::Extra => (0xfd02, 7),
             Place::Host => (0x2001, 1),
             Place::Remote(n) => (0x2002, u16::from(n)),
             Place::Unhooked => (0x2003, 1),

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use netdp_common::family::Be16;
 use netdp_common::flow::{NETWORK_NO_ICC, NETWORK_ROUTED, PublishedKey, Tuple};
-use netdp_common::header::{ethernet, icmp, ipv4, ipv6, tcp, udp};
+use netdp_common::header::{ethernet, icmp, ipv4, ipv6, sctp, tcp, udp};
 use netdp_common::reclaim::remove_exact;
 use netdp_common::tables::{Entry as _, Flows as _, Host as _};
 
@@ -17,7 +17,7 @@ use crate::frame::{ethertype, load};
 use crate::hook::{Fate, Hook};
 use crate::plan::{Place, Plan};
 use crate::table::Table;
-use crate::{NEXT_HOP, World, extensions, ifindex};
+use crate::{NEXT_HOP, World, extensions, ifindex, same_prefix};
 
 /// Protocol, source, source port, destination, destination port; of an echo as in [`Tuple`].
 type Seen<A> = (u8, A, u16, A, u16);
@@ -149,11 +149,11 @@ impl<F: Plan> Watched<F> {
             fields::<F>(before).zip(fields::<F>(after)).ok_or("sent without a network header")?;
         if let Fate::ToEndpoint(veth) = fate {
             let endpoint = self.world.senders.get(&veth).ok_or("to nobody")?;
-            if new.dst != endpoint.addr || after[..6] != endpoint.mac {
+            if !self.is_of(veth, new.dst) || after[..6] != endpoint.mac {
                 return Err("to the wrong endpoint");
             }
             if before[ethernet::LEN..] == after[ethernet::LEN..] {
-                return self.judge_neighbours(hook, veth);
+                return self.judge_neighbours(hook, before, &old, veth);
             }
         } else if fate != Fate::ToNextHop(ifindex::UPLINK) {
             return Err("out of the wrong interface");
@@ -179,11 +179,23 @@ impl<F: Plan> Watched<F> {
         }
     }
 
-    /// Untranslated: within a network, if that is allowed.
-    fn judge_neighbours(&self, hook: Hook, veth: u32) -> Result<(), &'static str> {
+    /// Untranslated: within a network, if that is allowed. Who is apart may still be found: a published port's answers go
+    /// to a neighbour's MAC.
+    fn judge_neighbours(
+        &self,
+        hook: Hook,
+        before: &[u8],
+        fields: &Fields<F::Addr>,
+        veth: u32,
+    ) -> Result<(), &'static str> {
         let network = |veth| self.world.senders.get(&veth).map(|endpoint| endpoint.network);
         let (from, to) = (network(hook.interface()), network(veth));
-        let icc = |network| self.world.networks[&network].flags & NETWORK_NO_ICC == 0;
+        let discovers = || {
+            let is_one_of =
+                |kind| matches!(kind, icmp::NEIGHBOUR_SOLICITATION | icmp::NEIGHBOUR_ADVERTISEMENT);
+            fields.proto == icmp::PROTO_V6 && before.get(fields.l4).copied().is_some_and(is_one_of)
+        };
+        let icc = |network| self.world.networks[&network].flags & NETWORK_NO_ICC == 0 || discovers();
         match (hook, from, to) {
             (Hook::FromContainer(_), Some(from), Some(to)) if from == to && icc(from) => Ok(()),
             _ => Err("untranslated"),
@@ -198,9 +210,9 @@ impl<F: Plan> Watched<F> {
         old: Seen<F::Addr>,
         new: Seen<F::Addr>,
     ) -> Result<(), &'static str> {
-        let sender = self.world.senders.get(&hook.interface()).map(|endpoint| endpoint.addr);
-        let outward =
-            matches!(fate, Fate::ToNextHop(_)) && sender == Some(old.1) && (old.3, old.4) == (new.3, new.4);
+        let outward = matches!(fate, Fate::ToNextHop(_))
+            && self.is_of(hook.interface(), old.1)
+            && (old.3, old.4) == (new.3, new.4);
         let known = self.translations.get(&old) == Some(&new);
         if !known && !outward && !self.is_published(old, new) {
             return Err("nothing allows this");
@@ -244,7 +256,21 @@ impl<F: Plan> Watched<F> {
         let routed = |network| {
             self.world.networks.get(&network).is_some_and(|network| network.flags & NETWORK_ROUTED != 0)
         };
-        self.world.endpoints.get(&addr).is_some_and(|endpoint| !routed(endpoint.network))
+        match self.world.endpoints.get(&addr) {
+            Some(endpoint) => !routed(endpoint.network),
+            None => self.is_allowed(0, addr),
+        }
+    }
+
+    /// Whether the endpoint behind a host veth may have this address.
+    fn is_of(&self, veth: u32, addr: F::Addr) -> bool {
+        let own = self.world.senders.get(&veth).map(|endpoint| endpoint.addr);
+        own == Some(addr) || self.is_allowed(veth, addr)
+    }
+
+    fn is_allowed(&self, veth: u32, addr: F::Addr) -> bool {
+        let mut allowed = self.world.allowed.iter().filter(|(sender, ..)| *sender == veth);
+        allowed.any(|(_, prefix, bits)| same_prefix(prefix, &addr, *bits))
     }
 
     fn seen(&self, frame: &[u8], fields: &Fields<F::Addr>) -> Option<Seen<F::Addr>> {
@@ -257,8 +283,10 @@ impl<F: Plan> Watched<F> {
                 found if found == reply => (0, identifier),
                 _ => return None,
             }
-        } else if fields.proto == tcp::PROTO || fields.proto == udp::PROTO {
+        } else if matches!(fields.proto, tcp::PROTO | udp::PROTO | sctp::PROTO) {
             (word(fields.l4)?, word(fields.l4 + 2)?)
+        } else if matches!(fields.proto, 4 | 41 | 47 | 50 | 97 | 115 | 137) {
+            (0, 0)
         } else {
             return None;
         };

@@ -2,19 +2,20 @@
 
 use std::collections::HashMap;
 
-use netdp_common::flow::PortSpans;
-use netdp_common::header::tcp;
+use netdp_common::flow::{NETWORK_NO_ICC, PortSpans};
+use netdp_common::header::{icmp, tcp};
 use netdp_common::meta::Meta;
 use netdp_common::reclaim::other_key;
-use netdp_model::frame::{Carries, Sent};
+use netdp_common::verdict::DropReason;
+use netdp_model::frame::{Carries, Frame, Sent};
 use netdp_model::hook::{Fate, Hook};
-use netdp_model::ifindex::VETH_A;
+use netdp_model::ifindex::{BRIDGE_AB, VETH_A, VETH_B};
 use netdp_model::plan::{Place, Plan};
 use netdp_model::watch::Watched;
 use netdp_model::{TIMEOUTS, World};
 use proptest::prelude::*;
 
-use crate::host::{ENDPOINTS, SYN, for_all, host, questions, run, translated};
+use crate::host::{ENDPOINTS, EPHEMERAL, SYN, for_all, host, questions, run, translated};
 
 /// One of a few tuples that get in each other's way, or time.
 #[derive(Clone, Debug)]
@@ -126,4 +127,28 @@ pub(crate) fn look_alikes<F: Plan>() {
         }
         Ok(())
     });
+}
+
+/// The watcher takes it for no leak that endpoints that are apart find each other: answers go to a neighbour's MAC.
+pub(crate) fn who_is_apart_is_found<F: Plan>() {
+    const SOLICITATION: u8 = 135;
+    let mut host = host::<F>(PortSpans::new(5000, 5000, EPHEMERAL), 16);
+    host.world.networks.get_mut(&BRIDGE_AB).expect("a network").flags = NETWORK_NO_ICC;
+    let hook = Hook::FromContainer(VETH_A);
+    let (src, dst) = (F::at(Place::A), F::at(Place::B));
+    let mut asks = |carries, kind: u8| {
+        let sent = Sent { src, dst, sport: 1, dport: 53, carries, ttl: 255 };
+        let head = [kind, 0, 0, 0, 0, 0, 0, 0];
+        let payload = [&head[..], bytemuck::bytes_of(&dst)].concat();
+        host.run(0, hook, &Frame { payload, ..sent.at(hook) }.bytes::<F>()).expect("nothing wrong").0
+    };
+    let discovery = asks(Carries::Other(icmp::PROTO_V6), SOLICITATION);
+    let is_v6 = F::ICMP == icmp::PROTO_V6;
+    assert_eq!(discovery == Fate::ToEndpoint(VETH_B), is_v6, "{discovery:?}");
+    let other = asks(Carries::Other(icmp::PROTO_V6), 200);
+    assert!(
+        matches!(other, Fate::Dropped(DropReason::Isolated) | Fate::Answered(DropReason::Isolated)),
+        "{other:?}"
+    );
+    assert_eq!(asks(Carries::Udp, SOLICITATION), Fate::Answered(DropReason::Isolated));
 }

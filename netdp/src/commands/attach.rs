@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
+use ipnet::IpNet;
+
 use super::{detach, heal, network, publish};
 use crate::cli::{self, Attachment, Global};
 use crate::datapath::Kind;
@@ -16,7 +18,7 @@ use crate::plan::ipam::Pool;
 use crate::plan::mode::Mode;
 use crate::plan::ports::Plan;
 use crate::plan::published::Published;
-use crate::plan::{mac, names, subnet};
+use crate::plan::{allowed, mac, names, subnet};
 use crate::refusal::Refusal;
 use crate::state::{Bound, Endpoint, Network};
 use crate::target::Target;
@@ -54,10 +56,7 @@ pub async fn run(global: &Global, args: cli::Attach, caller: Caller) -> Result<(
 
 /// What can be refused without looking at anything.
 pub fn check(attachment: &Attachment) -> Result<(), Error> {
-    if !attachment.allow_address.is_empty() {
-        let (what, remedy) = ("--allow-address".into(), "leave it out");
-        return Err(Refusal::NotInThisVersion { what, remedy }.into());
-    }
+    allowed::check(&attachment.allow_address)?;
     if attachment.max_flows == Some(0) {
         return Err(Refusal::NoFlows.into());
     }
@@ -122,7 +121,7 @@ pub struct Planned {
     bridge: Bridge,
     /// An endpoint of that name is there whose namespace is gone.
     replaces: bool,
-    addresses: Vec<ipnet::IpNet>,
+    addresses: Vec<IpNet>,
     mac: Mac,
     ports: Plan,
 }
@@ -162,6 +161,7 @@ pub async fn attach(
         addresses: planned.addresses,
         published: Vec::new(),
         max_flows: attachment.max_flows,
+        allowed: attachment.allow_address.clone(),
     };
     // The first command's datapath may only be found out now.
     instance.datapath()?;
@@ -210,6 +210,7 @@ async fn plan(
     let others = instance.state.endpoints.iter().filter(|(other, _)| *other != name);
     let pool = Pool { network: wanted, subnets: &network.subnets, taken: taken(others.clone(), &network) };
     let addresses = pool.choose(&attachment.ip)?;
+    check_allowed(instance, name, &network, &attachment.allow_address).await?;
     let macs: Vec<(Mac, String)> = others
         .map(|(name, endpoint)| (endpoint.mac, format!("endpoint {name}")))
         .chain([(network.mac, format!("the bridge of network {wanted}"))])
@@ -270,6 +271,26 @@ async fn check_namespace(
     Ok(())
 }
 
+/// Refuses addresses of the host and of other endpoints, on whichever network.
+async fn check_allowed(
+    instance: &Instance,
+    name: &str,
+    network: &Network,
+    asked: &[IpNet],
+) -> Result<(), Error> {
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let host = instance.net.addresses().await?.into_iter().map(|(_, net)| net.addr());
+    let gateways = network.gateways.iter().copied();
+    let mut taken: Vec<(IpAddr, String)> =
+        host.chain(gateways).map(|addr| (addr, "this host".into())).collect();
+    for (other, endpoint) in instance.state.endpoints.iter().filter(|(other, _)| *other != name) {
+        taken.extend(endpoint.addresses.iter().map(|net| (net.addr(), format!("endpoint {other}"))));
+    }
+    Ok(allowed::check_free(asked, &network.subnets, &taken)?)
+}
+
 /// Netfilter counts connections by address, not flows by endpoint.
 fn check_limits(instance: &Instance, attachment: &Attachment) -> Result<(), Refusal> {
     let is_limited = attachment.max_flows.is_some();
@@ -300,11 +321,12 @@ async fn check_bridge(instance: &Instance, wanted: &str, network: &Network) -> R
 fn taken<'a>(
     others: impl Iterator<Item = (&'a String, &'a Endpoint)>,
     network: &Network,
-) -> Vec<(IpAddr, String)> {
-    let gateways = network.gateways.iter().map(|addr| (*addr, "the gateway".to_owned()));
+) -> Vec<(IpNet, String)> {
+    let gateways = network.gateways.iter().map(|addr| (IpNet::from(*addr), "the gateway".to_owned()));
     let of_endpoint = |(name, endpoint): (&String, &'a Endpoint)| {
-        let name = format!("endpoint {name}");
-        endpoint.addresses.iter().map(move |net| (net.addr(), name.clone()))
+        let own = endpoint.addresses.iter().map(|net| IpNet::from(net.addr()));
+        let owner = format!("endpoint {name}");
+        own.chain(endpoint.allowed.iter().copied()).map(move |net| (net, owner.clone()))
     };
     gateways.chain(others.flat_map(of_endpoint)).collect()
 }

@@ -76,13 +76,12 @@ pub async fn remove(instance: &mut Instance, name: &str) -> Result<(), Error> {
 
 fn unpublish_all(instance: &mut Instance, endpoint: &Endpoint) -> Result<(), Error> {
     instance.datapath()?;
-    let published: Vec<_> =
-        endpoint.published.iter().flat_map(|published| endpoint.publish_entries(published)).collect();
-    for published in published {
-        instance.will(Step::Republish(published))?;
-        instance.datapath()?.unpublish(&published, FlowsOfPort::End)?;
+    if endpoint.published.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let entries = endpoint.publish_entries(&endpoint.published);
+    instance.will(Step::Republish(entries.clone()))?;
+    Ok(instance.datapath()?.unpublish(&entries, FlowsOfPort::End)?)
 }
 
 /// A name that `--create` made goes with the last one who uses it, unless somebody put another namespace there.

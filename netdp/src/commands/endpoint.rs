@@ -28,6 +28,9 @@ pub struct Listed {
     pub interface: Interface,
     /// Its addresses.
     pub addresses: Vec<IpNet>,
+    /// What it may send from besides them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<IpNet>,
     /// Its gateways.
     pub gateway: Vec<IpAddr>,
     /// What it publishes.
@@ -109,6 +112,7 @@ impl Listed {
                 mac: Some(endpoint.mac),
             },
             addresses: endpoint.addresses,
+            allowed: endpoint.allowed,
             published: endpoint.published,
             datapath: instance.state.datapath.name(),
             state: if alive { "up" } else { "gone" },
@@ -124,6 +128,7 @@ impl Listed {
             network: bound.mode.to_string(),
             interface: Interface::default(),
             addresses: Vec::new(),
+            allowed: Vec::new(),
             gateway: Vec::new(),
             published: Vec::new(),
             datapath: instance.state.datapath.name(),

@@ -12,7 +12,8 @@ use crate::output;
 use crate::refusal::Refusal;
 
 /// Names of protocols that netdp translates.
-const PROTOCOLS: [(u8, &str); 5] = [(1, "icmp"), (6, "tcp"), (17, "udp"), (58, "icmpv6"), (132, "sctp")];
+const PROTOCOLS: [(u8, &str); 7] =
+    [(1, "icmp"), (6, "tcp"), (17, "udp"), (47, "gre"), (50, "esp"), (58, "icmpv6"), (132, "sctp")];
 /// Names of states, as [`FlowInfo::state`] has them.
 const STATES: [&str; 7] = ["syn", "established", "closing", "closed", "new", "answered", "stream"];
 

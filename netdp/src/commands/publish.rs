@@ -1,11 +1,12 @@
 //! `netdp publish`: host ports that lead to an endpoint.
 
+use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
 use crate::cli::{self, Global};
-use crate::datapath::{Kind, Proto};
+use crate::datapath::{FlowsOfPort, Kind, Proto, PublishEntry, PublishKey};
 use crate::error::Error;
 use crate::instance::Instance;
 use crate::net::sockets;
@@ -15,6 +16,7 @@ use crate::plan::published::Published;
 use crate::random;
 use crate::refusal::Refusal;
 use crate::spec::Spec;
+use crate::state::State;
 use crate::undo::Step;
 
 mod bound;
@@ -65,7 +67,7 @@ pub async fn plan(
     check_loopback(instance, specs.iter().map(|spec| spec.host_addr))?;
     let addresses: Vec<IpAddr> =
         instance.net.addresses().await?.into_iter().map(|(_, net)| net.addr()).collect();
-    let mut busy = Vec::new();
+    let mut busy = BTreeSet::new();
     for proto in [Proto::Tcp, Proto::Udp] {
         busy.extend(sockets::listening_ports(proto.number())?.into_iter().map(|port| (proto, port)));
     }
@@ -80,35 +82,49 @@ pub async fn plan(
 
 /// Publishes what was planned; the endpoint is in the state.
 pub fn carry_out(instance: &mut Instance, name: &str, plan: &Plan) -> Result<(), Error> {
-    if !plan.add.is_empty() {
-        // The first command's datapath may only be found out now.
-        instance.datapath()?;
-        check_loopback(instance, plan.add.iter().map(|published| published.host_addr))?;
+    if plan.add.is_empty() {
+        return Ok(());
     }
-    for (owner, replaced) in &plan.replaced {
-        let owner = instance.endpoint(owner)?.clone();
-        for entry in owner.publish_entries(replaced) {
-            instance.will(Step::Republish(entry))?;
+    // The first command's datapath may only be found out now.
+    instance.datapath()?;
+    check_loopback(instance, plan.add.iter().map(|published| published.host_addr))?;
+    let mut replaced = Vec::new();
+    for (owner, published) in &plan.replaced {
+        replaced.extend(instance.endpoint(owner)?.publish_entries([published]));
+    }
+    let entries = instance.endpoint(name)?.publish_entries(&plan.add);
+    if !replaced.is_empty() {
+        instance.will(Step::Republish(replaced.clone()))?;
+    }
+    let new = without(&entries, &replaced);
+    if !new.is_empty() {
+        instance.will(Step::Unpublish(new))?;
+    }
+    instance.datapath()?.publish(&entries)?;
+    // Of a family that only the old endpoint has.
+    instance.datapath()?.unpublish(&without(&replaced, &entries), FlowsOfPort::End)?;
+    take_over(&mut instance.state, name, plan);
+    Ok(())
+}
+
+/// Those whose key none of the others has.
+fn without(entries: &[PublishEntry], others: &[PublishEntry]) -> Vec<PublishEntry> {
+    let keys: HashSet<PublishKey> = others.iter().map(PublishEntry::key).collect();
+    entries.iter().filter(|entry| !keys.contains(&entry.key())).copied().collect()
+}
+
+/// Notes in the state whose the ports are now.
+fn take_over(state: &mut State, name: &str, plan: &Plan) {
+    let replaced: HashSet<Published> = plan.replaced.iter().map(|(_, published)| *published).collect();
+    let owners: BTreeSet<&String> = plan.replaced.iter().map(|(owner, _)| owner).collect();
+    for owner in owners {
+        if let Some(owner) = state.endpoints.get_mut(owner) {
+            owner.published.retain(|published| !replaced.contains(published));
         }
     }
-    for published in &plan.add {
-        let replaces = plan.replaced.iter().any(|(_, replaced)| replaced.same_key(published));
-        for entry in instance.endpoint(name)?.publish_entries(published) {
-            if !replaces {
-                instance.will(Step::Unpublish(entry))?;
-            }
-            instance.datapath()?.publish(&entry)?;
-        }
-    }
-    for (owner, replaced) in &plan.replaced {
-        if let Some(owner) = instance.state.endpoints.get_mut(owner) {
-            owner.published.retain(|published| published != replaced);
-        }
-    }
-    if let Some(endpoint) = instance.state.endpoints.get_mut(name) {
+    if let Some(endpoint) = state.endpoints.get_mut(name) {
         endpoint.published.extend(&plan.add);
     }
-    Ok(())
 }
 
 /// No route leads a packet from ::1 to another interface, so only the eBPF datapath can, at the socket.
@@ -128,7 +144,7 @@ pub fn print(global: &Global, published: &[Published]) -> Result<(), Error> {
     if global.json {
         return output::json(published);
     }
-    published.iter().try_for_each(output::line)
+    output::lines(published)
 }
 
 /// Who has a host port; what can't be found out counts as taken, with the reason.

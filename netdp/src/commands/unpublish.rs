@@ -1,5 +1,7 @@
 //! `netdp unpublish`: takes host ports back.
 
+use std::collections::HashSet;
+
 use crate::cli::{self, Global};
 use crate::datapath::FlowsOfPort;
 use crate::error::Error;
@@ -18,20 +20,22 @@ pub async fn run(global: &Global, args: &cli::Unpublish) -> Result<(), Error> {
     if global.json {
         return output::json(&removed);
     }
-    removed.iter().try_for_each(|published| output::line(format!("{published}: unpublished")))
+    output::lines(removed.iter().map(|published| format!("{published}: unpublished")))
 }
 
 fn unpublish(instance: &mut Instance, args: &cli::Unpublish) -> Result<Vec<Published>, Error> {
     let endpoint = instance.endpoint(&args.name)?.clone();
     let meant = if args.all { endpoint.published.clone() } else { meant(&endpoint, args)? };
     let flows = if args.drain { FlowsOfPort::Drain } else { FlowsOfPort::End };
-    for entry in meant.iter().flat_map(|published| endpoint.publish_entries(published)) {
+    if !meant.is_empty() {
+        let entries = endpoint.publish_entries(&meant);
         instance.datapath()?;
-        instance.will(Step::Republish(entry))?;
-        instance.datapath()?.unpublish(&entry, flows)?;
+        instance.will(Step::Republish(entries.clone()))?;
+        instance.datapath()?.unpublish(&entries, flows)?;
     }
     if let Some(endpoint) = instance.state.endpoints.get_mut(&args.name) {
-        endpoint.published.retain(|published| !meant.contains(published));
+        let removed: HashSet<Published> = meant.iter().copied().collect();
+        endpoint.published.retain(|published| !removed.contains(published));
     }
     Ok(meant)
 }

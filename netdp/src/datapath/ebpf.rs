@@ -3,7 +3,7 @@
 //! The first command of an instance loads the object, the later ones open what is pinned; when no netdp process
 //! runs, everything goes on.
 
-use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, HashMap, LpmTrie, MapData};
@@ -17,6 +17,7 @@ use super::{
     Stats,
 };
 
+mod allowed;
 mod damage;
 mod family;
 pub mod flows;
@@ -114,15 +115,19 @@ impl Ebpf {
 
     /// Marks the prefix of an endpoint's address, so that the programs ask the endpoint table about addresses in it.
     fn mark_prefix<F: Served>(&self, addr: &F::Addr) -> Result<(), Error> {
+        let digest = F::prefix_digest(addr);
+        self.mark_digests(digest..=digest)
+    }
+
+    fn mark_digests(&self, digests: RangeInclusive<u16>) -> Result<(), Error> {
         let mut prefixes = self.array::<u64>("PREFIXES")?;
-        let digest = u32::from(F::prefix_digest(addr));
-        let index = digest / u64::BITS;
-        let word = prefixes.get(&index, 0).map_err(|e| doing("reading the prefixes", e))?;
-        let marked = word | 1 << (digest % u64::BITS);
-        if marked != word {
-            prefixes
-                .set(index, marked, 0)
-                .map_err(|e| doing(format!("marking the prefix of {addr:?}"), e))?;
+        for digest in digests.map(u32::from) {
+            let index = digest / u64::BITS;
+            let word = prefixes.get(&index, 0).map_err(|e| doing("reading the prefixes", e))?;
+            let marked = word | 1 << (digest % u64::BITS);
+            if marked != word {
+                prefixes.set(index, marked, 0).map_err(|e| doing("marking the prefixes of endpoints", e))?;
+            }
         }
         Ok(())
     }
@@ -176,7 +181,7 @@ impl Ebpf {
             self.mark_prefix::<F>(&addr)?;
             endpoints.insert(addr, with(addr), 0).map_err(|e| doing(what(), e))?;
         }
-        Ok(())
+        allowed::add::<F>(self, endpoint)
     }
 
     fn remove_endpoint<F: Served>(&self, endpoint: &EndpointEntry) -> Result<(), Error> {
@@ -190,6 +195,7 @@ impl Ebpf {
         }
         let mut senders = self.hash::<u32, flow::Endpoint<F::Addr>>(&F::map("SENDERS"))?;
         absent_is_ok(senders.remove(&endpoint.host_ifindex), what)?;
+        allowed::remove::<F>(self, endpoint)?;
         flows::remove_where::<F>(self, |_, flow| {
             flow.iif == endpoint.host_ifindex || flow.oif == endpoint.host_ifindex
         })
@@ -260,18 +266,14 @@ impl Datapath for Ebpf {
         PortFlags::default()
     }
 
-    fn publish(&mut self, entry: &PublishEntry) -> Result<(), Error> {
-        match entry.endpoint {
-            IpAddr::V4(_) => published::publish::<V4>(self, entry),
-            IpAddr::V6(_) => published::publish::<V6>(self, entry),
-        }
+    fn publish(&mut self, entries: &[PublishEntry]) -> Result<(), Error> {
+        published::publish::<V4>(self, entries)?;
+        published::publish::<V6>(self, entries)
     }
 
-    fn unpublish(&mut self, entry: &PublishEntry, flows: FlowsOfPort) -> Result<(), Error> {
-        match entry.endpoint {
-            IpAddr::V4(_) => published::unpublish::<V4>(self, entry, flows),
-            IpAddr::V6(_) => published::unpublish::<V6>(self, entry, flows),
-        }
+    fn unpublish(&mut self, entries: &[PublishEntry], flows: FlowsOfPort) -> Result<(), Error> {
+        published::unpublish::<V4>(self, entries, flows)?;
+        published::unpublish::<V6>(self, entries, flows)
     }
 
     fn refresh_host(&mut self) -> Result<(), Error> {

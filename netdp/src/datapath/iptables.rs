@@ -242,15 +242,21 @@ impl Datapath for Iptables {
         PortFlags { hairpin: true, locked: true, isolated: apart, ..PortFlags::default() }
     }
 
-    fn publish(&mut self, entry: &PublishEntry) -> Result<(), Error> {
-        self.change(|model| model.publish(*entry))?;
-        flows::remove_published(&self.model, entry, Some(entry))
+    fn publish(&mut self, entries: &[PublishEntry]) -> Result<(), Error> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.change(|model| model.publish(entries))?;
+        flows::remove_published(&self.model, entries, true)
     }
 
-    fn unpublish(&mut self, entry: &PublishEntry, flows: FlowsOfPort) -> Result<(), Error> {
-        self.change(|model| model.unpublish(entry))?;
+    fn unpublish(&mut self, entries: &[PublishEntry], flows: FlowsOfPort) -> Result<(), Error> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.change(|model| model.unpublish(entries))?;
         match flows {
-            FlowsOfPort::End => flows::remove_published(&self.model, entry, None),
+            FlowsOfPort::End => flows::remove_published(&self.model, entries, false),
             // Conntrack goes on to translate what it knows.
             FlowsOfPort::Drain => Ok(()),
         }

@@ -88,8 +88,8 @@ impl Instance {
             Step::ForgetNetwork(bridge) => datapath.remove_network(bridge)?,
             Step::RestoreNetwork(network) => datapath.add_network(&network)?,
             Step::ForgetEndpoint(endpoint) => datapath.remove_endpoint(&endpoint)?,
-            Step::Unpublish(entry) => datapath.unpublish(&entry, FlowsOfPort::End)?,
-            Step::Republish(entry) => datapath.publish(&entry)?,
+            Step::Unpublish(entries) => datapath.unpublish(&entries, FlowsOfPort::End)?,
+            Step::Republish(entries) => datapath.publish(&entries)?,
             _ => {}
         }
         Ok(())

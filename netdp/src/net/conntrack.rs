@@ -92,6 +92,14 @@ pub fn delete<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Result<usize> {
     Ok(deleted)
 }
 
+/// Deletes every IPv4 connection.
+pub fn delete_all() -> Result<()> {
+    // A request that names none is for all.
+    let delete = ConntrackMessage::Delete(Vec::new()).into();
+    let deleted = Netfilter::open()?.change(NetfilterProtoFamily::IPv4, delete);
+    deleted.map_err(Error::system(|| "deleting the tracked connections".to_owned()))
+}
+
 fn parse_key(bytes: &[u8]) -> Vec<ConntrackAttribute> {
     use netlink_packet_core::{NlasIterator, Parseable as _};
     let attributes = NlasIterator::new(bytes).flatten();

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteScope, RouteType, RouteVia,
 };
 use rtnetlink::RouteMessageBuilder;
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::{Net, answer, answers};
 
 /// A unicast route, or one next hop of a multipath route.
@@ -39,6 +39,20 @@ impl Net {
         message.header.address_family =
             if gateway.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
         message.attributes.push(RouteAttribute::Gateway(gateway.into()));
+        answer(self.handle.route().add(message).execute(), doing).await
+    }
+
+    /// Adds a route to a network, by a router or on the link itself; one that exists already is an error (EEXIST).
+    pub async fn add_route(&self, to: IpNet, gateway: Option<IpAddr>, index: u32) -> Result<()> {
+        let doing = || format!("adding a route to {to} on the link {index}");
+        let builder = RouteMessageBuilder::<IpAddr>::new().output_interface(index);
+        let builder = builder.destination_prefix(to.addr(), to.prefix_len());
+        let mut message =
+            builder.map_err(|error| Error::system(doing)(std::io::Error::other(error)))?.build();
+        match gateway {
+            Some(gateway) => message.attributes.push(RouteAttribute::Gateway(gateway.into())),
+            None => message.header.scope = RouteScope::Link,
+        }
         answer(self.handle.route().add(message).execute(), doing).await
     }
 

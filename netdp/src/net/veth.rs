@@ -16,7 +16,7 @@ pub struct VethSpec<'a> {
     pub host_name: &'a str,
     /// Its address; udev rewrites one that isn't given at creation.
     pub host_mac: Mac,
-    /// Ifindex of the bridge that the host's end joins.
+    /// Ifindex of the bridge that the host's end joins; 0: none.
     pub bridge: u32,
     /// The namespace of the other end.
     pub peer_ns: &'a NetNs,

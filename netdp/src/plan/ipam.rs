@@ -1,6 +1,6 @@
 //! Which address an endpoint gets.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -60,8 +60,8 @@ pub struct Pool<'a> {
     pub network: &'a str,
     /// Its subnets.
     pub subnets: &'a [IpNet],
-    /// Taken addresses and who has them, the gateways included.
-    pub taken: Vec<(IpAddr, String)>,
+    /// Taken addresses and prefixes and who has them, the gateways included.
+    pub taken: Vec<(IpNet, String)>,
 }
 
 impl Pool<'_> {
@@ -90,19 +90,34 @@ impl Pool<'_> {
         if addr < first || last < addr {
             return Err(Error::Reserved { addr, subnet: self.subnets[at], first, last });
         }
-        match self.taken.iter().find(|(taken, _)| *taken == addr) {
+        match self.owner(addr) {
             Some((_, owner)) => Err(Error::Taken { addr, owner: owner.clone() }),
             None => Ok(at),
         }
     }
 
+    fn owner(&self, addr: IpAddr) -> Option<&(IpNet, String)> {
+        self.taken.iter().find(|(taken, _)| taken.contains(&addr))
+    }
+
     fn lowest(&self, subnet: IpNet) -> Result<IpNet, Error> {
         let (first, last) = usable(subnet);
-        let candidates = subnet.hosts().filter(|addr| first <= *addr && *addr <= last);
-        // Among one candidate more than there are taken addresses, one is free.
-        let free = candidates.take(self.taken.len() + 1).find(|addr| self.check(*addr).is_ok());
-        free.map(|addr| with_prefix(addr, subnet))
-            .ok_or_else(|| Error::Full { network: self.network.into(), subnet })
+        let mut candidate = Some(first);
+        while let Some(addr) = candidate.filter(|addr| *addr <= last) {
+            match self.owner(addr) {
+                Some((taken, _)) => candidate = following(taken.broadcast()),
+                None => return Ok(with_prefix(addr, subnet)),
+            }
+        }
+        Err(Error::Full { network: self.network.into(), subnet })
+    }
+}
+
+/// The next address, if there is one.
+fn following(addr: IpAddr) -> Option<IpAddr> {
+    match addr {
+        IpAddr::V4(addr) => addr.to_bits().checked_add(1).map(|bits| Ipv4Addr::from_bits(bits).into()),
+        IpAddr::V6(addr) => addr.to_bits().checked_add(1).map(|bits| Ipv6Addr::from_bits(bits).into()),
     }
 }
 
@@ -117,7 +132,8 @@ mod tests {
     use super::*;
 
     fn pool<'a>(subnets: &'a [IpNet], taken: &[&str]) -> Pool<'a> {
-        let taken = taken.iter().map(|addr| (addr.parse().unwrap(), format!("owner of {addr}"))).collect();
+        let net = |text: &str| text.parse().unwrap_or_else(|_| IpNet::from(ip(text)));
+        let taken = taken.iter().map(|taken| (net(taken), format!("owner of {taken}"))).collect();
         Pool { network: "blue", subnets, taken }
     }
 
@@ -132,6 +148,7 @@ mod tests {
         assert_eq!(chosen(&["10.9.0.1"]), "10.9.0.2/24");
         assert_eq!(chosen(&["10.9.0.1", "10.9.0.2", "10.9.0.4"]), "10.9.0.3/24");
         assert_eq!(chosen(&["10.9.0.254"]), "10.9.0.1/24");
+        assert_eq!(chosen(&["10.9.0.0/25", "10.9.0.129", "10.9.0.128"]), "10.9.0.130/24");
     }
 
     #[test]
@@ -169,6 +186,9 @@ mod tests {
         );
         let error = pool(&subnets, &["fd09::1", "fd09::2", "fd09::3"]).choose(&[]).unwrap_err();
         assert!(matches!(error, Error::Full { .. }));
+        let subnets = ["fd09::/64".parse().unwrap()];
+        let error = pool(&subnets, &["fd09::/64"]).choose(&[]).unwrap_err();
+        assert!(matches!(error, Error::Full { .. }), "what others may use is taken");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Which host ports an endpoint's published ports get, and who has a port already.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::published::Published;
 use super::subnet;
-use crate::datapath::Proto;
+use crate::datapath::{PortMap, Proto};
 use crate::spec::{PortRange, Spec};
 
 /// Where netdp looks for a free host port: the kernel's default `ip_local_port_range`, as Docker does.
@@ -89,9 +90,6 @@ pub enum Error {
     /// A link-local host address.
     #[error("{0}: a link-local address means another one on each link: name a global one, or none for all")]
     LinkLocal(String),
-    /// SCTP.
-    #[error("{0}: publishing sctp comes with a later version; use tcp or udp")]
-    Sctp(String),
     /// Every port that netdp would choose is taken.
     #[error("{wanted}: no {count} free host ports in a row from {first} to {last}: name a host port")]
     NoneFree {
@@ -106,12 +104,29 @@ pub enum Error {
     },
 }
 
+/// Published ports with the names of their endpoints.
+#[derive(Default)]
+struct Taken<'a>(PortMap<(&'a str, Published)>);
+
+impl<'a> Taken<'a> {
+    fn add(&mut self, owner: &'a str, published: Published) {
+        self.0.add(published.proto, published.host_port..=published.host_port_end, (owner, published));
+    }
+
+    /// The first that is in the way.
+    fn by(&self, wanted: &Published) -> Option<(&'a str, Published)> {
+        let ports = wanted.host_port..=wanted.host_port_end;
+        let mut there = ports.flat_map(|port| self.0.at(wanted.proto.number(), port));
+        there.find(|(_, taken)| taken.meets(wanted)).copied()
+    }
+}
+
 /// What there is on the host: taken before the plan is made.
 pub struct Host<'a> {
     /// Every address of the host.
     pub addresses: &'a [IpAddr],
     /// Every port that a bound or listening socket has on any address.
-    pub busy: &'a [(Proto, u16)],
+    pub busy: &'a BTreeSet<(Proto, u16)>,
     /// Who has such a port at an address (none: at any); none: nobody.
     pub holder: &'a dyn Fn(Proto, Option<IpAddr>, u16) -> Option<String>,
     /// Random numbers.
@@ -137,16 +152,23 @@ pub fn plan(
     replace: bool,
 ) -> Result<Plan, Error> {
     let mut plan = Plan::default();
+    let mut planned = Taken::default();
+    let mut taken = Taken::default();
+    for (owner, published) in published {
+        taken.add(owner, *published);
+    }
     for spec in specs {
         check_supported(spec, endpoint, host)?;
         let wanted = match spec.host {
             Some(ports) => entry(spec, ports),
-            None => choose(spec, published, &plan.add, host)?,
+            // Its checksum covers the ports: no other would do.
+            None if spec.proto == Proto::Sctp => entry(spec, spec.ports),
+            None => choose(spec, [&taken, &planned], host)?,
         };
-        if let Some(other) = plan.add.iter().find(|other| other.meets(&wanted)) {
+        if let Some((_, other)) = planned.by(&wanted) {
             return Err(Error::Twice { first: other.to_string(), second: spec.to_string() });
         }
-        if let Some(replaced) = check_endpoints(spec, &wanted, published, replace)? {
+        if let Some(replaced) = check_endpoints(spec, &wanted, taken.by(&wanted), replace)? {
             plan.replaced.push(replaced);
         } else if let Some((port, holder)) = held_by_host(&wanted, host) {
             return Err(Error::TakenByHost {
@@ -156,6 +178,7 @@ pub fn plan(
                 holder,
             });
         }
+        planned.add("", wanted);
         plan.add.push(wanted);
     }
     Ok(plan)
@@ -163,9 +186,6 @@ pub fn plan(
 
 fn check_supported(spec: &Spec, endpoint: &[IpNet], host: &Host<'_>) -> Result<(), Error> {
     let wanted = spec.to_string();
-    if spec.proto == Proto::Sctp {
-        return Err(Error::Sctp(wanted));
-    }
     let Some(addr) = spec.host_addr else {
         return Ok(());
     };
@@ -185,35 +205,31 @@ fn check_supported(spec: &Spec, endpoint: &[IpNet], host: &Host<'_>) -> Result<(
 fn check_endpoints(
     spec: &Spec,
     wanted: &Published,
-    published: &[(String, Published)],
+    taken_by: Option<(&str, Published)>,
     replace: bool,
 ) -> Result<Option<(String, Published)>, Error> {
-    let Some((owner, taken)) = published.iter().find(|(_, taken)| taken.meets(wanted)) else {
+    let Some((owner, taken)) = taken_by else {
         return if replace { Err(Error::NothingToReplace(spec.to_string())) } else { Ok(None) };
     };
     let (wanted_text, taken_text) = (spec.to_string(), taken.to_string());
     if !replace {
-        return Err(Error::TakenByEndpoint { wanted: wanted_text, owner: owner.clone(), taken: taken_text });
+        return Err(Error::TakenByEndpoint { wanted: wanted_text, owner: owner.into(), taken: taken_text });
     }
     if !taken.same_key(wanted) {
-        return Err(Error::NotTheSameRange { wanted: wanted_text, owner: owner.clone(), taken: taken_text });
+        return Err(Error::NotTheSameRange { wanted: wanted_text, owner: owner.into(), taken: taken_text });
     }
-    Ok(Some((owner.clone(), *taken)))
+    Ok(Some((owner.into(), taken)))
 }
 
 /// The first port of the range that a host socket has, and whose it is.
 fn held_by_host(wanted: &Published, host: &Host<'_>) -> Option<(u16, String)> {
-    let ports = wanted.host_port..=wanted.host_port_end;
-    let busy = host.busy.iter().filter(|(proto, port)| *proto == wanted.proto && ports.contains(port));
-    busy.into_iter().find_map(|&(proto, port)| Some((port, (host.holder)(proto, wanted.host_addr, port)?)))
+    let ports = (wanted.proto, wanted.host_port)..=(wanted.proto, wanted.host_port_end);
+    host.busy
+        .range(ports)
+        .find_map(|&(proto, port)| Some((port, (host.holder)(proto, wanted.host_addr, port)?)))
 }
 
-fn choose(
-    spec: &Spec,
-    published: &[(String, Published)],
-    planned: &[Published],
-    host: &Host<'_>,
-) -> Result<Published, Error> {
+fn choose(spec: &Spec, taken: [&Taken<'_>; 2], host: &Host<'_>) -> Result<Published, Error> {
     let extra = spec.ports.extra();
     let none_free = || Error::NoneFree {
         wanted: spec.to_string(),
@@ -230,9 +246,7 @@ fn choose(
         .chain(CHOSEN.first..=last_start)
         .map(|first| entry(spec, PortRange { first, last: first + extra }))
         .find(|wanted| {
-            held_by_host(wanted, host).is_none()
-                && !published.iter().any(|(_, taken)| taken.meets(wanted))
-                && !planned.iter().any(|taken| taken.meets(wanted))
+            held_by_host(wanted, host).is_none() && taken.iter().all(|taken| taken.by(wanted).is_none())
         })
         .ok_or_else(none_free)
 }

@@ -9,7 +9,7 @@ use crate::datapath::Proto;
 use crate::spec::{PortRange, Spec};
 
 /// A published port or range, as it stands in the state and in JSON listings.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
 pub struct Published {
     /// Protocol.
     pub proto: Proto,

@@ -38,6 +38,7 @@ fn endpoint(name: &str, n: u8) -> Endpoint {
         addresses: vec![format!("10.9.0.{n}/24").parse().unwrap()],
         published: Vec::new(),
         max_flows: None,
+        allowed: Vec::new(),
     }
 }
 
@@ -75,9 +76,9 @@ fn a_port_is_published_for_the_families_it_applies_to() {
         port: 80,
         port_end: 80,
     };
-    assert_eq!(endpoint.publish_entries(&published).len(), 2);
+    assert_eq!(endpoint.publish_entries([&published]).len(), 2);
     published.host_addr = Some("127.0.0.1".parse().unwrap());
-    let entries = endpoint.publish_entries(&published);
+    let entries = endpoint.publish_entries([&published]);
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].endpoint.to_string(), "10.9.0.2");
 }

@@ -108,7 +108,7 @@ fn row(name: &str, report: &ClashReport, counter: &str, value: u64) {
         "{name:<26} lost {:>4}   SYN sent again {:>4}   slowest {:>7.1} ms   {counter} {value}",
         report.lost() + report.refused,
         report.syn_retransmitted,
-        report.slowest.as_secs_f64() * 1e3,
+        report.slowest().as_secs_f64() * 1e3,
     );
 }
 

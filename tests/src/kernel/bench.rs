@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use netdp::bench::load;
 use netdp_common::family::{V4, V6};
 use netdp_common::flow::{Flow, Tuple};
 use netdp_common::meta::Meta;
@@ -15,7 +16,6 @@ use super::plan::Plan;
 use super::programs::{Code, Programs};
 use super::site::Site;
 use super::tables::{FlowEntry, TCP, Tables, UDP, dnat, now, snat, tuple};
-use crate::cpu;
 
 /// Packets in one system call: the first has a time to live of 255, the last of 2.
 const HOPS: u32 = 254;
@@ -84,7 +84,7 @@ impl Group {
 
 /// Measures a group in both families; in the calling thread's network namespace, which has a [`Site`].
 pub fn rows(site: &Site, group: Group) -> Vec<Row> {
-    cpu::pin(0);
+    load::pin(0).expect("moving to a CPU");
     let mut rows = rows_of::<V4>(site, group);
     rows.extend(
         rows_of::<V6>(site, group).into_iter().map(|row| Row { path: format!("IPv6: {}", row.path), ..row }),

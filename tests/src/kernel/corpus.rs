@@ -98,8 +98,13 @@ fn tables<F: Plan + Model>(world: &World<F::Addr>) -> [Tables<F::Addr>; 2] {
             value: *value,
         })
     });
+    let allowed = world.allowed.iter().map(|(veth, addr, bits)| {
+        let veth = if *veth == 0 { 0 } else { here(*veth) };
+        (veth, *addr, *bits)
+    });
     let first = Tables {
         endpoints: endpoints(ifindex::BRIDGE_AB),
+        allowed: allowed.collect(),
         network: (here(ifindex::BRIDGE_AB), world.networks[&ifindex::BRIDGE_AB]),
         uplinks: world.uplinks.iter().map(|(number, uplink)| (here(*number), *uplink)).collect(),
         published: published.collect(),
@@ -107,6 +112,7 @@ fn tables<F: Plan + Model>(world: &World<F::Addr>) -> [Tables<F::Addr>; 2] {
     };
     let second = Tables {
         endpoints: endpoints(ifindex::BRIDGE_C),
+        allowed: Vec::new(),
         network: (here(ifindex::BRIDGE_C), world.networks[&ifindex::BRIDGE_C]),
         uplinks: Vec::new(),
         published: Vec::new(),

@@ -14,6 +14,7 @@ use netdp_common::quota::Held;
 use netdp_common::tables::{Flows as _, Host, RingSlot, Route, Scratch, Step};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
 use netdp_common::{closing, fragment, icmp_error, inbound, nat, outbound, refusal};
+use netdp_model::same_prefix;
 
 use self::flows::FlowTable;
 use super::plan::Plan;
@@ -191,6 +192,13 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
         self.tables.endpoints.iter().find(|endpoint| endpoint.ifindex == ifindex)
     }
 
+    fn allowed(&self, sender: u32, addr: &F::Addr) -> bool {
+        self.tables
+            .allowed
+            .iter()
+            .any(|(veth, prefix, bits)| *veth == sender && same_prefix(prefix, addr, *bits))
+    }
+
     fn network(&self, bridge: u32) -> Option<&Network<F::Addr>> {
         let (key, network) = &self.tables.network;
         (*key == bridge).then_some(network)
@@ -218,7 +226,9 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
     }
 
     fn private_prefix(&self, digest: u16) -> bool {
-        self.tables.endpoints.iter().any(|endpoint| F::prefix_digest(&endpoint.addr) == digest)
+        let own = self.tables.endpoints.iter().map(|endpoint| &endpoint.addr);
+        let allowed = self.tables.allowed.iter().map(|(_, addr, _)| addr);
+        own.chain(allowed).any(|addr| F::prefix_digest(addr) == digest)
     }
 
     fn config(&self) -> Option<&Config> {

@@ -15,6 +15,8 @@ pub trait Plan: Family<Addr: aya::Pod + Into<IpAddr>> + Debug {
     const GATEWAY: Self::Addr;
     /// The endpoints' addresses, by number.
     const ENDPOINTS: [Self::Addr; 2];
+    /// An address of a link of that prefix length whose addresses endpoint 0 may use besides its own.
+    const ALLOWED: Self::Addr;
     /// The host's address on the uplink.
     const HOST: Self::Addr;
     /// The host's default gateway.
@@ -60,6 +62,7 @@ impl Plan for V4 {
     const PROGRAMS: &str = "";
     const GATEWAY: Ipv4Addr = v4([10, 88, 0, 1]);
     const ENDPOINTS: [Ipv4Addr; 2] = [v4([10, 88, 0, 2]), v4([10, 88, 0, 3])];
+    const ALLOWED: Ipv4Addr = v4([10, 99, 0, 7]);
     const HOST: Ipv4Addr = v4([198, 51, 100, 1]);
     const NEXT_HOP: Ipv4Addr = v4([198, 51, 100, 2]);
     const REMOTE: Ipv4Addr = v4([203, 0, 113, 9]);
@@ -87,6 +90,7 @@ impl Plan for V6 {
     const PROGRAMS: &str = "_v6";
     const GATEWAY: Ipv6Addr = v6(0xfd00, 0x88, 1);
     const ENDPOINTS: [Ipv6Addr; 2] = [v6(0xfd00, 0x88, 2), v6(0xfd00, 0x88, 3)];
+    const ALLOWED: Ipv6Addr = v6(0xfd00, 0x99, 7);
     const HOST: Ipv6Addr = v6(0x2001, 0x0db8, 1);
     const NEXT_HOP: Ipv6Addr = v6(0x2001, 0x0db8, 2);
     const REMOTE: Ipv6Addr = v6(0x2002, 0x0db8, 9);

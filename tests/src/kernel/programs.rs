@@ -8,7 +8,8 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use bytemuck::{Pod, Zeroable};
 use netdp::datapath::ebpf::{OpenOptions, load_unpinned};
 use netdp_common::flow::{
-    Flow, FragmentKey, FragmentWay, Network, PortBlock, PublishedKey, RESERVED_BLOCKS, Tuple, reserved_slot,
+    AllowedKey, Flow, FragmentKey, FragmentWay, Network, PortBlock, PublishedKey, RESERVED_BLOCKS, Tuple,
+    reserved_slot,
 };
 use netdp_common::verdict::{DropReason, Event};
 
@@ -103,6 +104,14 @@ impl Programs {
             self.hash(&F::map("SENDERS"))
                 .insert(endpoint.ifindex, *endpoint, 0)
                 .expect("an endpoint by veth");
+        }
+        for (sender, addr, bits) in &tables.allowed {
+            self.mark_prefix(F::prefix_digest(addr));
+            let map = self.object.map_mut(&F::map("ALLOWED")).expect("the trie");
+            let mut trie: LpmTrie<&mut MapData, _, _> = map.try_into().expect("a trie");
+            let key = AllowedKey { sender: *sender, addr: *addr };
+            let key = Key::new(AllowedKey::<F::Addr>::PREFIX + bits, key);
+            trie.insert(&key, 0u32, 0).expect("an allowed address");
         }
         let (bridge, network) = tables.network;
         self.hash(&F::map("NETWORKS")).insert(bridge, network, 0).expect("a network");

@@ -30,6 +30,8 @@ pub struct Publication<A> {
 pub struct Tables<A> {
     /// Endpoints.
     pub endpoints: Vec<Endpoint<A>>,
+    /// Host veth, address and prefix length of what endpoints may send from besides; by veth 0, what of it stays inside.
+    pub allowed: Vec<(u32, A, u32)>,
     /// The network, by its bridge.
     pub network: (u32, Network<A>),
     /// Uplinks.
@@ -73,6 +75,7 @@ impl<A: Address> Tables<A> {
         };
         Self {
             endpoints: vec![endpoint(0), endpoint(1)],
+            allowed: [site.endpoints[0], 0].map(|veth| (veth, F::ALLOWED, u32::from(F::PREFIX))).to_vec(),
             network: (site.bridge, network),
             uplinks: vec![(site.uplink, Uplink { addr: F::HOST, flags: 0 })],
             published: vec![

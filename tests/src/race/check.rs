@@ -52,7 +52,7 @@ impl<'a> Arena<'a> {
             let source_ports = SOURCE..SOURCE + flows;
             let clash =
                 Clash { clients: &self.clients, source_ports, to: (self.lab.at(WORLD), port), transport };
-            sum.add(&clash.run(&self.lab.world));
+            sum.add(clash.run(&self.lab.world));
             // The next round needs the files.
             eventually("connections closed", || self.servers.iter().all(|server| server.open() == 0));
         }

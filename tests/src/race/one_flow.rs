@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::ask;
-use crate::cpu;
+use netdp::bench::load;
+
 use crate::lab::Container;
 
 /// Some threads send from one new socket at the same instant; again for every source port.
@@ -56,7 +56,7 @@ impl OneFlow<'_> {
             let (sockets, ready) = (&sockets, &ready);
             for number in 0..self.threads {
                 scope.spawn(move || {
-                    cpu::pin(number);
+                    load::pin(number).expect("moving to a CPU");
                     self.send_all(sockets, ready);
                 });
             }
@@ -96,7 +96,7 @@ impl OneFlow<'_> {
         for _ in 0..self.threads {
             let Ok(length) = socket.recv(&mut buffer) else { break };
             report.answered += 1;
-            seen.extend(ask::split(&String::from_utf8_lossy(&buffer[..length])).map(|(_, peer)| peer));
+            seen.extend(load::split(&String::from_utf8_lossy(&buffer[..length])).map(|(_, peer)| peer));
         }
         report.split += usize::from(seen.len() > 1);
     }

@@ -24,21 +24,21 @@ pub(super) fn ports(specs: &[Spec], ours: &[Published]) -> Result<Vec<u16>, Erro
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let shown = shown()?;
-    let unknown = |port: &u16| !shown.contains(port) && !is_ours(*port, ours);
+    let (shown, ours) = (shown()?, tcp_ports(ours));
+    let unknown = |port: &u16| !shown.contains(port) && !ours.contains(port);
     Ok(wanted.into_iter().filter(|port| unknown(port) && !can_bind(None, *port)).collect())
 }
 
 /// Whether a port is so bound at an address; none: at any.
 pub(super) fn is_bound(proto: Proto, addr: Option<IpAddr>, port: u16, ours: &[Published]) -> bool {
-    let unknown = || !is_ours(port, ours) && shown().is_ok_and(|shown| !shown.contains(&port));
+    let unknown = || !tcp_ports(ours).contains(&port) && shown().is_ok_and(|shown| !shown.contains(&port));
     proto == Proto::Tcp && unknown() && !can_bind(addr, port)
 }
 
-/// Whether this instance has published a TCP port, at whatever address.
-fn is_ours(port: u16, ours: &[Published]) -> bool {
-    let mut tcp = ours.iter().filter(|published| published.proto == Proto::Tcp);
-    tcp.any(|published| (published.host_port..=published.host_port_end).contains(&port))
+/// The TCP ports that this instance has published, at whatever address.
+fn tcp_ports(ours: &[Published]) -> BTreeSet<u16> {
+    let tcp = ours.iter().filter(|published| published.proto == Proto::Tcp);
+    tcp.flat_map(|published| published.host_port..=published.host_port_end).collect()
 }
 
 /// Ports of sockets in any other state, which are in the way of binding and not in ours: connections, TIME_WAIT.

@@ -1,6 +1,7 @@
 //! The address families in user space: which maps and programs are whose. Everything else is written once.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use netdp_common::family::{Address as _, Family, Ipv4Addr, Ipv6Addr, V4, V6};
 use netdp_common::flow::{PublishedKey, Tuple};
@@ -14,6 +15,9 @@ pub(super) trait Served: Family<Addr: aya::Pod + Into<IpAddr> + std::hash::Hash>
 
     /// The address, if it is of this family.
     fn addr(addr: &IpAddr) -> Option<Self::Addr>;
+
+    /// The digests that the addresses of a prefix have, see [`Family::prefix_digest`].
+    fn digests(addr: &Self::Addr, prefix: u8) -> RangeInclusive<u16>;
 
     /// The name of one of its maps.
     fn map(name: &str) -> String {
@@ -42,6 +46,11 @@ impl Served for V4 {
             IpAddr::V6(_) => None,
         }
     }
+
+    fn digests(addr: &Ipv4Addr, prefix: u8) -> RangeInclusive<u16> {
+        let first = Self::prefix_digest(addr);
+        first..=first | u16::MAX.checked_shr(prefix.into()).unwrap_or(0)
+    }
 }
 
 /// Link-local addresses are nobody's here: they mean something on one link only.
@@ -54,5 +63,11 @@ impl Served for V6 {
             IpAddr::V6(addr) => Some(Ipv6Addr::from(*addr)).filter(|addr| !addr.is_link_local()),
             IpAddr::V4(_) => None,
         }
+    }
+
+    /// It mixes the first 64 bits.
+    fn digests(addr: &Ipv6Addr, prefix: u8) -> RangeInclusive<u16> {
+        let digest = Self::prefix_digest(addr);
+        if prefix < 64 { 0..=u16::MAX } else { digest..=digest }
     }
 }

@@ -8,78 +8,98 @@ use netdp_common::flow::{
 };
 use netdp_common::lifetime::State;
 
-use super::super::{Error, FlowHandle, FlowInfo, FlowsOfPort, Proto, PublishEntry};
+use super::super::{Error, FlowHandle, FlowInfo, FlowsOfPort, PortMap, Proto, PublishEntry};
 use super::{Ebpf, Served, absent_is_ok, doing, flows, step};
 
 type Trie<A> = LpmTrie<MapData, PublishedKey<A>, Published<A>>;
 
-/// Publishes a port or range, or moves it to another endpoint and cuts the flows to the old one.
-pub(super) fn publish<F: Served>(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
-    let endpoint = F::first(&[entry.endpoint]);
+/// Publishes a family's ports and ranges, or moves them to another endpoint and cuts the flows to the old one.
+pub(super) fn publish<F: Served>(ebpf: &Ebpf, entries: &[PublishEntry]) -> Result<(), Error> {
+    let entries = of_family::<F>(entries);
+    if entries.is_empty() {
+        return Ok(());
+    }
     let mut trie: Trie<F::Addr> = ebpf.trie(&F::map("PUBLISHED"))?;
-    let value = Published { endpoint, host_port: entry.host_port, port: entry.port };
-    let mut moved = false;
-    reserve(ebpf, entry)?;
-    for key in keys::<F>(entry) {
-        step("publish a prefix")?;
-        moved |= trie.get(&key, 0).is_ok_and(|old| old != value && old.host_port == value.host_port);
-        trie.insert(&key, value, 0).map_err(|e| doing(format!("publishing {}", describe(entry)), e))?;
+    reserve(ebpf, &entries)?;
+    let mut moved = Vec::new();
+    for &entry in &entries {
+        let value =
+            Published { endpoint: F::first(&[entry.endpoint]), host_port: entry.host_port, port: entry.port };
+        let mut has_moved = false;
+        for key in keys::<F>(entry) {
+            step("publish a prefix")?;
+            has_moved |= trie.get(&key, 0).is_ok_and(|old| old != value && old.host_port == value.host_port);
+            trie.insert(&key, value, 0).map_err(|e| doing(format!("publishing {}", describe(entry)), e))?;
+        }
+        if has_moved {
+            moved.push(entry);
+        }
     }
-    if moved {
-        remove_flows::<F>(ebpf, entry, Some(endpoint))?;
-    }
-    Ok(())
+    remove_flows::<F>(ebpf, &moved, |entry, end| F::addr(&entry.endpoint) == Some(end))
 }
 
-/// Unpublishes a port or range and cuts its flows, or those that are not established.
+/// Unpublishes a family's ports and ranges and cuts their flows, or those that are not established.
 pub(super) fn unpublish<F: Served>(
     ebpf: &Ebpf,
-    entry: &PublishEntry,
+    entries: &[PublishEntry],
     fate: FlowsOfPort,
 ) -> Result<(), Error> {
+    let entries = of_family::<F>(entries);
+    if entries.is_empty() {
+        return Ok(());
+    }
     let mut trie: Trie<F::Addr> = ebpf.trie(&F::map("PUBLISHED"))?;
-    for key in keys::<F>(entry) {
-        step("unpublish a prefix")?;
-        absent_is_ok(trie.remove(&key), || format!("unpublishing {}", describe(entry)))?;
+    for entry in &entries {
+        for key in keys::<F>(entry) {
+            step("unpublish a prefix")?;
+            absent_is_ok(trie.remove(&key), || format!("unpublishing {}", describe(entry)))?;
+        }
     }
     rebuild_reserved(ebpf)?;
     match fate {
-        FlowsOfPort::End => remove_flows::<F>(ebpf, entry, None),
-        FlowsOfPort::Drain => remove_unestablished::<F>(ebpf, entry),
+        FlowsOfPort::End => remove_flows::<F>(ebpf, &entries, |_, _| false),
+        FlowsOfPort::Drain => remove_unestablished::<F>(ebpf, &entries),
     }
 }
 
-/// Removes the flows through a published port that are no conversation.
-fn remove_unestablished<F: Served>(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
-    let ports = entry.host_port..=entry.host_port_end;
-    let through_it = |flow: &FlowInfo| {
+fn of_family<F: Served>(entries: &[PublishEntry]) -> Vec<&PublishEntry> {
+    entries.iter().filter(|entry| F::addr(&entry.endpoint).is_some()).collect()
+}
+
+/// Removes the flows through published ports that are no conversation.
+fn remove_unestablished<F: Served>(ebpf: &Ebpf, entries: &[&PublishEntry]) -> Result<(), Error> {
+    let published = PortMap::of_host_ports(entries.iter().copied());
+    let through_them = |flow: &FlowInfo| {
         // The host's address: seen by the outside, and by an endpoint that reaches a port of its own host.
         let (addr, port) = if flow.kind == "hairpin" { flow.dst } else { flow.ext_dst };
-        flow.kind != "snat"
-            && flow.proto == entry.proto.number()
-            && ports.contains(&port)
-            && entry.host_addr.is_none_or(|wanted| wanted == addr)
+        let is_at = |entry: &&PublishEntry| entry.host_addr.is_none_or(|wanted| wanted == addr);
+        flow.kind != "snat" && published.at(flow.proto, port).iter().any(is_at)
     };
     let talks = |flow: &FlowInfo| {
         [State::Established, State::Closing, State::Stream].iter().any(|state| state.name() == flow.state)
     };
-    let removed = flows::list::<F>(ebpf)?.into_iter().filter(|flow| through_it(flow) && !talks(flow));
+    let removed = flows::list::<F>(ebpf)?.into_iter().filter(|flow| through_them(flow) && !talks(flow));
     let handles: Vec<FlowHandle> = removed.map(|flow| flow.handle).collect();
     flows::remove::<F>(ebpf, &handles).map(drop)
 }
 
-/// Removes the flows through a published port, except those that end at `keep`.
-fn remove_flows<F: Served>(ebpf: &Ebpf, entry: &PublishEntry, keep: Option<F::Addr>) -> Result<(), Error> {
+/// Removes the flows through published ports, except those that may stay, given the endpoint at which they end.
+fn remove_flows<F: Served>(
+    ebpf: &Ebpf,
+    entries: &[&PublishEntry],
+    may_stay: impl Fn(&PublishEntry, F::Addr) -> bool,
+) -> Result<(), Error> {
     use netdp_common::flow::Kind;
-    let host_addr = entry.host_addr.as_ref().and_then(F::addr);
-    let ports = entry.host_port..=entry.host_port_end;
-    let proto = entry.proto.number();
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let published = PortMap::of_host_ports(entries.iter().copied());
     flows::remove_where::<F>(ebpf, |key, flow| {
-        flow.kind != Kind::Snat as u8
-            && key.proto == proto
-            && ports.contains(&key.dport.get())
-            && host_addr.is_none_or(|addr| addr == key.dst)
-            && keep != Some(flow.dst)
+        let through = |entry: &&PublishEntry| {
+            let host_addr = entry.host_addr.as_ref().and_then(F::addr);
+            host_addr.is_none_or(|addr| addr == key.dst) && !may_stay(entry, flow.dst)
+        };
+        flow.kind != Kind::Snat as u8 && published.at(key.proto, key.dport.get()).iter().any(through)
     })
     .map(drop)
 }
@@ -89,11 +109,13 @@ const RESERVED: &str = "RESERVED";
 /// The map of ports that the host's own sockets can't bind.
 const HELD: &str = "HELD";
 
-/// Marks the ports of an entry, so that the programs look for them in the trie, and neither mappings nor the host's
+/// Marks the ports of entries, so that the programs look for them in the trie, and neither mappings nor the host's
 /// own sockets take them.
-fn reserve(ebpf: &Ebpf, entry: &PublishEntry) -> Result<(), Error> {
+fn reserve(ebpf: &Ebpf, entries: &[&PublishEntry]) -> Result<(), Error> {
     let mut bitmap = Bitmap::empty();
-    bitmap.add(entry.proto.number(), entry.host_port, entry.host_port_end);
+    for entry in entries {
+        bitmap.add(entry.proto.number(), entry.host_port, entry.host_port_end);
+    }
     for map in [RESERVED, HELD] {
         bitmap.write(ebpf, map, |old, marked| old | marked)?;
     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::super::{Error, FlowHandle, FlowInfo, PublishEntry};
+use super::super::{Error, FlowHandle, FlowInfo, PortMap, PublishEntry};
 use super::model::Model;
 use crate::net::conntrack::{self, Connection};
 use crate::net::sysctl;
@@ -48,28 +48,21 @@ pub(super) fn remove_where(fits: impl Fn(&Connection) -> bool) -> Result<(), Err
     remove(&handles).map(drop)
 }
 
-/// Removes what a published port's packets belong to, unless it ends where it should: connections to another endpoint,
-/// and those that began before the port was published, which would go on reaching the host.
-pub(super) fn remove_published(
-    model: &Model,
-    entry: &PublishEntry,
-    keep: Option<&PublishEntry>,
-) -> Result<(), Error> {
+/// Removes what published ports' packets belong to, unless it ends where it should (`keep`): connections to another
+/// endpoint, and those that began before the port was published, which would go on reaching the host.
+pub(super) fn remove_published(model: &Model, entries: &[PublishEntry], keep: bool) -> Result<(), Error> {
     let host = host_addresses()?;
-    let ports = entry.host_port..=entry.host_port_end;
+    let published = PortMap::of_host_ports(entries);
     remove_where(|connection| {
         let (addr, port) = connection.original.dst;
         let answerer = connection.reply.src;
-        let to_port = connection.proto == entry.proto.number()
-            && ports.contains(&port)
-            && entry.host_addr.is_none_or(|wanted| wanted == addr)
-            && addr.is_ipv4() == entry.endpoint.is_ipv4();
-        if !to_port {
-            return false;
-        }
-        let right = |keep: &PublishEntry| answerer == (keep.endpoint, keep.port + (port - keep.host_port));
+        let is_at = |entry: &&&PublishEntry| {
+            entry.host_addr.is_none_or(|wanted| wanted == addr) && addr.is_ipv4() == entry.endpoint.is_ipv4()
+        };
+        let Some(entry) = published.at(connection.proto, port).iter().find(is_at) else { return false };
+        let is_right = answerer == (entry.endpoint, entry.port + (port - entry.host_port));
         let ours = if answerer.0 == addr { host.contains(&addr) } else { model.owner(answerer.0).is_some() };
-        ours && !keep.is_some_and(right)
+        ours && !(keep && is_right)
     })
 }
 

@@ -1,6 +1,6 @@
 //! What the rules are made from. It lies beside the instance's state: chains tell what is in force, but not why.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::super::{EndpointEntry, Error, NetworkEntry, PublishEntry};
+use super::super::{EndpointEntry, Error, NetworkEntry, PublishEntry, PublishKey};
 use super::family::Family;
 use super::program::Backend;
 use crate::failpoint;
@@ -123,12 +123,10 @@ impl Model {
         Some(owner.host_ifindex)
     }
 
-    /// Adds a published port, or moves it.
-    pub(super) fn publish(&mut self, entry: PublishEntry) {
-        match self.published.iter_mut().find(|old| same_key(old, &entry)) {
-            Some(old) => *old = entry,
-            None => self.published.push(entry),
-        }
+    /// Adds published ports, or moves them.
+    pub(super) fn publish(&mut self, entries: &[PublishEntry]) {
+        self.unpublish(entries);
+        self.published.extend(entries);
         // One address before all of them, and the same order whatever came first.
         self.published.sort_by_key(|entry| {
             let ports = (entry.host_port, entry.host_port_end, entry.endpoint.is_ipv6());
@@ -136,17 +134,10 @@ impl Model {
         });
     }
 
-    pub(super) fn unpublish(&mut self, entry: &PublishEntry) {
-        self.published.retain(|old| !same_key(old, entry));
+    pub(super) fn unpublish(&mut self, entries: &[PublishEntry]) {
+        let keys: HashSet<PublishKey> = entries.iter().map(PublishEntry::key).collect();
+        self.published.retain(|old| !keys.contains(&old.key()));
     }
-}
-
-/// Whether both are the same host ports. One without a host address has an entry for each family.
-pub(super) fn same_key(one: &PublishEntry, other: &PublishEntry) -> bool {
-    let key = |entry: &PublishEntry| {
-        (entry.proto, entry.host_addr, entry.host_port, entry.host_port_end, entry.endpoint.is_ipv4())
-    };
-    key(one) == key(other)
 }
 
 fn file(dir: &Path) -> PathBuf {

@@ -11,7 +11,11 @@
 //! A verdict of netdp's is the last word only in its own table and hook: the checks stand in tables where nobody
 //! else accepts anything, and the accepting rules stand before everybody's.
 
-use super::super::PublishEntry;
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::super::{EndpointEntry, PublishEntry};
 use super::family::Family;
 use super::model::{Model, Network};
 use super::names::Names;
@@ -52,6 +56,11 @@ pub(super) fn ruleset(model: &Model, instance: &str, family: Family) -> Ruleset 
     set
 }
 
+/// A prefix as iptables-save shows it: one address has no length.
+fn shown(net: &IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
+}
+
 /// What all of them are made from.
 struct Rules<'a> {
     model: &'a Model,
@@ -74,6 +83,16 @@ impl<'a> Rules<'a> {
     fn entries(&self) -> impl Iterator<Item = &'a PublishEntry> {
         let family = self.family;
         self.model.published.iter().filter(move |entry| family.has(&entry.endpoint))
+    }
+
+    /// What an endpoint may send from besides its addresses.
+    fn allowed(&self, endpoint: &EndpointEntry) -> Vec<String> {
+        endpoint.allowed.iter().filter(|net| self.family.has_net(net)).map(shown).collect()
+    }
+
+    /// What a network's endpoints may send from besides their addresses, each once.
+    fn allowed_on(&self, bridge: u32) -> BTreeSet<String> {
+        self.model.endpoints_of(bridge).flat_map(|endpoint| self.allowed(endpoint)).collect()
     }
 
     /// Jumps from a chain of the kernel's, with a remark whose it is.

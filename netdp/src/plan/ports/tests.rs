@@ -29,7 +29,7 @@ impl Lab {
     fn plan(&self, specs: &[&str], replace: bool) -> Result<Plan, Error> {
         let specs: Vec<Spec> = specs.iter().map(|spec| spec.parse().unwrap()).collect();
         let random = Cell::new(0);
-        let busy: Vec<_> = self.sockets.iter().map(|(proto, socket)| (*proto, socket.port())).collect();
+        let busy: BTreeSet<_> = self.sockets.iter().map(|(proto, socket)| (*proto, socket.port())).collect();
         let host = Host {
             addresses: &["192.0.2.1", "2001:db8::1", "fe80::1"].map(|addr| addr.parse().unwrap()),
             busy: &busy,
@@ -85,7 +85,7 @@ fn addresses_tell_sockets_and_ports_apart() {
 
 #[test]
 fn a_host_address_needs_its_family_in_the_endpoint() {
-    let host = Host { addresses: &[], busy: &[], holder: &|_, _, _| None, random: &|| 0 };
+    let host = Host { addresses: &[], busy: &BTreeSet::new(), holder: &|_, _, _| None, random: &|| 0 };
     for (endpoint, spec, family) in
         [(ENDPOINT[0], "[::1]:80:80", "no IPv6 address"), (ENDPOINT[1], "127.0.0.1:80:80", "no IPv4 address")]
     {

@@ -17,8 +17,8 @@ impl Rules<'_> {
         }
         // Behind the bridges: who has an endpoint's address anywhere else is not that endpoint.
         for (_, network) in self.networks() {
-            for subnet in network.subnets(self.family) {
-                chains.rule(&from, format!("-s {subnet} -j {spoofed}"));
+            for net in network.subnets(self.family) {
+                chains.rule(&from, format!("-s {net} -j {spoofed}"));
             }
         }
     }
@@ -34,8 +34,10 @@ impl Rules<'_> {
                 String::new()
             };
             let mac = crate::net::Mac(endpoint.mac);
-            for addr in endpoint.addresses.iter().filter(|addr| self.family.has(addr)) {
-                chains.rule(own, format!("-s {addr}{port} -m mac --mac-source {mac} -j RETURN"));
+            let own_addresses = endpoint.addresses.iter().filter(|addr| self.family.has(addr));
+            let sources = own_addresses.map(ToString::to_string).chain(self.allowed(endpoint));
+            for source in sources {
+                chains.rule(own, format!("-s {source}{port} -m mac --mac-source {mac} -j RETURN"));
             }
         }
         for anybody in self.family.anybody() {
@@ -57,10 +59,13 @@ impl Rules<'_> {
                 chains.rule(&direct, format!("-d {gateway} -j RETURN"));
             }
         }
-        for (_, network) in self.networks() {
+        for (bridge, network) in self.networks() {
             let to = if network.entry.routed { self.peers(chains) } else { self.denied(chains) };
             for subnet in network.subnets(self.family) {
                 chains.rule(&direct, format!("! -i {} -d {subnet} -j {to}", network.entry.bridge_ifname));
+            }
+            for net in self.allowed_on(bridge) {
+                chains.rule(&direct, format!("! -i {} -d {net} -j {to}", network.entry.bridge_ifname));
             }
         }
     }

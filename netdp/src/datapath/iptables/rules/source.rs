@@ -19,6 +19,9 @@ impl Rules<'_> {
             for subnet in network.subnets(self.family) {
                 chains.rule(&post, format!("-s {subnet} -g {snat}"));
             }
+            for net in self.allowed_on(bridge) {
+                chains.rule(&post, format!("-s {net} -g {snat}"));
+            }
             self.outside(chains, &snat, network);
         }
     }

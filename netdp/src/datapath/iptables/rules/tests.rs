@@ -30,6 +30,7 @@ fn model() -> Model {
         mac: [2, 0, 0, 0, 0, 1],
         bridge_mac: [2, 0, 0, 0, 0, 2],
         max_flows: None,
+        allowed: Vec::new(),
     };
     model.endpoints.insert(5, endpoint);
     model
@@ -46,14 +47,14 @@ fn chain(model: &Model, family: Family, table: Table, chain: &str) -> Vec<String
 }
 
 fn publish(model: &mut Model, host: (Option<&str>, u16, u16), endpoint: &str, port: u16) {
-    model.publish(PublishEntry {
+    model.publish(&[PublishEntry {
         proto: Proto::Tcp,
         host_addr: host.0.map(|addr| addr.parse().unwrap()),
         host_port: host.1,
         host_port_end: host.2,
         endpoint: endpoint.parse().unwrap(),
         port,
-    });
+    }]);
 }
 
 #[test]
@@ -102,6 +103,22 @@ fn senders_are_known_by_port_mac_and_address() {
     model.networks.get_mut(&4).unwrap().filtered = false;
     let own = "-m mac --mac-source 02:00:00:00:00:01 -j RETURN";
     assert_eq!(chain(&model, Family::V4, Table::Raw, "IN4")[1], format!("-s 10.9.0.2 {own}"));
+}
+
+#[test]
+fn an_endpoint_may_use_what_it_was_allowed() {
+    let mut model = model();
+    let allowed = ["10.7.0.0/16", "10.9.0.50/32", "fd07::/64"].map(|net| net.parse().unwrap());
+    model.endpoints.get_mut(&5).unwrap().allowed = allowed.to_vec();
+    let own = "-m physdev --physdev-in nd1 -m mac --mac-source 02:00:00:00:00:01 -j RETURN";
+    let senders = chain(&model, Family::V4, Table::Raw, "IN4");
+    assert_eq!(senders[2..4], [format!("-s 10.7.0.0/16 {own}"), format!("-s 10.9.0.50 {own}")]);
+    assert!(chain(&model, Family::V6, Table::Raw, "IN4").contains(&format!("-s fd07::/64 {own}")));
+    let snat = format!("-s fd07::/64 -g {}", Names::of("test").of_network("SNAT", 4));
+    assert!(chain(&model, Family::V6, Table::Nat, "POST").contains(&snat));
+    let denied = Names::of("test").chain("DENIED");
+    let direct = chain(&model, Family::V4, Table::Mangle, "DIRECT");
+    assert!(direct.contains(&format!("! -i netdp0 -d 10.7.0.0/16 -j {denied}")), "{direct:?}");
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use crate::bench::Error;
+
 /// A set of sockets, each with a number of the caller's choice.
 #[derive(Debug)]
 pub struct Poll {
@@ -12,18 +14,17 @@ pub struct Poll {
     events: Vec<EpollEvent>,
 }
 
-impl Default for Poll {
-    fn default() -> Self {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("epoll_create");
-        Self { epoll, events: vec![EpollEvent::empty(); 512] }
-    }
-}
-
 impl Poll {
+    /// An empty set.
+    pub fn new() -> Result<Self, Error> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::system("epoll_create"))?;
+        Ok(Self { epoll, events: vec![EpollEvent::empty(); 512] })
+    }
+
     /// Watches for something to read, an error or the end. Closing the socket ends it.
-    pub fn add(&self, socket: impl AsFd, number: usize) {
+    pub fn add(&self, socket: impl AsFd, number: usize) -> Result<(), Error> {
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, number as u64);
-        self.epoll.add(socket, event).expect("epoll_ctl");
+        self.epoll.add(socket, event).map_err(Error::system("epoll_ctl"))
     }
 
     /// The numbers of sockets that are ready; waits at most so long for the first.

@@ -10,22 +10,24 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
 };
 
+use crate::bench::Error;
+
 /// Enough that a burst of connections waits for `accept` (net.core.somaxconn allowing).
 const BACKLOG: i32 = 65535;
 /// Enough that a burst of 50 000 datagrams waits and is not dropped by the tool itself.
 const RECEIVE_BUFFER: usize = 64 << 20;
 
-/// Raises the limit of open files as far as is allowed, and asserts that so many sockets fit below it.
-pub fn allow_files(wanted: usize) {
-    /// What a test process needs besides.
+/// Raises the limit of open files so that so many sockets fit below it.
+pub fn allow_files(wanted: usize) -> Result<(), Error> {
+    /// What the process needs besides.
     const OTHERS: u64 = 1000;
     let wanted = wanted as u64 + OTHERS;
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("getrlimit");
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(Error::system("getrlimit"))?;
     if soft < wanted {
-        let raised = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted));
-        raised
-            .unwrap_or_else(|error| panic!("{wanted} open files are not allowed here, but {hard}: {error}"));
+        let doing = format!("allowing {wanted} open files ({hard} are allowed)");
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).map_err(Error::system(doing))?;
     }
+    Ok(())
 }
 
 /// A TCP socket that starts connecting from this source and does not wait.

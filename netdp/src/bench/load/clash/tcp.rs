@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+use super::super::poll::Poll;
+use super::super::{socket, split};
 use super::{Fate, time_left};
-use crate::ask;
-use crate::poll::Poll;
-use crate::socket;
+use crate::bench::Error;
 
 /// Answers are read this often while connections are still being opened, so that none waits for the reader.
 const READ_EVERY: usize = 32;
@@ -20,18 +20,35 @@ struct Connection {
 }
 
 /// Connects from each source at once and waits for the server's greetings.
-pub(super) fn open(sources: impl Iterator<Item = SocketAddr>, to: SocketAddr, start: &Barrier) -> Vec<Fate> {
-    let sources: Vec<SocketAddr> = sources.collect();
-    let mut fates = vec![Fate::default(); sources.len()];
-    let mut connections: Vec<Option<Connection>> = Vec::with_capacity(sources.len());
-    let mut poll = Poll::default();
-    let mut open = sources.len();
+pub(super) fn open(
+    sources: Vec<SocketAddr>,
+    to: SocketAddr,
+    ready: Result<(), Error>,
+    start: &Barrier,
+) -> Result<Vec<Fate>, Error> {
+    let mut connections = Vec::with_capacity(sources.len());
+    let poll = ready.and_then(|()| Poll::new());
+    // Nobody may be missing at the barrier, whatever went wrong before it.
     start.wait();
-    for (number, source) in sources.iter().enumerate() {
+    let fates = poll.and_then(|poll| open_all(sources, to, poll, &mut connections));
+    // Until everybody has been answered nobody closes: the port of a closed connection may be the next one's.
+    start.wait();
+    fates
+}
+
+fn open_all(
+    sources: Vec<SocketAddr>,
+    to: SocketAddr,
+    mut poll: Poll,
+    connections: &mut Vec<Option<Connection>>,
+) -> Result<Vec<Fate>, Error> {
+    let mut fates = vec![Fate::default(); sources.len()];
+    let mut open = sources.len();
+    for (number, source) in sources.into_iter().enumerate() {
         let since = Instant::now();
-        match socket::tcp_connecting(*source, to) {
+        match socket::tcp_connecting(source, to) {
             Ok(stream) => {
-                poll.add(&stream, number);
+                poll.add(&stream, number)?;
                 connections.push(Some(Connection { stream, since, greeting: String::new() }));
             }
             Err(_) => {
@@ -41,14 +58,14 @@ pub(super) fn open(sources: impl Iterator<Item = SocketAddr>, to: SocketAddr, st
             }
         }
         if number % READ_EVERY == 0 {
-            open -= read_ready(&mut poll, Duration::ZERO, &mut connections, &mut fates);
+            open -= read_ready(&mut poll, Duration::ZERO, connections, &mut fates);
         }
     }
     let since = Instant::now();
     while let (Some(left), 1..) = (time_left(since), open) {
-        open -= read_ready(&mut poll, left.min(Duration::from_millis(100)), &mut connections, &mut fates);
+        open -= read_ready(&mut poll, left.min(Duration::from_millis(100)), connections, &mut fates);
     }
-    fates
+    Ok(fates)
 }
 
 /// Reads what has come; returns how many flows that settled.
@@ -67,7 +84,7 @@ fn read_ready(
             Ok(length @ 1..) => {
                 connection.greeting.push_str(&String::from_utf8_lossy(&buffer[..length]));
                 if connection.greeting.ends_with('\n') && fate.seen_as.is_none() {
-                    fate.seen_as = ask::split(&connection.greeting).map(|(_, peer)| peer);
+                    fate.seen_as = split(&connection.greeting).map(|(_, peer)| peer);
                     fate.latency = connection.since.elapsed();
                     settled += 1;
                 }
