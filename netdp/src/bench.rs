@@ -1,9 +1,9 @@
 //! `netdp bench`: the same work through netdp and through what it replaces, side by side in one run.
 //!
-//! A run is read: [`runner`] takes the cases of each [`workload`], builds one [`arena`] for every [`competitor`]
-//! (namespaces of its own, wired by [`wiring`]), and measures them in interleaved rounds: A B C, A B C. Traffic comes
-//! from [`load`], threads of this process that entered a namespace. Each round of each competitor is one
-//! [`results::Sample`]; [`stats`] makes medians and intervals of them, [`report`] shows them, [`compare`] puts two runs
+//! A run is read: `runner` takes the cases of each `workload`, builds one `arena` for every `competitor`
+//! (namespaces of its own, wired by `wiring`), and measures them in interleaved rounds: A B C, A B C. Traffic comes
+//! from `load`, threads of this process that entered a namespace. Each round of each competitor is one
+//! `results::Sample`; `stats` makes medians and intervals of them, `report` shows them, `compare` puts two runs
 //! beside each other.
 
 mod arena;

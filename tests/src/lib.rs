@@ -32,6 +32,7 @@ pub mod server;
 pub mod snapshot;
 mod sweep;
 pub mod sysctl;
+pub mod timeouts;
 pub mod told;
 pub mod variant;
 pub mod wire;

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// A command that takes longer than this is stuck.
-const TIMEOUT_S: &str = "60";
+const TIMEOUT_S: &str = "180";
 
 /// netdp, acting on one lab's host.
 #[derive(Clone, Debug)]

@@ -241,9 +241,9 @@ impl Seen {
         Some(seen)
     }
 
-    /// Of a transport header that is cut off.
+    /// Of a transport header that is cut off, or not read any further.
     fn read_ports(&mut self) {
-        let has_ports = matches!(IpNumber(self.proto), IpNumber::TCP | IpNumber::UDP);
+        let has_ports = matches!(IpNumber(self.proto), IpNumber::TCP | IpNumber::UDP | IpNumber::SCTP);
         if let (true, [a, b, c, d, ..]) = (has_ports && self.first_fragment != Some(false), &self.payload[..])
         {
             self.src.set_port(u16::from_be_bytes([*a, *b]));

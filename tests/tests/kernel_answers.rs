@@ -30,6 +30,8 @@ in_both_families!(
 
 /// MTU of every interface of a site.
 const MTU: u32 = 1500;
+/// Authentication Header (RFC 4302): its signature covers the addresses.
+const AH: u8 = 51;
 /// `IPTOS_PREC_INTERNETCONTROL`.
 const CLASS: u8 = 0xc0;
 /// A pause after which one more answer may follow.
@@ -93,7 +95,7 @@ fn refusals<F: Plan>() -> Vec<(Hook, Frame<F>, DropReason, Vec<u8>)> {
                 let frame = Frame { ttl: 1, payload, options, ..frame };
                 tell(hook, frame, DropReason::TtlExceeded, TIME_EXCEEDED);
             }
-            let other = Frame::<F>::of_endpoint(0, tuple(132, (F::ENDPOINTS[0], 0), (F::REMOTE, 0)));
+            let other = Frame::<F>::of_endpoint(0, tuple(AH, (F::ENDPOINTS[0], 0), (F::REMOTE, 0)));
             let other = Frame { payload, options, ..other };
             tell(Hook::FromContainer, other, DropReason::UnsupportedProtocol, PROHIBITED);
         }

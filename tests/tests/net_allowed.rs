@@ -34,8 +34,7 @@ fn an_endpoint_uses_what_it_was_allowed(lab: &Lab) {
     let other = lab.container("other", "--network lan");
     let take = |from: &Container, to: &Container| {
         from.netns.try_sh(&format!("ip addr del {one} dev eth0"));
-        let flags = if lab.at(SHARED).is_ipv4() { "" } else { "nodad" };
-        to.netns.sh(&format!("ip addr add {one} dev eth0 {flags}"));
+        to.netns.sh(&format!("ip addr add {one} dev eth0 nodad"));
         for neighbour in [&other.netns, &lab.host] {
             neighbour.sh("ip neigh flush all");
         }
@@ -56,13 +55,13 @@ fn an_endpoint_uses_what_it_was_allowed(lab: &Lab) {
     if lab.variant.datapath == Datapath::Iptables {
         lab.host.sh(&format!("ip route add {net} via {}", first.address));
     }
-    first.netns.sh(&format!("ip addr add {} dev lo", prefix_of(lab, BEHIND, 32, 128)));
+    first.netns.sh(&format!("ip addr add {} dev lo nodad", prefix_of(lab, BEHIND, 32, 128)));
     let answer = ask_from(&first.netns, Transport::Tcp, (lab.at(BEHIND), 0), (lab.at(WORLD), PORT));
     assert_eq!(answer.expect("an answer").peer.ip(), lab.at(HOST));
 
     // Nobody else may, and nobody outside gets there.
     let spoofed = lab.netdp.counter("spoofed");
-    other.netns.sh(&format!("ip addr add {} dev lo", prefix_of(lab, BEHIND, 32, 128)));
+    other.netns.sh(&format!("ip addr add {} dev lo nodad", prefix_of(lab, BEHIND, 32, 128)));
     let answer = ask_from(&other.netns, Transport::Udp, (lab.at(BEHIND), 0), (lab.at(WORLD), PORT));
     assert!(answer.is_err(), "{answer:?}");
     assert!(lab.netdp.counter("spoofed") > spoofed, "{}", lab.netdp.json("stats"));

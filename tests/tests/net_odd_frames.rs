@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use etherparse::{EtherType, LaxNetSlice, LaxSlicedPacket};
 use netdp_common::family::{V4, V6};
-use netdp_common::header::{ethernet, tcp, udp};
+use netdp_common::header::{ethernet, icmp, sctp, tcp, udp};
 use netdp_model::plan::Place;
 use netdp_tests::consistent::contradictions;
 use netdp_tests::lab::{Container, HOST, Lab, UPLINK, WORLD, WORLD_2, WORLD_LINK};
@@ -210,7 +210,11 @@ impl Scene<'_> {
             let proto = match flow["proto"].as_str()? {
                 "tcp" => tcp::PROTO,
                 "udp" => udp::PROTO,
-                _ => ICMP,
+                "sctp" => sctp::PROTO,
+                "gre" => GRE,
+                "esp" => ESP,
+                "icmp" | "icmpv6" => ICMP,
+                number => number.parse().expect("a protocol's number"),
             };
             let inner = [&flow["src"], &flow["dst"]].map(address);
             Some(match flow["kind"].as_str()? {
@@ -233,7 +237,8 @@ impl Scene<'_> {
             return true;
         }
         let belongs = |proto, src: SocketAddr, dst: SocketAddr| {
-            let published = dst == SocketAddr::new(self.a.address, INNER) && proto != ICMP;
+            let published =
+                dst == SocketAddr::new(self.a.address, INNER) && matches!(proto, tcp::PROTO | udp::PROTO);
             published || flows.contains(&(proto, src, dst))
         };
         let about = seen.icmp.and_then(|_| seen.quoted());
@@ -248,9 +253,13 @@ impl Scene<'_> {
 
 /// Stands for both families' ICMP.
 const ICMP: u8 = 1;
+/// RFC 2784.
+const GRE: u8 = 47;
+/// RFC 4303.
+const ESP: u8 = 50;
 
 fn proto_of(seen: &Seen) -> u8 {
-    if matches!(seen.proto, tcp::PROTO | udp::PROTO) { seen.proto } else { ICMP }
+    if matches!(seen.proto, icmp::PROTO_V4 | icmp::PROTO_V6) { ICMP } else { seen.proto }
 }
 
 /// ARP.

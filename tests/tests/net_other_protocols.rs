@@ -38,7 +38,7 @@ fn sctp_and_tunnels_leave_and_are_answered(lab: &Lab) {
     let inner = lab.container("inner", "");
     let (world, host) = (lab.at(WORLD), lab.at(HOST));
     for (proto, question, answer) in [
-        (GRE, vec![0, 0, 0x08, 0, 0x45, 1, 2, 3], vec![0, 0, 0x08, 0, 0x45, 4, 5]),
+        (GRE, vec![0, 0, 0x08, 0, 0x45, 1, 2, 3], vec![0, 0, 0x08, 0, 0x45, 4, 5, 6, 7, 8]),
         (ESP, vec![0, 0, 1, 0, 0, 0, 0, 1, 7, 7, 7], vec![0, 0, 2, 0, 0, 0, 0, 1, 8, 8, 8, 8]),
         (SCTP, sctp_init((2905, PORT)), Vec::new()),
     ] {

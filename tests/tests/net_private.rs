@@ -119,7 +119,7 @@ fn is_hosts(lab: &Lab, address: IpAddr) -> bool {
 fn a_container_cannot_use_anothers_address(lab: &Lab) {
     let (a, b) = (lab.container("a", ""), lab.container("b", ""));
     let _udp = Server::udp(&lab.world, "world", lab.at(WORLD), &[PORT]);
-    a.netns.sh(&format!("ip addr add {} dev lo", b.address));
+    a.netns.sh(&format!("ip addr add {} dev lo nodad", b.address));
     let answer = ask_from(&a.netns, Transport::Udp, (b.address, 0), (lab.at(WORLD), PORT));
     assert!(answer.is_err(), "{answer:?}");
     assert!(lab.netdp.counter("spoofed") > 0, "{}", lab.netdp.json("stats"));

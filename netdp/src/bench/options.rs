@@ -11,6 +11,8 @@ use crate::cli;
 const ROUNDS: u32 = 5;
 /// Rounds of a quick one.
 const QUICK_ROUNDS: u32 = 3;
+/// What a quick run allots to its cases, so that all is over within two minutes.
+const QUICK_BUDGET: Duration = Duration::from_secs(90);
 
 /// A run's options, checked.
 #[derive(Clone, Debug)]
@@ -19,6 +21,8 @@ pub(super) struct Options {
     pub(super) effort: Effort,
     /// Rounds of each competitor in each case.
     pub(super) rounds: u32,
+    /// How long all of it may take; none: as long as it does. Each case gets at least one round.
+    pub(super) budget: Option<Duration>,
     /// Names of workloads; none: all.
     pub(super) only: Vec<String>,
     /// Where the report goes; none: nowhere.
@@ -62,6 +66,7 @@ impl Options {
         }
         let effort = if args.quick { Effort::Quick } else { Effort::Full };
         let rounds = args.rounds.unwrap_or(effort.choose(ROUNDS, QUICK_ROUNDS));
+        let budget = (args.quick && args.rounds.is_none()).then_some(QUICK_BUDGET);
         let out = match (&args.out, json) {
             (Some(dir), _) => Some(dir.clone()),
             (None, true) => None,
@@ -75,7 +80,7 @@ impl Options {
             let out = |why| Error::Out { dir: dir.display().to_string(), why };
             fs::write(&probe, []).and_then(|()| fs::remove_file(&probe)).map_err(out)?;
         }
-        Ok(Self { effort, rounds, only: args.only.clone(), out })
+        Ok(Self { effort, rounds, budget, only: args.only.clone(), out })
     }
 
     /// Whether a workload is wanted.

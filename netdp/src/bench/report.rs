@@ -18,7 +18,7 @@ mod plot;
 const WHO: &str = "COMPETITOR";
 
 /// What a quick run can't tell.
-const QUICK: &str = "a quick run: fewer and shorter cases, which show large differences only";
+const QUICK: &str = "a quick run: fewer and shorter cases, and fewer rounds where time runs out: it shows large differences only";
 
 /// Writes `results.json`, the plots and `report.html`.
 pub(super) fn write(dir: &Path, results: &Results) -> Result<(), Error> {

@@ -30,8 +30,13 @@ pub(super) fn measure(options: &Options) -> Result<Results, Error> {
         .collect();
     let bar = Bar::new(cases.iter().map(|(_, case)| turns(case.as_ref(), options.rounds)).sum());
     let mut results = Vec::new();
-    for (workload, case) in &cases {
-        results.push(measure_case(workload, case.as_ref(), options.rounds, &bar)?);
+    for (number, (workload, case)) in cases.iter().enumerate() {
+        let began = since.elapsed();
+        let left = u32::try_from(cases.len() - number).unwrap_or(u32::MAX);
+        let share = options.budget.map(|budget| budget.saturating_sub(began) / left);
+        let rounds = Rounds { most: options.rounds, until: share.map(|share| Instant::now() + share) };
+        results.push(measure_case(workload, case.as_ref(), rounds, &bar)?);
+        tracing::info!(workload, case = case.name(), seconds = (since.elapsed() - began).as_secs_f64());
     }
     Ok(Results {
         schema: SCHEMA,
@@ -51,7 +56,21 @@ fn turns(case: &dyn Case, rounds: u32) -> u64 {
     suited(case).count() as u64 * u64::from(rounds + 1)
 }
 
-fn measure_case(workload: &str, case: &dyn Case, rounds: u32, bar: &Bar) -> Result<CaseResult, Error> {
+/// How often, and how long.
+#[derive(Clone, Copy)]
+struct Rounds {
+    most: u32,
+    /// From then on, no further round begins; none: all are measured.
+    until: Option<Instant>,
+}
+
+impl Rounds {
+    fn is_over(self, number: u32) -> bool {
+        number > self.most || number > 1 && self.until.is_some_and(|until| Instant::now() >= until)
+    }
+}
+
+fn measure_case(workload: &str, case: &dyn Case, rounds: Rounds, bar: &Bar) -> Result<CaseResult, Error> {
     let title = format!("{workload}: {}", case.name());
     let mut runs: Vec<Run> = Vec::new();
     let mut arenas: Vec<Option<Arena>> = Vec::new();
@@ -72,9 +91,10 @@ fn measure_case(workload: &str, case: &dyn Case, rounds: u32, bar: &Bar) -> Resu
         let round = arena.as_ref().map(|arena| possible(case.prepare(arena))).transpose()?;
         prepared.push(take(round, run));
     }
-    for number in WARM_UP..=rounds {
+    let mut number = WARM_UP;
+    while !rounds.is_over(number) {
         for ((arena, prepared), run) in arenas.iter().zip(&mut prepared).zip(&mut runs) {
-            bar.say(&title, &format!("round {number} of {rounds}"), run.competitor);
+            bar.say(&title, &format!("round {number} of {}", rounds.most), run.competitor);
             stop::check()?;
             if let (Some(arena), Some(round)) = (arena, prepared.as_mut()) {
                 let sample = possible(turn(arena, round, number))?;
@@ -89,7 +109,9 @@ fn measure_case(workload: &str, case: &dyn Case, rounds: u32, bar: &Bar) -> Resu
             }
             bar.step();
         }
+        number += 1;
     }
+    bar.skip(runs.len() as u64 * u64::from(rounds.most + 1 - number));
     case.finish(&mut runs);
     Ok(CaseResult {
         workload: workload.into(),
@@ -155,6 +177,10 @@ impl Bar {
 
     fn step(&self) {
         self.0.inc(1);
+    }
+
+    fn skip(&self, turns: u64) {
+        self.0.inc(turns);
     }
 }
 

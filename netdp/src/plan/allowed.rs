@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::subnet;
+
 /// Why a prefix is refused.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -40,9 +42,6 @@ pub enum Error {
     },
 }
 
-/// What no host sends from (RFC 6890); link-local addresses mean something on one link only, and need no leave.
-const RESERVED: [&str; 6] = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/8", "fe80::/10", "ff00::/8"];
-
 /// What can be refused without looking at anything.
 pub fn check(asked: &[IpNet]) -> Result<(), Error> {
     for given in asked.iter().copied() {
@@ -50,8 +49,7 @@ pub fn check(asked: &[IpNet]) -> Result<(), Error> {
             return Err(Error::HostBits { given, network: given.trunc() });
         }
         let overlaps = |reserved: &IpNet| reserved.contains(&given) || given.contains(reserved);
-        let mut reserved = RESERVED.iter().filter_map(|net| net.parse::<IpNet>().ok());
-        if let Some(reserved) = reserved.find(overlaps) {
+        if let Some(reserved) = subnet::RESERVED.into_iter().find(overlaps) {
             return Err(Error::NotUnicast { given, reserved });
         }
     }
@@ -61,7 +59,7 @@ pub fn check(asked: &[IpNet]) -> Result<(), Error> {
 /// Checks them against a network and everybody's own addresses.
 pub fn check_free(asked: &[IpNet], subnets: &[IpNet], taken: &[(IpAddr, String)]) -> Result<(), Error> {
     for given in asked.iter().copied() {
-        if !subnets.iter().any(|subnet| subnet.addr().is_ipv4() == given.addr().is_ipv4()) {
+        if !subnet::has_family(subnets, &given.addr()) {
             return Err(Error::Family(given));
         }
         if let Some((addr, owner)) = taken.iter().find(|(addr, _)| given.contains(addr)) {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Prefix lengths of IPv4 subnets. A smaller one has no room for a gateway and an endpoint beside its own and its
 /// broadcast address; a larger one is a typing error.
@@ -193,13 +193,20 @@ const fn prefixes(subnet: &IpNet) -> RangeInclusive<u8> {
     }
 }
 
-/// Not "this network" (RFC 1122), loopback, multicast or reserved (RFC 1112); in IPv6, not ::/8, where loopback and the
-/// embedded IPv4 addresses are, link-local or multicast (RFC 4291).
+/// What no host sends from (RFC 6890): "this network" (RFC 1122), loopback, multicast and reserved (RFC 1112); in IPv6,
+/// ::/8, where loopback and the embedded IPv4 addresses are, link-local, which means something on one link only, and
+/// multicast (RFC 4291).
+pub const RESERVED: [IpNet; 6] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(0, 0, 0, 0), 8)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 3)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 8)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8)),
+];
+
 fn is_unicast(addr: IpAddr) -> bool {
-    match addr {
-        IpAddr::V4(addr) => !matches!(addr.octets()[0], 0 | 127 | 224..),
-        IpAddr::V6(addr) => !addr.is_unicast_link_local() && !matches!(addr.octets()[0], 0 | 0xff),
-    }
+    !RESERVED.iter().any(|reserved| reserved.contains(&addr))
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ struct Attach {
 
 /// One, and one after the other.
 pub(super) fn cases(effort: Effort, _rounds: u32) -> Vec<Box<dyn Case>> {
-    let many = effort.choose(100, 10);
-    [1, many].map(|containers| Box::new(Attach { containers }) as Box<dyn Case>).into()
+    let sizes = effort.choose(vec![1, 100], vec![1]);
+    sizes.into_iter().map(|containers| Box::new(Attach { containers }) as Box<dyn Case>).collect()
 }
 
 impl Case for Attach {

@@ -25,7 +25,9 @@ struct Bulk {
 pub(super) fn cases(effort: Effort, _rounds: u32) -> Vec<Box<dyn Case>> {
     let duration = effort.duration(Duration::from_secs(2));
     let full = [(Ask::Take, 1), (Ask::Take, 8), (Ask::Give, 1), (Ask::Give, 8), (Ask::Echo, 1)];
-    let wanted = full.into_iter().filter(|(_, streams)| effort == Effort::Full || *streams == 1);
+    let wanted = full
+        .into_iter()
+        .filter(|(ask, streams)| effort == Effort::Full || (*streams == 1 && *ask != Ask::Give));
     wanted.map(|(ask, streams)| Box::new(Bulk { ask, streams, duration }) as Box<dyn Case>).collect()
 }
 

@@ -18,6 +18,7 @@ const CLIENTS: usize = 4;
 /// Which CPU sends: not the first, which has most of the machine's interrupts.
 const CPU: usize = 1;
 
+#[derive(Clone, Copy)]
 struct NewFlows {
     name: &'static str,
     /// Of each container.
@@ -29,10 +30,14 @@ struct NewFlows {
 /// Towards one destination, and towards many.
 pub(super) fn cases(effort: Effort, _rounds: u32) -> Vec<Box<dyn Case>> {
     // One destination has 64 512 ports for all of them, and netfilter tracks 262 144 connections by default.
-    let one = NewFlows { name: "udp, one remote", flows: effort.choose(12_000, 5_000), apart: false };
+    let one = NewFlows { name: "udp, one remote", flows: 12_000, apart: false };
     let many =
         NewFlows { name: "udp, many remotes", flows: effort.choose(FLOWS_OF_A_REMOTE, 10_000), apart: true };
-    vec![Box::new(one), Box::new(many)]
+    effort
+        .choose(vec![one, many], vec![many])
+        .into_iter()
+        .map(|case| Box::new(case) as Box<dyn Case>)
+        .collect()
 }
 
 impl NewFlows {

@@ -54,7 +54,7 @@ pub(super) fn cases(effort: Effort, _rounds: u32) -> Vec<Box<dyn Case>> {
         (In, 1400, 1),
     ];
     let quick = |(direction, length, flows): &(Direction, usize, u32)| {
-        *length == 60 && (*flows == 1 || (*flows == 10_000 && *direction == Out))
+        *length == 60 && *flows == if *direction == Out { 10_000 } else { 1 }
     };
     let packets = effort.choose(1_000_000, 150_000);
     let wanted = full.into_iter().filter(|case| effort == Effort::Full || quick(case));

@@ -2,24 +2,23 @@
 //! firewall can still change that.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::Serialize;
 
 use super::firewall;
 use crate::cli::Global;
 use crate::error::Error;
 use crate::instance::Instance;
-use crate::net::{Net, NetNs};
+use crate::net::Net;
 use crate::output;
 use crate::plan::published::Published;
 use crate::plan::subnet;
 use crate::state::{Endpoint, Network};
 
-/// Addresses that nobody routes on the internet (RFC 1918, 3927, 4193, 6598). Any other one counts as public.
-const NOT_PUBLIC: [&str; 6] =
-    ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "fc00::/7"];
+/// Shared with other customers of a provider (RFC 6598).
+const SHARED: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
 
 /// Whoever is farthest away of those that reach a published port.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -114,7 +113,7 @@ fn verdict(published: &[Reached]) -> String {
 async fn answer(instance: &mut Instance) -> Result<Answer, Error> {
     let serves_host = instance.datapath_if_there()?.is_some_and(|datapath| datapath.unserved().is_none());
     let state = &instance.state;
-    let addresses = host_addresses().await?;
+    let addresses = host_addresses(&instance.net).await?;
     let mut published = Vec::new();
     for (name, endpoint) in &state.endpoints {
         let alive = instance.is_alive(endpoint).await?;
@@ -133,8 +132,7 @@ async fn answer(instance: &mut Instance) -> Result<Answer, Error> {
 }
 
 /// The addresses at which others reach this host.
-async fn host_addresses() -> Result<Vec<At>, Error> {
-    let net = Net::open(&NetNs::current()?)?;
+async fn host_addresses(net: &Net) -> Result<Vec<At>, Error> {
     let links = net.links().await?.into_iter().filter(|link| link.up && !link.loopback);
     let names: BTreeMap<u32, String> = links.map(|link| (link.index, link.name)).collect();
     let addresses = net.addresses().await?.into_iter();
@@ -150,8 +148,13 @@ fn is_of_link(addr: &IpNet) -> bool {
     matches!(addr.addr(), IpAddr::V6(addr) if addr.is_unicast_link_local())
 }
 
+/// Whether it may be routed on the internet: not private, link-local or shared (RFC 1918, 3927, 6598), nor unique local
+/// (RFC 4193).
 fn is_public(addr: IpAddr) -> bool {
-    !NOT_PUBLIC.iter().filter_map(|net| net.parse::<IpNet>().ok()).any(|net| net.contains(&addr))
+    match addr {
+        IpAddr::V4(addr) => !(addr.is_private() || addr.is_link_local() || SHARED.contains(&addr)),
+        IpAddr::V6(addr) => !addr.is_unique_local(),
+    }
 }
 
 /// Those at which one published port is meant. Of an internal network, only its own endpoints come to them.
