@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::counters::Retransmissions;
+use crate::counters::{Retransmissions, backlog_drops};
 use crate::lab::Container;
 use crate::netns::Netns;
 use crate::socket;
@@ -101,6 +101,8 @@ pub struct ChurnReport {
     pub failed: u64,
     /// SYN and SYN-ACK that were sent again, by all clients and the server.
     pub syn_retransmitted: u64,
+    /// Packets that the machine itself has thrown away meanwhile.
+    pub backlog_drops: u64,
     /// How long all of it took.
     pub elapsed: Duration,
 }
@@ -122,7 +124,7 @@ impl fmt::Display for ChurnReport {
 /// Opens connections to the server, [`AT_ONCE`] from each container.
 pub fn churn(clients: &[Container], server: &ChurnServer, first: ClosesFirst, until: Until) -> ChurnReport {
     let namespaces = || clients.iter().map(|client| &client.netns).chain([&server.netns]);
-    let before = Retransmissions::of(namespaces());
+    let before = (Retransmissions::of(namespaces()), backlog_drops());
     let (done, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let start = Instant::now();
     let threads: Vec<JoinHandle<()>> = clients
@@ -147,7 +149,8 @@ pub fn churn(clients: &[Container], server: &ChurnServer, first: ClosesFirst, un
         connections: done.load(Ordering::Relaxed),
         failed: failed.load(Ordering::Relaxed),
         elapsed: start.elapsed(),
-        syn_retransmitted: Retransmissions::of(namespaces()).since(before).syn,
+        syn_retransmitted: Retransmissions::of(namespaces()).since(before.0).syn,
+        backlog_drops: backlog_drops() - before.1,
     }
 }
 
