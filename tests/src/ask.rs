@@ -1,14 +1,16 @@
 //! One question to a server: who are you, and whom do you see?
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub use netdp::bench::load::Transport;
 use netdp::bench::load::split;
 use nix::sys::socket::{SockFlag, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
+use crate::backlog::unless_dropped;
 use crate::netns::Netns;
 use crate::socket;
 
@@ -73,7 +75,7 @@ pub fn echo_bulk(netns: &Netns, to: (impl Into<IpAddr>, u16), bytes: usize) {
         reader.read_line(&mut String::new())?;
         let sent: Vec<u8> = (0..bytes).map(|n| (n * 31 / 7).to_le_bytes()[0]).collect();
         let mut received = vec![0; bytes];
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let writer = scope.spawn(|| stream.write_all(&sent));
             reader.read_exact(&mut received)?;
             writer.join().expect("the writer")
@@ -92,7 +94,7 @@ fn question(
 ) -> io::Result<Answer> {
     netns.enter(move || match transport {
         Transport::Tcp => ask_tcp(from, to, patience),
-        Transport::Udp => ask_udp(from, to, patience),
+        Transport::Udp => unless_dropped(|| ask_udp(from, to, patience), Result::is_ok),
     })
 }
 
@@ -131,13 +133,26 @@ fn check_echo(stream: &mut TcpStream) -> io::Result<()> {
 }
 
 fn ask_udp(from: SocketAddr, to: SocketAddr, patience: Duration) -> io::Result<Answer> {
-    let socket = UdpSocket::bind(from)?;
+    let socket = udp_bound(from)?;
     socket.connect(to)?;
     socket.set_read_timeout(Some(patience))?;
     socket.send(b"who")?;
     let mut buffer = [0; 512];
     let length = socket.recv(&mut buffer)?;
     parse(&String::from_utf8_lossy(&buffer[..length]), socket.local_addr()?)
+}
+
+/// A socket whose port another one has just had. A child of another test has a copy of that until it executes its program.
+fn udp_bound(from: SocketAddr) -> io::Result<UdpSocket> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match UdpSocket::bind(from) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            bound => return bound,
+        }
+    }
 }
 
 fn parse(text: &str, local: SocketAddr) -> io::Result<Answer> {

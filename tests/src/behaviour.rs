@@ -5,6 +5,9 @@
 
 use std::fmt::Write as _;
 
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
+use nix::unistd::Pid;
+
 use crate::lab::Lab;
 use crate::variant::Family;
 
@@ -76,7 +79,12 @@ pub fn of_netfilter(family: Family) -> Findings {
     measure(&Side::netfilter(&lab))
 }
 
+/// On one CPU, so that packets come in the order in which they were sent.
 fn measure(side: &Side<'_>) -> Findings {
+    let cpu = sched_getcpu().expect("this CPU");
+    let mut only = CpuSet::new();
+    only.set(cpu).expect("a CPU's number");
+    sched_setaffinity(Pid::from_raw(0), &only).expect("staying on a CPU");
     rows::all().map(|row| (row.measure)(side)).collect()
 }
 

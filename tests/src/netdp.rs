@@ -9,6 +9,8 @@ use serde_json::Value;
 
 /// A command that takes longer than this is stuck.
 const TIMEOUT_S: &str = "180";
+/// So many lines of a listing are shown beside a failure.
+const REPORTED_LINES: usize = 40;
 
 /// netdp, acting on one lab's host.
 #[derive(Clone, Debug)]
@@ -119,9 +121,17 @@ impl Netdp {
     /// What to look at when a test failed.
     pub fn report(&self) -> String {
         let mut report = String::new();
-        for line in ["ls", "flows", "stats"] {
+        for line in ["ls", "stats", "flows"] {
             let outcome = self.run(line);
-            let _ = writeln!(report, "--- netdp {line}\n{}{}", outcome.stdout, outcome.stderr);
+            let _ = writeln!(report, "--- netdp {line}");
+            let mut lines = outcome.stdout.lines();
+            for shown in lines.by_ref().take(REPORTED_LINES).chain(outcome.stderr.lines()) {
+                let _ = writeln!(report, "{shown}");
+            }
+            let more = lines.count();
+            if more > 0 {
+                let _ = writeln!(report, "and {more} lines more");
+            }
         }
         report
     }

@@ -41,6 +41,8 @@ struct Tally {
     passed: u64,
     failed: u64,
     skipped: u64,
+    /// Where tests panicked, and why.
+    panics: Vec<String>,
 }
 
 /// Runs the tiers; fails when a test or a build failed.
@@ -63,6 +65,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     if !is_root() {
         println!("the kernel and net tiers need root and were skipped: run `cargo xtask test` as root");
+    }
+    for panic in &sum.panics {
+        println!("{panic}");
     }
     println!("{sum}");
     Ok(if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -148,10 +153,16 @@ fn counted(tests: &mut Command) -> Result<Tally> {
     let mut child =
         tests.stdout(Stdio::piped()).spawn().with_context(|| format!("running `{}`", shown(tests)))?;
     let mut tally = Tally::default();
+    let mut panicked_at = None;
     for line in BufReader::new(child.stdout.take().context("no stdout")?).lines() {
         let line = line?;
         println!("{line}");
-        if let Some(one) = parse_result(&line) {
+        if let Some(at) = panicked_at.take() {
+            tally.panics.push(format!("{at} {line}"));
+        }
+        if line.starts_with("thread '") && line.contains("panicked at") {
+            panicked_at = Some(line);
+        } else if let Some(one) = parse_result(&line) {
             tally += one;
         }
     }
@@ -173,7 +184,7 @@ fn parse_result(line: &str) -> Option<Tally> {
         words.and_then(|number| number.trim().parse().ok())
     };
     let skipped = count("ignored")? + count("filtered out")?;
-    Some(Tally { passed: count("passed")?, failed: count("failed")?, skipped })
+    Some(Tally { passed: count("passed")?, failed: count("failed")?, skipped, panics: Vec::new() })
 }
 
 impl AddAssign for Tally {
@@ -181,6 +192,7 @@ impl AddAssign for Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+        self.panics.extend(other.panics);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netdp_common::header::{icmp, tcp, udp};
 
@@ -11,10 +11,10 @@ use super::side::{PORT, Side};
 use super::{Finding, tcp as connection};
 use crate::packet::{Carries, Packet, Seen};
 
-/// After so long, a listing in whole seconds tells whether a flow was refreshed.
-const WAIT: Duration = Duration::from_millis(3_300);
-/// What a refreshed flow's time grows by at least, and one that is not doesn't.
-const GROWTH: u64 = 2;
+/// After half of it, a listing in whole seconds (or ticks) tells whether a flow was refreshed.
+const WAIT: Duration = Duration::from_millis(4_300);
+/// How often a machine may stall for so long that the listing doesn't tell.
+const STALLS: usize = 10;
 
 /// Timers are in ticks of about a second: rounded to ten.
 fn rounded(seconds: u64) -> u64 {
@@ -34,9 +34,9 @@ fn answer(side: &Side<'_>, to: &Seen, carries: Carries) {
 
 pub(super) fn of_udp(side: &Side<'_>) -> Finding {
     let (src, seen) = flow(side, Carries::Udp);
-    let new = rounded(side.expires(udp::PROTO, src));
+    let new = rounded(side.lifetime(udp::PROTO, src));
     answer(side, &seen, Carries::Udp);
-    let answered = rounded(side.expires(udp::PROTO, src));
+    let answered = rounded(side.lifetime(udp::PROTO, src));
     let text = format!("{new} s after a datagram, {answered} s after an answer");
     Finding::of(new >= 120 && answered >= 120, text)
 }
@@ -50,43 +50,52 @@ pub(super) fn of_udp_stream(side: &Side<'_>) -> Finding {
         let again = Packet::new(src, seen.dst, Carries::Udp, &[]);
         side.carry(&side.a, &side.world, again).expect("the flow");
     }
-    let expires = rounded(side.expires(udp::PROTO, src));
+    let expires = rounded(side.lifetime(udp::PROTO, src));
     Finding::of(expires >= 300, format!("{expires} s once it streams"))
 }
 
 pub(super) fn of_echo(side: &Side<'_>) -> Finding {
     let (src, _) = flow(side, Carries::EchoRequest);
     let proto = if side.is_v4() { icmp::PROTO_V4 } else { icmp::PROTO_V6 };
-    let expires = rounded(side.expires(proto, src));
+    let expires = rounded(side.lifetime(proto, src));
     Finding::of(expires >= 60, format!("{expires} s"))
 }
 
 pub(super) fn of_tcp(side: &Side<'_>) -> Finding {
     let src = SocketAddr::new(side.a.address, side.fresh_port());
-    let expires = || side.expires(tcp::PROTO, src);
+    let lifetime = || side.lifetime(tcp::PROTO, src);
     let connection = connection::Connection::open(side, src);
-    let syn = rounded(expires());
+    let syn = rounded(lifetime());
     connection.establish();
-    let established = expires().div_ceil(60);
+    let established = lifetime().div_ceil(60);
     connection.send(tcp::FIN | tcp::ACK).expect("the FIN");
-    let closing = rounded(expires());
+    let closing = rounded(lifetime());
     let met = established >= 124 && syn >= 240 && closing >= 240;
     let days = established.div_ceil(60 * 24);
     Finding::of(met, format!("established {days} days, opening {syn} s, half-closed {closing} s"))
 }
 
 /// Whether a packet of a waiting flow gives it its whole time again.
-fn refreshed(side: &Side<'_>, carries: Carries, by: impl FnOnce(SocketAddr, &Seen)) -> bool {
+fn refreshed(side: &Side<'_>, carries: Carries, by: impl Fn(SocketAddr, &Seen)) -> bool {
     let (src, seen) = flow(side, carries);
     let proto = match carries {
         Carries::Udp => udp::PROTO,
         _ if side.is_v4() => icmp::PROTO_V4,
         _ => icmp::PROTO_V6,
     };
-    thread::sleep(WAIT);
-    let before = side.expires(proto, src);
-    by(src, &seen);
-    side.expires(proto, src) >= before + GROWTH
+    for _ in 0..STALLS {
+        thread::sleep(WAIT);
+        let before = side.expires(proto, src);
+        let start = Instant::now();
+        by(src, &seen);
+        if side.expires(proto, src) > before {
+            return true;
+        }
+        if start.elapsed() < WAIT / 2 {
+            return false;
+        }
+    }
+    panic!("the machine stalls")
 }
 
 pub(super) fn refreshed_from_inside(side: &Side<'_>) -> Finding {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use netdp_common::header::ethernet;
 
+use crate::backlog::unless_dropped;
 use crate::lab::{Container, HOST, Lab, UPLINK, WORLD, WORLD_2, WORLD_3, WORLD_LINK};
 use crate::masquerade::Masquerade;
 use crate::netns::Netns;
@@ -24,7 +25,7 @@ const FENCE: u16 = 9999;
 /// How long a packet may take, on a machine with much else to do.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How much later than another one a packet may come that was sent before it, if by another CPU.
-const GRACE: Duration = Duration::from_millis(40);
+const GRACE: Duration = Duration::from_millis(200);
 /// The ports of the endpoint that has but few: see [`Side::few`].
 const FEW: &str = "30000-30003";
 
@@ -66,6 +67,8 @@ pub struct Side<'a> {
     pub world: Node,
     marks: Cell<u64>,
     ports: Cell<u16>,
+    /// When the last packet was sent.
+    sent: Cell<Instant>,
 }
 
 impl<'a> Side<'a> {
@@ -121,7 +124,17 @@ impl<'a> Side<'a> {
             gateway_mac: wire::mac(&lab.host, UPLINK),
             fence: Cell::new(None),
         };
-        let side = Self { lab, nat, a, b, few, world, marks: Cell::new(0), ports: Cell::new(20_000) };
+        let side = Self {
+            lab,
+            nat,
+            a,
+            b,
+            few,
+            world,
+            marks: Cell::new(0),
+            ports: Cell::new(20_000),
+            sent: Cell::new(Instant::now()),
+        };
         for node in [&side.a, &side.b, &side.few] {
             let packet = side.to_fence(node);
             side.send(node, &packet);
@@ -174,6 +187,7 @@ impl<'a> Side<'a> {
     pub fn send_bytes(&self, from: &Node, packet: &[u8]) {
         let ethertype = if self.is_v4() { ethernet::IPV4 } else { ethernet::IPV6 };
         let frame = [&from.gateway_mac[..], &from.tap.mac, &ethertype.to_be_bytes(), packet].concat();
+        self.sent.set(Instant::now());
         from.tap.send(&frame).expect("sending a frame");
     }
 
@@ -234,10 +248,12 @@ impl<'a> Side<'a> {
     /// Sends a packet with a mark of its own and receives it at the other end, with right checksums.
     #[track_caller]
     pub fn carry(&self, from: &Node, to: &Node, mut packet: Packet) -> Option<Seen> {
-        packet.payload = self.mark();
-        let mark = packet.payload.clone();
-        self.send(from, &packet);
-        let seen = self.receive(to, |seen| seen.icmp.is_none_or(is_query) && seen.carries(&mark))?;
+        let once = || {
+            packet.payload = self.mark();
+            self.send(from, &packet);
+            self.receive(to, |seen| seen.icmp.is_none_or(is_query) && seen.carries(&packet.payload))
+        };
+        let seen = unless_dropped(once, Option::is_some)?;
         assert_eq!(seen.checksums_are_right(), Some(true), "{seen:?}");
         Some(seen)
     }
@@ -263,22 +279,36 @@ impl<'a> Side<'a> {
     /// Seconds until the flow of an endpoint's address and port is forgotten, as the NAT lists it.
     #[track_caller]
     pub fn expires(&self, proto: u8, src: SocketAddr) -> u64 {
-        let expires = match &self.nat {
+        self.timer(proto, src).0
+    }
+
+    /// Seconds that it lives after a packet: the last one that was sent is its.
+    #[track_caller]
+    pub fn lifetime(&self, proto: u8, src: SocketAddr) -> u64 {
+        let (expires, idle) = self.timer(proto, src);
+        expires + idle
+    }
+
+    /// Seconds until it is forgotten, and since its last packet.
+    #[track_caller]
+    fn timer(&self, proto: u8, src: SocketAddr) -> (u64, u64) {
+        let timer = match &self.nat {
             Nat::Netdp(lab) => {
                 let flows = lab.netdp.json(&format!("flows --proto {proto}"));
                 let own = |flow: &&serde_json::Value| flow["src"].as_str() == Some(&src.to_string());
                 let flow = flows.as_array().and_then(|flows| flows.iter().find(own));
-                flow.and_then(|flow| flow["expires_s"].as_u64())
+                flow.and_then(|flow| Some((flow["expires_s"].as_u64()?, flow["idle_s"].as_u64()?)))
             }
             Nat::Netfilter(_) => {
                 let list = self.lab.host.enter(netdp::net::conntrack::list).expect("listing connections");
                 let own = |found: &&netdp::net::conntrack::Connection| {
                     found.proto == proto && found.original.src == (src.ip(), src.port())
                 };
-                list.iter().find(own).map(|found| u64::from(found.expires_s))
+                let idle = self.sent.get().elapsed().as_secs();
+                list.iter().find(own).map(|found| (u64::from(found.expires_s), idle))
             }
         };
-        expires.unwrap_or_else(|| panic!("no flow of {src}, protocol {proto}"))
+        timer.unwrap_or_else(|| panic!("no flow of {src}, protocol {proto}"))
     }
 
     /// Another address on the uplink, which only lives as long as `work`.
