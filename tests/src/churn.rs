@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::counters::{Retransmissions, backlog_drops};
+use crate::backlog;
+use crate::counters::Retransmissions;
 use crate::lab::Container;
 use crate::netns::Netns;
 use crate::socket;
@@ -124,7 +125,7 @@ impl fmt::Display for ChurnReport {
 /// Opens connections to the server, [`AT_ONCE`] from each container.
 pub fn churn(clients: &[Container], server: &ChurnServer, first: ClosesFirst, until: Until) -> ChurnReport {
     let namespaces = || clients.iter().map(|client| &client.netns).chain([&server.netns]);
-    let before = (Retransmissions::of(namespaces()), backlog_drops());
+    let before = (Retransmissions::of(namespaces()), backlog::dropped());
     let (done, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let start = Instant::now();
     let threads: Vec<JoinHandle<()>> = clients
@@ -150,7 +151,7 @@ pub fn churn(clients: &[Container], server: &ChurnServer, first: ClosesFirst, un
         failed: failed.load(Ordering::Relaxed),
         elapsed: start.elapsed(),
         syn_retransmitted: Retransmissions::of(namespaces()).since(before.0).syn,
-        backlog_drops: backlog_drops() - before.1,
+        backlog_drops: backlog::dropped() - before.1,
     }
 }
 

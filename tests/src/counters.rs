@@ -30,15 +30,6 @@ impl Retransmissions {
     }
 }
 
-/// Packets that this machine's own CPUs have thrown away, for every namespace: their queues were full
-/// (/proc/net/softnet_stat, the second column of each CPU's line, in hexadecimal). Then nobody's NAT has lost them.
-pub fn backlog_drops() -> u64 {
-    let path = "/proc/net/softnet_stat";
-    let lines = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let dropped = |line: &str| u64::from_str_radix(line.split(' ').nth(1)?, 16).ok();
-    lines.lines().map(|line| dropped(line).unwrap_or_else(|| panic!("{path}: {line}"))).sum()
-}
-
 /// One number of /proc/net/snmp or netstat.
 pub fn counter(netns: &Netns, file: &str, group: &str, name: &str) -> u64 {
     counters::of_protocol(netns, file, group, name).unwrap_or_else(|error| panic!("{error}"))
