@@ -7,7 +7,7 @@
 pub use ::netdp::bench::load::socket;
 
 pub mod ask;
-pub(crate) mod backlog;
+pub mod backlog;
 pub mod behaviour;
 pub mod build;
 pub mod capture;
