@@ -39,7 +39,33 @@ pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(),
     let mut probe = Probe { host, work, now, result: Claimed::Nothing };
     host.repeat(tries, &mut probe);
     let result = probe.result;
-    settle(host, work, now, result)
+    // From here, not from [`settle`]: what looks for expired flows has the deepest stack of all, and Linux before 6.9
+    // rounds each frame up to 32 bytes.
+    if matches!(result, Claimed::Full) {
+        // Somebody's expired flow made room: start over.
+        let has_room = reclaim::make_room(host, &work.answer, now, EMERGENCY_SLOTS, 0);
+        return if has_room { Ok(()) } else { Err(DropReason::TableFull) };
+    }
+    let settled = settle(host, work, result);
+    if work.for_ring != Meta::GONE {
+        reclaim::enter(host, &work.answer, work.for_ring.0);
+    }
+    match settled {
+        Settled::Again => Ok(()),
+        Settled::NoPort => Err(DropReason::PortsExhausted),
+        Settled::NoRoom => Err(DropReason::TableFull),
+    }
+}
+
+/// How a claim ended.
+#[derive(Clone, Copy)]
+enum Settled {
+    /// The flow is in the table, or will be: the packet starts over.
+    Again,
+    /// Every port is taken.
+    NoPort,
+    /// The table is full.
+    NoRoom,
 }
 
 /// Before the first port is tried. (Out of line, as [`settle`]: the stack of
@@ -54,6 +80,7 @@ fn begin<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, now: u32) {
     (work.reverse.meta, work.reverse.tag) = (meta.0, meta.tag());
     work.remote = reclaim::remote_of(&work.answer);
     work.last_resort = Be16::new(0);
+    work.for_ring = Meta::GONE;
     let range = work.request.spans.id();
     let is_exhausted = !work.request.keep_port && !work.again && host.exhausted(&work.remote, range);
     work.remote.pad = reclaim::SPENT;
@@ -79,26 +106,19 @@ fn tries<A: Address, H: Host<A>>(host: &H, work: &Work<A>) -> u32 {
 
 /// After the last one.
 #[inline(never)]
-fn settle<A: Address, H: Host<A>>(
-    host: &H,
-    work: &mut Work<A>,
-    now: u32,
-    result: Claimed,
-) -> Result<(), DropReason> {
+fn settle<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, result: Claimed) -> Settled {
     match result {
         Claimed::Port => enter_initiator(host, work),
-        // Somebody's expired flow made room: start over.
-        Claimed::Full if reclaim::make_room(host, &work.answer, now, EMERGENCY_SLOTS, 0) => Ok(()),
-        Claimed::Full => Err(DropReason::TableFull),
-        // A port is being given back, or this very flow is being opened: start over.
-        Claimed::Soon => Ok(()),
+        Claimed::Full => Settled::NoRoom,
+        // A port is being given back, or this very flow is being opened.
+        Claimed::Soon => Settled::Again,
         Claimed::Nothing | Claimed::Unfit => {
             let is_exhausted = work.search.from == 0 && matches!(result, Claimed::Nothing);
             if is_exhausted && !work.request.only_port {
                 remember_exhausted(host, &mut work.remote, work.request.spans.id());
             }
             host.count(Event::SnatExhausted, 1);
-            Err(DropReason::PortsExhausted)
+            Settled::NoPort
         }
     }
 }
@@ -118,7 +138,7 @@ fn remember_exhausted<A: Address, H: Host<A>>(host: &H, remote: &mut Tuple<A>, r
 
 /// The port is ours: enter the initiator's side, or give way to who did so first.
 #[inline(always)]
-fn enter_initiator<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(), DropReason> {
+fn enter_initiator<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Settled {
     let Err(error) = insert(host.flows(), &work.request.first, &work.forward) else {
         created(host, work);
         if work.request.kind == Kind::Snat as u8 {
@@ -130,8 +150,7 @@ fn enter_initiator<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Resu
         if work.request.keep_port && work.forward.sport != work.request.translated.sport {
             host.count(Event::DnatPortChanged, 1);
         }
-        reclaim::enter(host, &work.answer, work.reverse.meta);
-        return Ok(());
+        return Settled::Again;
     };
     if work.recycled {
         if !recycle::give_back(host, work) {
@@ -142,24 +161,25 @@ fn enter_initiator<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Resu
     }
     reclaim::port_freed(host, &work.answer);
     match error {
-        InsertError::Full => Err(DropReason::TableFull),
+        InsertError::Full => Settled::NoRoom,
         InsertError::Busy => {
             host.count(Event::BusyRetries, 1);
-            Ok(())
+            Settled::Again
         }
         // Another packet of this flow was faster: its mapping is the flow's.
         InsertError::Taken => {
             host.count(Event::FlowsAdopted, 1);
-            Ok(())
+            Settled::Again
         }
     }
 }
 
 /// There is one flow more, and with a port that was taken over one less.
 #[inline(always)]
-fn created<A: Address, H: Host<A>>(host: &H, work: &Work<A>) {
+fn created<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) {
     host.count(Event::FlowsCreated, 1);
     host.add_held(work.request.holder(), 1);
+    work.for_ring = Meta(work.reverse.meta);
     if work.recycled {
         recycle::count(host, work);
     }

@@ -44,16 +44,22 @@ pub const fn allows(held: Held, max_flows: u32, table: u32, is_alone: bool) -> b
 }
 
 /// Whether the endpoint of a new flow may have it, if need be in the place of another of its own.
-#[inline(never)]
+#[inline(always)]
 pub fn is_granted<A: Address, H: Host<A>>(host: &H, work: &Work<A>, now: u32) -> bool {
     let holder = work.request.holder();
+    // Room is made from here: see `claim`.
+    has_share(host, holder) || reclaim::make_room(host, &work.answer, now, AHEAD + BEHIND, holder)
+}
+
+/// Whether the endpoint of a new flow may have it beside its others.
+#[inline(never)]
+fn has_share<A: Address, H: Host<A>>(host: &H, holder: u32) -> bool {
     let Some(config) = host.config() else { return true };
     let max_flows = match host.sender(holder) {
         Some(endpoint) => endpoint.max_flows,
         None => 0,
     };
     allows(host.held(holder), max_flows, config.flows_max, host.endpoints() < 2)
-        || reclaim::make_room(host, &work.answer, now, AHEAD + BEHIND, holder)
 }
 
 /// Whether one endpoint has so many more flows than another that its half-open and one-shot ones give way to it when all

@@ -178,7 +178,7 @@ pub(crate) fn count<A: Address, H: Host<A>>(host: &H, work: &Work<A>) {
 /// initiator's entry. False: the new responder's entry is still there, and a flow of its own until it expires, or
 /// somebody has removed it as such.
 #[inline(always)]
-pub(crate) fn give_back<A: Address, H: Host<A>>(host: &H, work: &Work<A>) -> bool {
+pub(crate) fn give_back<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> bool {
     let Some(entry) = host.flows().get(&work.answer) else { return false };
     for _ in 0..GIVE_BACK_TRIES {
         let meta = entry.meta();
@@ -192,7 +192,7 @@ pub(crate) fn give_back<A: Address, H: Host<A>>(host: &H, work: &Work<A>) -> boo
                 return false;
             }
             // The clock hand may have been by when the entry was another flow's.
-            reclaim::enter(host, &work.answer, work.tombstone.meta);
+            work.for_ring = Meta(work.tombstone.meta);
             return true;
         }
     }

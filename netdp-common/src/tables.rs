@@ -155,6 +155,8 @@ pub struct Work<A> {
     pub old: Tuple<A>,
     /// See `recycled`.
     pub tombstone: Flow<A>,
+    /// Meta word of the entry at `answer` that the ring doesn't have yet; [`Meta::GONE`]: none.
+    pub for_ring: Meta,
     /// The port that has rested longest of those that have not rested long enough, see [`crate::recycle`]; 0: none.
     pub last_resort: Be16,
     /// Its [`Flow::ended_at`].

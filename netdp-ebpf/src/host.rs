@@ -544,6 +544,8 @@ const AF_INET6: u8 = 10;
 
 /// Results of `bpf_fib_lookup`: found, without neighbour, and "not forwarded": local, or no route at all.
 mod fib {
+    /// `-EINVAL`: a flag that this kernel doesn't know.
+    pub(super) const UNKNOWN_FLAG: i64 = -22;
     pub(super) const SUCCESS: i64 = 0;
     pub(super) const NOT_FORWARDED: i64 = 4;
     pub(super) const NO_NEIGHBOUR: i64 = 7;
@@ -562,27 +564,32 @@ fn route<F: Maps>(skb: &Skb<F>, tuple: &Tuple<F::Addr>, iif: u32) -> Route<F::Ad
     lookup.ifindex = iif;
     copy_words(&mut lookup.src, tuple.src.words());
     copy_words(&mut lookup.dst, tuple.dst.words());
-    // SAFETY: FibLookup has the layout and size of struct bpf_fib_lookup.
-    let result = unsafe {
-        bpf_fib_lookup(
-            skb.context().cast(),
-            (&raw mut lookup).cast(),
-            size_of::<FibLookup>() as i32,
-            BPF_FIB_LOOKUP_SRC,
-        )
-    };
+    let mut result = fib_lookup(skb, &mut lookup, BPF_FIB_LOOKUP_SRC);
+    let mut has_source = result != fib::NO_SOURCE;
+    if result == fib::UNKNOWN_FLAG {
+        // Linux before 6.7 can't tell the source (and has changed nothing): user space has told the uplink's address.
+        result = fib_lookup(skb, &mut lookup, 0);
+        has_source = false;
+    }
     match result {
         fib::SUCCESS | fib::NO_NEIGHBOUR | fib::NO_SOURCE => Route::Out {
             oif: lookup.ifindex,
             via: lookup.dst,
             via_v6: lookup.family == AF_INET6,
-            src: if result == fib::NO_SOURCE { F::Addr::UNSPECIFIED } else { address(&lookup.src) },
+            src: if has_source { address(&lookup.src) } else { F::Addr::UNSPECIFIED },
             resolved: result != fib::NO_NEIGHBOUR,
             mtu: if result == fib::SUCCESS { lookup.tot_len } else { link_mtu(skb, lookup.ifindex) },
         },
         fib::NOT_FORWARDED => Route::Local,
         _ => Route::None,
     }
+}
+
+#[inline(always)]
+fn fib_lookup<F: Maps>(skb: &Skb<F>, lookup: &mut FibLookup, flags: u32) -> i64 {
+    let size = size_of::<FibLookup>() as i32;
+    // SAFETY: FibLookup has the layout and size of struct bpf_fib_lookup.
+    unsafe { bpf_fib_lookup(skb.context().cast(), ptr::from_mut(lookup).cast(), size, flags) }
 }
 
 /// `bpf_fib_lookup` compares it with the route's MTU, and puts that in its place.

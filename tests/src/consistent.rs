@@ -142,7 +142,8 @@ fn ruled(lab: &Lab, listed: &Listed) -> Vec<String> {
 
 fn pinned(lab: &Lab, listed: &Listed) -> Vec<String> {
     let pins = files_below(&lab.netdp.pins());
-    let links = pins.iter().filter(|pin| pin.parent().is_some_and(|parent| parent.ends_with("links")));
+    let hooks = lab.variant.hooks();
+    let links = pins.iter().filter(|pin| pin.parent().is_some_and(|parent| parent.ends_with(hooks)));
     let name =
         |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let there = links.map(|pin| name(pin)).filter(|name| name.ends_with("-from_container")).collect();

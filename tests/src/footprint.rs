@@ -10,6 +10,7 @@ use aya::programs::{ProgramInfo, loaded_links, loaded_programs};
 
 use crate::netdp::Netdp;
 use crate::netns::Netns;
+use crate::process::eventually;
 use crate::sysctl::{self, Sysctls};
 
 /// Links, addresses, routes, neighbours, rules and qdiscs of a namespace.
@@ -26,6 +27,14 @@ const LISTINGS: [&str; 11] = [
     "iptables-save",
     "ip6tables-save",
 ];
+
+/// Waits until the kernel has done what it does by itself after a link came up.
+pub fn settle(host: &Netns) {
+    eventually("links up, addresses valid", || {
+        let (links, addresses) = (host.sh("ip -o link"), host.sh("ip -o addr"));
+        !links.contains("NO-CARRIER") && !links.contains("state DOWN") && !addresses.contains("tentative")
+    });
+}
 
 /// A host at one time.
 #[derive(Clone, Debug, Eq, PartialEq)]

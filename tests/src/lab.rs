@@ -80,7 +80,7 @@ impl Lab {
             instance: id.clone(),
             host: host.name().into(),
             datapath: variant.datapath.name(),
-            variables: Vec::new(),
+            variables: if variant.tcx { Vec::new() } else { vec![("NETDP_WITHOUT", "tcx".into())] },
         };
         let (world_in, host_in) = ((*world).clone(), (*host).clone());
         let owned = RefCell::new(vec![world, host]);

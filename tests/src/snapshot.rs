@@ -82,8 +82,19 @@ fn programs(host: &Netns) -> Vec<String> {
     // `3: up0@if2: <...`
     let names = listed.lines().filter_map(|line| line.split([':', '@']).nth(1)).map(str::trim);
     let names: Vec<&str> = names.collect();
+    let mut lines = Vec::new();
+    let qdiscs = host.sh("tc qdisc");
+    for qdisc in qdiscs.lines().filter(|line| line.starts_with("qdisc clsact")) {
+        // `qdisc clsact ffff: dev up0 parent ffff:fff1`
+        let name = qdisc.split_whitespace().nth(4).unwrap_or_default();
+        for side in ["ingress", "egress"] {
+            lines.push(format!(
+                "clsact {name} {side}: {}",
+                host.sh(&format!("tc filter show dev {name} {side}"))
+            ));
+        }
+    }
     host.enter(|| {
-        let mut lines = Vec::new();
         for name in names {
             for (side, attach) in [("ingress", TcAttachType::Ingress), ("egress", TcAttachType::Egress)] {
                 let Ok((_, programs)) = SchedClassifier::query_tcx(name, attach) else { continue };

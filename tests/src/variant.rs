@@ -48,6 +48,8 @@ pub struct Variant {
     pub offloads: bool,
     /// The traffic's family.
     pub family: Family,
+    /// Programs are links (TCX); otherwise filters behind `clsact`, as before Linux 6.6.
+    pub tcx: bool,
 }
 
 impl Variant {
@@ -56,14 +58,23 @@ impl Variant {
         self.datapath == Datapath::Ebpf || self.family == Family::V4
     }
 
+    /// Where below an instance's pins those of the interfaces' programs are.
+    pub fn hooks(self) -> &'static str {
+        if self.tcx { "v1/tcx" } else { "v1/filters" }
+    }
+
     /// eBPF, as interfaces are by default.
-    pub const EBPF: Self = Self { datapath: Datapath::Ebpf, offloads: true, family: Family::V4 };
+    pub const EBPF: Self = Self { datapath: Datapath::Ebpf, offloads: true, family: Family::V4, tcx: true };
     /// eBPF, every packet as it would be on a wire.
     pub const EBPF_PLAIN: Self = Self { offloads: false, ..Self::EBPF };
     /// eBPF, traffic by IPv6.
     pub const EBPF_V6: Self = Self { family: Family::V6, ..Self::EBPF };
     /// eBPF, traffic by IPv6, every packet as it would be on a wire.
     pub const EBPF_V6_PLAIN: Self = Self { offloads: false, ..Self::EBPF_V6 };
+    /// eBPF behind `clsact`.
+    pub const CLSACT: Self = Self { tcx: false, ..Self::EBPF };
+    /// eBPF behind `clsact`, traffic by IPv6.
+    pub const CLSACT_V6: Self = Self { tcx: false, ..Self::EBPF_V6 };
     /// iptables, as interfaces are by default.
     pub const IPTABLES: Self = Self { datapath: Datapath::Iptables, ..Self::EBPF };
     /// iptables, every packet as it would be on a wire.
@@ -84,6 +95,16 @@ macro_rules! on_every_datapath {
     ($($scenario:ident),+ $(,)?) => {$(
         mod $scenario {
             $crate::variants!($scenario: ebpf EBPF, iptables IPTABLES);
+        }
+    )+};
+}
+
+/// On every datapath, and on eBPF without TCX.
+#[macro_export]
+macro_rules! on_every_datapath_and_clsact {
+    ($($scenario:ident),+ $(,)?) => {$(
+        mod $scenario {
+            $crate::variants!($scenario: ebpf EBPF, clsact CLSACT, iptables IPTABLES);
         }
     )+};
 }
@@ -121,7 +142,8 @@ macro_rules! on_every_datapath_in_both_families {
     ($($scenario:ident),+ $(,)?) => {$(
         mod $scenario {
             $crate::variants!(
-                $scenario: ebpf EBPF, ebpf_v6 EBPF_V6, iptables IPTABLES, iptables_v6 IPTABLES_V6
+                $scenario: ebpf EBPF, ebpf_v6 EBPF_V6,
+                iptables IPTABLES, iptables_v6 IPTABLES_V6
             );
         }
     )+};
@@ -134,6 +156,17 @@ macro_rules! on_ebpf_only {
         #[doc = concat!("Not on iptables: ", $reason, ".")]
         mod $scenario {
             $crate::variants!($scenario: ebpf EBPF, ebpf_without_offloads EBPF_PLAIN);
+        }
+    )+};
+}
+
+/// The same with and without TCX.
+#[macro_export]
+macro_rules! on_ebpf_as_attached {
+    ($($scenario:ident: $reason:literal),+ $(,)?) => {$(
+        #[doc = concat!("Not on iptables: ", $reason, ".")]
+        mod $scenario {
+            $crate::variants!($scenario: ebpf EBPF, clsact CLSACT);
         }
     )+};
 }

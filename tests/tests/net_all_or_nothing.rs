@@ -79,6 +79,24 @@ cases! {
     down: Case { rolls_forward: true, ..Case::new("down", both, both) };
 }
 
+/// What is attached behind `clsact` is attached in other steps.
+mod clsact {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root"]
+    fn attach() {
+        let case = Case::new("attach {b} --name b", attached, |lab| drop(lab.netdp.ok("detach b")));
+        Trial::new(Variant::CLSACT, case).run();
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn detach() {
+        Trial::new(Variant::CLSACT, Case::new("detach b", both, attach_b)).run();
+    }
+}
+
 fn nothing(_: &Lab) {}
 
 fn attached(lab: &Lab) {

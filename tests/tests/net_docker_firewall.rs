@@ -12,6 +12,11 @@ const PORT: u16 = 7000;
 
 with_and_without_offloads_in_both_families!(neighbours_and_published_ports_work);
 
+/// Rules of bridges see a packet after the programs, however those are attached.
+mod clsact {
+    netdp_tests::variants!(neighbours_and_published_ports_work: without_tcx CLSACT);
+}
+
 /// What dockerd sets on a host.
 fn forward_drop(lab: &Lab) {
     for (tables, which) in [

@@ -5,22 +5,22 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use netdp_tests::ask::{Transport, answered};
-use netdp_tests::footprint::{Footprint, Objects};
+use netdp_tests::footprint::{Footprint, Objects, settle};
 use netdp_tests::lab::{Lab, UPLINK, WORLD};
 use netdp_tests::netns::Netns;
-use netdp_tests::on_every_datapath;
 use netdp_tests::process::eventually;
 use netdp_tests::server::Server;
 use netdp_tests::sysctl;
 use netdp_tests::variant::Datapath;
+use netdp_tests::{on_every_datapath, on_every_datapath_and_clsact};
 
 const PORT: u16 = 7000;
 
 /// Mounts are the whole machine's: these tests do not run beside each other.
 static ALONE: Mutex<()> = Mutex::new(());
 
-on_every_datapath!(
-    no_host_wide_sysctl_is_written,
+on_every_datapath!(no_host_wide_sysctl_is_written);
+on_every_datapath_and_clsact!(
     down_leaves_nothing,
     down_leaves_what_others_changed,
     a_failed_command_changes_nothing,
@@ -28,14 +28,6 @@ on_every_datapath!(
 
 fn alone() -> std::sync::MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// Waits until the kernel has done what it does by itself after a link came up.
-fn settle(lab: &Lab) {
-    eventually("links up, addresses valid", || {
-        let (links, addresses) = (lab.host.sh("ip -o link"), lab.host.sh("ip -o addr"));
-        !links.contains("NO-CARRIER") && !links.contains("state DOWN") && !addresses.contains("tentative")
-    });
 }
 
 fn no_host_wide_sysctl_is_written(lab: &Lab) {
@@ -66,7 +58,7 @@ fn no_host_wide_sysctl_is_written(lab: &Lab) {
 
 fn down_leaves_nothing(lab: &Lab) {
     let _alone = alone();
-    settle(lab);
+    settle(&lab.host);
     let before = Footprint::of(&lab.host);
     for round in 0..2 {
         lab.netdp.ok("network create red --subnet 10.50.0.0/24");
@@ -91,7 +83,7 @@ fn down_leaves_nothing(lab: &Lab) {
 /// What somebody else did meanwhile stays: sysctls, rules, routes, addresses, qdiscs, what is pinned beside netdp.
 fn down_leaves_what_others_changed(lab: &Lab) {
     let _alone = alone();
-    settle(lab);
+    settle(&lab.host);
     let pristine = Footprint::of(&lab.host);
     lab.container("a", "-p 8088:80");
     // Only there with eBPF, or if somebody else mounted it.
@@ -106,10 +98,16 @@ fn down_leaves_what_others_changed(lab: &Lab) {
         "ip addr add 10.77.0.1/24 dev up0",
         "ip route add 10.78.0.0/16 via 10.99.0.3",
         "iptables -w -A FORWARD -s 10.79.0.0/16 -j ACCEPT",
-        "tc qdisc add dev up0 clsact",
     ] {
         lab.host.sh(line);
     }
+    // Without TCX there is one already.
+    if !lab.host.sh("tc qdisc show dev up0").contains("clsact") {
+        lab.host.sh("tc qdisc add dev up0 clsact");
+    }
+    let filter = ["filter", "add", "dev", "up0", "ingress", "pref", "7", "bpf", "bytecode", "1,6 0 0 0,"];
+    let filter = lab.host.command("tc").args(filter).output().expect("running tc");
+    assert!(filter.status.success(), "{filter:?}");
     let ours_is_mounted = Path::new("/run/netdp/.mounted-bpffs").exists();
     let down = lab.netdp.run("down");
     let stays = foreign.as_ref().is_none_or(|foreign| foreign.exists());
@@ -141,6 +139,8 @@ fn down_leaves_what_others_changed(lab: &Lab) {
     for kept in ["10.77.0.1/24", "10.78.0.0/16", "10.79.0.0/16", "clsact"] {
         assert!(after.listings.iter().any(|line| line.contains(kept)), "{kept} is gone");
     }
+    let filters = lab.host.sh("tc filter show dev up0 ingress");
+    assert!(filters.contains("pref 7") && !filters.contains("from_world"), "{filters}");
     assert_eq!(
         (
             after.sysctls["net/ipv4/ip_forward"].as_str(),
@@ -155,7 +155,7 @@ fn down_leaves_what_others_changed(lab: &Lab) {
 fn a_failed_command_changes_nothing(lab: &Lab) {
     let _alone = alone();
     lab.container("a", "-p 8088:80");
-    settle(lab);
+    settle(&lab.host);
     let before = Footprint::of(&lab.host);
     let (endpoints, networks) = (lab.netdp.json("ls"), lab.netdp.json("network ls"));
     let other = lab.netns("other");

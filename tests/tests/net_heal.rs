@@ -8,64 +8,55 @@ use std::path::Path;
 use netdp_tests::ask::{Transport, answered};
 use netdp_tests::consistent::contradictions;
 use netdp_tests::lab::{Container, HOST, Lab, WORLD};
-use netdp_tests::on_every_datapath;
 use netdp_tests::process::eventually;
 use netdp_tests::server::Server;
 use netdp_tests::snapshot::Snapshot;
+use netdp_tests::{on_ebpf_as_attached, on_every_datapath, on_every_datapath_and_clsact};
 
 const PORT: u16 = 7000;
 const PUBLISHED: u16 = 8088;
 
-on_every_datapath!(
+on_every_datapath_and_clsact!(
     a_vanished_namespace,
     a_deleted_veth,
     a_deleted_bridge_comes_back_under_its_endpoints,
+    collecting_is_safe_beside_attaching,
+);
+on_every_datapath!(
     an_attach_brings_a_deleted_bridge_back,
     a_bridges_name_that_somebody_took_is_left_alone,
     newer_and_damaged_state_is_refused,
-    collecting_is_safe_beside_attaching,
 );
 
-mod pins {
-    use super::{Lab, Path};
-    use netdp_tests::variant::{self, Variant};
+on_ebpf_as_attached!(
+    everything_pinned_deleted: "nothing is pinned",
+    some_pins_deleted: "nothing is pinned",
+    an_endpoints_hook_deleted: "nothing is pinned",
+);
 
-    fn run(scenario: fn(&Lab)) {
-        variant::run(Variant::EBPF, scenario);
-    }
+fn everything_pinned_deleted(lab: &Lab) {
+    deleted_pins(lab, &["v1"], "everything");
+}
 
-    #[test]
-    #[ignore = "needs root"]
-    fn all_deleted() {
-        run(|lab| super::deleted_pins(lab, &["v1"], "everything"));
-    }
+fn some_pins_deleted(lab: &Lab) {
+    deleted_pins(lab, &["v1/maps/CONFIG"], "the map CONFIG");
+    deleted_pins(lab, &["v1/programs/to_world"], "the program to_world");
+    deleted_pins(lab, &["v1/links/connect4"], "the link of connect4");
+    deleted_pins(lab, &["v1/links"], "all links");
+    deleted_pins(lab, &[lab.variant.hooks()], "what is attached");
+}
 
-    #[test]
-    #[ignore = "needs root"]
-    fn some_deleted() {
-        run(|lab| {
-            super::deleted_pins(lab, &["v1/maps/CONFIG"], "the map CONFIG");
-            super::deleted_pins(lab, &["v1/programs/to_world"], "the program to_world");
-            super::deleted_pins(lab, &["v1/links/connect4"], "the link of connect4");
-            super::deleted_pins(lab, &["v1/links"], "all links");
-        });
-    }
-
-    #[test]
-    #[ignore = "needs root"]
-    fn an_endpoints_hook_deleted() {
-        run(|lab| {
-            let served = super::Served::new(lab);
-            let index = lab.netdp.json("inspect web")["host_ifindex"].to_string();
-            super::remove(
-                &lab.netdp.pins().join(Path::new("v1/links")).join(format!("{index}-from_container")),
-            );
-            super::doctor_names(lab, &["pins", &served.web.host_ifname, "netdp repair"]);
-            let repaired = lab.netdp.ok("repair");
-            assert!(repaired.contains(&format!("repaired: {}", served.web.host_ifname)), "{repaired}");
-            served.works(lab);
-        });
-    }
+fn an_endpoints_hook_deleted(lab: &Lab) {
+    let served = Served::new(lab);
+    let index = lab.netdp.json("inspect web")["host_ifindex"].to_string();
+    remove(&lab.netdp.pins().join(lab.variant.hooks()).join(format!("{index}-from_container")));
+    doctor_names(lab, &["pins", &served.web.host_ifname, "netdp repair"]);
+    let repaired = lab.netdp.ok("repair");
+    assert!(repaired.contains(&format!("repaired: {}", served.web.host_ifname)), "{repaired}");
+    served.works(lab);
+    let filters = lab.host.sh(&format!("tc filter show dev {} ingress", served.web.host_ifname));
+    let expected = usize::from(!lab.variant.tcx);
+    assert_eq!(filters.matches(" id ").count(), expected, "attached twice: {filters}");
 }
 
 /// A container that publishes a port and reaches the world, and another beside it.

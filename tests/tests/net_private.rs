@@ -20,6 +20,11 @@ on_every_datapath_in_both_families!(
     a_routed_network_is_reached_by_address,
 );
 
+/// Fragments and errors, too, pass the qdiscs at both ends; forwarding is on for what a filter would miss.
+mod clsact {
+    netdp_tests::variants!(nothing_private_is_seen_on_the_uplink: without_tcx CLSACT);
+}
+
 /// G16: the world routes the subnet to the host, and the host forwards.
 fn an_unpublished_port_is_not_reached_by_a_neighbour_that_routes(lab: &Lab) {
     let web = lab.container("web", &format!("-p 8088:{PORT}"));

@@ -49,8 +49,13 @@ pub(crate) fn install(packages: &[String], why: &str) -> Result<()> {
     if find("apt-get").is_none() {
         bail!("no apt-get here; install what these Debian packages have: {}", packages.join(" "));
     }
-    run(as_root("apt-get")?.args(["update", "-q"]))?;
+    update()?;
     run(as_root("apt-get")?.args(["install", "-q", "-y", "--no-install-recommends"]).args(packages))
+}
+
+/// Reads the package sources' lists anew.
+pub(crate) fn update() -> Result<()> {
+    run(as_root("apt-get")?.args(["update", "-q"]))
 }
 
 fn as_root(program: &str) -> Result<Command> {

@@ -14,6 +14,7 @@ mod command;
 mod demo;
 mod dist;
 mod fuzz;
+mod kernels;
 mod linker;
 mod setup;
 mod test;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
 use crate::command::{self, cargo, is_root, shown, target_directory};
-use crate::{captures, setup};
+use crate::{captures, kernels, setup};
 
 /// More than there are CPUs: most of a network test is waiting, and the race tests lock the others of their file out.
 const ROOT_TEST_THREADS: &str = "--test-threads=4";
@@ -20,6 +20,9 @@ pub(crate) struct Args {
     /// Run only these tiers.
     #[arg(value_name = "TIER")]
     tiers: Vec<Tier>,
+    /// Boot Debian's Linux 6.1 and 6.12 in qemu and run a core of the tests there, instead of the tiers.
+    #[arg(long, conflicts_with = "tiers")]
+    kernels: bool,
 }
 
 /// A tier of tests, cheapest first.
@@ -37,16 +40,28 @@ enum Tier {
 
 /// What tests did.
 #[derive(Default)]
-struct Tally {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
     /// Where tests panicked, and why.
-    panics: Vec<String>,
+    pub(crate) panics: Vec<String>,
 }
 
 /// Runs the tiers; fails when a test or a build failed.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if args.kernels {
+        let start = Instant::now();
+        let reports = kernels::test()?;
+        println!();
+        let mut tally = Tally::default();
+        for report in reports {
+            println!("{report}");
+            tally += report.tally;
+        }
+        println!("tier kernels  {tally} in {} s\n{tally}", start.elapsed().as_secs());
+        return Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     setup::run(setup::Needs::Everything)?;
     let all = [Tier::Protocol, Tier::Core, Tier::Kernel, Tier::Net];
     let tiers = all.into_iter().filter(|tier| args.tiers.is_empty() || args.tiers.contains(tier));
@@ -177,7 +192,7 @@ fn counted(tests: &mut Command) -> Result<Tally> {
 const PAGE_FRAGMENTS: (u32, u32) = (6, 19);
 
 /// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; …`.
-fn parse_result(line: &str) -> Option<Tally> {
+pub(crate) fn parse_result(line: &str) -> Option<Tally> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let count = |what: &str| {
         let words = counts.split("; ").find_map(|part| part.strip_suffix(what));

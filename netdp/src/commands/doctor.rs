@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::network;
 use crate::cli::Global;
+use crate::datapath::select::Feature;
 use crate::datapath::{Kind, ebpf, iptables};
 use crate::entry;
 use crate::error::{Error, shortened};
@@ -74,7 +75,7 @@ async fn report(global: &Global) -> Result<Report, Error> {
         return Ok(Report { datapath: None, reason, checks });
     }
     checks.push(Check::new("privilege", true, "root"));
-    let probes = ebpf::probe();
+    let probes = ebpf::probe(global.without.contains(&Feature::Tcx));
     let ebpf = choice::ebpf(global, &probes);
     let iptables = iptables::probe();
     checks.extend(probes.into_iter().map(|probe| Check::new(probe.name, probe.ok, shortened(&probe.detail))));
@@ -121,7 +122,7 @@ async fn foreign_programs() -> Result<Check, Error> {
     for link in net.links().await? {
         foreign.extend(host::foreign_programs(&link.name));
         let filters = net.filters(link.index).await?;
-        foreign.extend(filters.iter().map(|filter| host::foreign_filter(filter, &link.name)));
+        foreign.extend(filters.iter().filter_map(|filter| host::foreign_filter(filter, &link.name)));
     }
     let detail = if foreign.is_empty() { "none".to_owned() } else { foreign.join(", ") };
     Ok(Check::new("foreign tc", true, detail))

@@ -18,6 +18,8 @@ use super::{
 };
 
 mod allowed;
+mod attachment;
+mod clsact;
 mod damage;
 mod family;
 pub mod flows;
@@ -29,6 +31,7 @@ pub mod probe;
 pub mod published;
 pub mod stats;
 
+use attachment::Attachment;
 use family::Served;
 pub use object::{OpenOptions, Unsupported};
 pub use probe::{Probe, probe};
@@ -41,6 +44,14 @@ pub use probe::{Probe, probe};
 pub fn load_unpinned(options: &OpenOptions) -> Result<aya::Ebpf, Error> {
     object::load(options)
 }
+
+/// The programs that are attached to interfaces.
+pub const TC_HOOKS: [&str; 3] = ["from_container", "from_world", "to_world"];
+
+/// Where an instance's TC links are pinned; without TCX, what is attached behind `clsact` qdiscs. Each is in such
+/// instances only, and one of them always is.
+const TCX: &str = "tcx";
+const FILTERS: &str = "filters";
 
 /// A family's flow table.
 type FlowTable<A> = HashMap<MapData, flow::Tuple<A>, flow::Flow<A>>;
@@ -83,6 +94,12 @@ impl Ebpf {
     /// Whether [`Ebpf::open`] has just created the datapath, so that a failing command must remove it again.
     pub fn was_created(&self) -> bool {
         self.created
+    }
+
+    /// Where what is attached is pinned, and how it is attached: an instance attaches as it did first.
+    fn hooks(&self) -> (PathBuf, Attachment) {
+        let tcx = self.dir.join(TCX);
+        if tcx.exists() { (tcx, Attachment::Tcx) } else { (self.dir.join(FILTERS), Attachment::Clsact) }
     }
 
     fn pin(&self, name: &str) -> PathBuf {
@@ -328,12 +345,15 @@ fn absent_is_ok(result: Result<(), aya::maps::MapError>, what: impl FnOnce() -> 
     }
 }
 
-/// Removes a link's pin, and with it the link; there may be none.
+/// Removes the pin of what is attached, and with it the link or filter; there may be none.
 ///
 /// The link is opened first: the kernel releases a link at once when a descriptor was the last that held it, and some
 /// time later when a pin was (`bpf_link_put`); meanwhile the same program can't be attached there again.
 fn release(pin: &Path) -> Result<(), Error> {
     use aya::programs::links::{LinkError, PinnedLink};
+    if pin.parent().is_some_and(|dir| dir.ends_with(FILTERS)) {
+        return clsact::release(pin);
+    }
     step("unpin")?;
     let what = || format!("removing the pin {}", pin.display());
     match PinnedLink::from_pin(pin) {

@@ -37,6 +37,8 @@ pub struct Place<'a> {
 pub enum Feature {
     /// TC and cgroup programs.
     Ebpf,
+    /// Links of TC programs (Linux 6.6): filters behind `clsact` then.
+    Tcx,
     /// `iptables` for what a bridge forwards by itself.
     BrNetfilter,
     /// IPv6 forwarding of one interface (`force_forwarding`, Linux 6.17).
@@ -52,7 +54,8 @@ pub fn open(kind: Kind, place: Place<'_>) -> Result<Opened, Error> {
             cause: "this kernel is said to have no eBPF (--without ebpf)".into(),
         }),
         Kind::Ebpf => {
-            let ebpf = Ebpf::open(instance, &OpenOptions { flows_max })?;
+            let options = OpenOptions { flows_max, without_tcx: without.contains(&Feature::Tcx) };
+            let ebpf = Ebpf::open(instance, &options)?;
             let is_new = ebpf.was_created();
             Ok(Opened { datapath: Box::new(ebpf), is_new })
         }

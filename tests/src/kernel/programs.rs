@@ -81,7 +81,7 @@ pub enum Linear {
 impl Programs {
     /// Loads them all, with room for so many flows, in the calling thread's network namespace.
     pub fn load(flows_max: u32) -> Self {
-        let object = load_unpinned(&OpenOptions { flows_max: Some(flows_max) });
+        let object = load_unpinned(&OpenOptions { flows_max: Some(flows_max), ..OpenOptions::default() });
         Self { object: object.unwrap_or_else(|error| panic!("{error}")) }
     }
 

@@ -8,7 +8,7 @@ use crate::datapath::select::Feature;
 use crate::state::State;
 
 /// What the programs can't be loaded or attached without.
-const NEEDED: [&str; 2] = ["programs", "tcx"];
+const NEEDED: [&str; 2] = ["programs", "attachment"];
 
 /// What netfilter can't do for netdp (design G15).
 const LIMITS: [&str; 5] = [

@@ -6,12 +6,11 @@ use std::path::Path;
 use aya::programs::{SchedClassifier, TcAttachType};
 
 use super::Check;
+use crate::datapath::ebpf::TC_HOOKS;
 use crate::net::{Filter, sysctl};
 
-/// TCX, without which the programs can't be attached in this version.
-const OLDEST: (u32, u32) = (6, 6);
-/// The names of netdp's classifiers.
-const OURS: [&str; 3] = ["from_container", "from_world", "to_world"];
+/// The oldest that the tests boot. Older ones get eBPF, too, if they take the programs.
+const OLDEST: (u32, u32) = (6, 1);
 /// The kernel's own type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -20,8 +19,11 @@ pub(super) fn kernel() -> Check {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = release.trim();
     let ok = version(release).is_some_and(|version| version >= OLDEST);
-    let detail =
-        if ok { release.to_owned() } else { format!("{release}: the eBPF datapath needs Linux 6.6 (TCX)") };
+    let detail = if ok {
+        release.to_owned()
+    } else {
+        format!("{release}: the eBPF datapath is made for Linux 6.1 and newer")
+    };
     Check::new("kernel", ok, detail)
 }
 
@@ -47,17 +49,21 @@ pub(super) fn foreign_programs(ifname: &str) -> Vec<String> {
         let Ok((_, programs)) = SchedClassifier::query_tcx(ifname, direction) else { continue };
         let names =
             programs.iter().map(|program| program.name_as_str().unwrap_or("without a name").to_owned());
-        let others = names.filter(|name| !OURS.contains(&name.as_str()));
+        let others = names.filter(|name| !TC_HOOKS.contains(&name.as_str()));
         foreign.extend(others.map(|program| format!("{program} at {ifname} {name}")));
     }
     foreign
 }
 
-/// A filter behind clsact: netdp has none there.
-pub(super) fn foreign_filter(Filter { kind, program, egress }: &Filter, ifname: &str) -> String {
+/// A filter behind clsact that is not netdp's.
+pub(super) fn foreign_filter(filter: &Filter, ifname: &str) -> Option<String> {
+    let Filter { kind, program, egress, .. } = filter;
+    if program.as_deref().is_some_and(|name| TC_HOOKS.contains(&name)) {
+        return None;
+    }
     let side = if *egress { "egress" } else { "ingress" };
     let program = program.as_deref().map(|name| format!(" {name}")).unwrap_or_default();
-    format!("{kind} filter{program} at {ifname} {side} (clsact)")
+    Some(format!("{kind} filter{program} at {ifname} {side} (clsact)"))
 }
 
 /// Whether an interface forwards IPv4, as netdp set it.

@@ -8,7 +8,7 @@ use aya::programs::ProgramInfo;
 
 use super::super::Error;
 use super::object::{SOCKET_HOOKS, classifiers};
-use super::{doing, step};
+use super::{FILTERS, TCX, doing, step};
 
 /// The programs, maps and socket hooks that are not pinned any more. Programs are known by name; the maps that there
 /// must be are those that the pinned programs use.
@@ -35,13 +35,16 @@ pub(super) fn missing_pins(dir: &Path) -> Result<Vec<String>, Error> {
         }
     }
     missing.extend(missing_links(&dir.join("links")));
+    if ![TCX, FILTERS].iter().any(|hooks| dir.join(hooks).exists()) {
+        missing.push("what is attached to interfaces".to_owned());
+    }
     Ok(missing)
 }
 
 /// Without a cgroup2 tree there are no socket hooks at all.
 fn missing_links(links: &Path) -> Vec<String> {
     if !links.exists() {
-        return vec!["all links".to_owned()];
+        return vec!["all links of socket hooks".to_owned()];
     }
     let there = |name: &&str| links.join(name).exists();
     if !SOCKET_HOOKS.iter().any(there) {

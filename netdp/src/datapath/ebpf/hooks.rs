@@ -1,4 +1,4 @@
-//! Which program is attached where. Every link is pinned as `links/IFINDEX-PROGRAM`.
+//! Which program is attached where. Every link is pinned as `tcx/IFINDEX-PROGRAM`; without TCX, see `clsact`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 
 use super::super::{EndpointEntry, Error};
-use super::{Ebpf, doing, release, step};
+use super::{Attachment, Ebpf, clsact, doing, release, step};
 
 /// The hooks of an uplink.
 const UPLINK_HOOKS: [(&str, TcAttachType); 2] =
@@ -34,7 +34,7 @@ pub(super) fn is_endpoint_hooked(ebpf: &Ebpf, ifindex: u32, name: &str) -> Resul
 
 /// Unhooks an endpoint's host veth, which may be gone.
 pub(super) fn detach_endpoint(ebpf: &Ebpf, ifindex: u32) -> Result<(), Error> {
-    release(&link_pin(ebpf, ifindex, ENDPOINT_HOOK.0))
+    release(&hook_pin(ebpf, ifindex, ENDPOINT_HOOK.0))
 }
 
 /// Hooks an uplink unless it is hooked.
@@ -60,15 +60,15 @@ pub(super) fn is_uplink_hooked(ebpf: &Ebpf, ifindex: u32, name: &str) -> Result<
 /// Unhooks an uplink, which may be gone.
 pub(super) fn detach_uplink(ebpf: &Ebpf, ifindex: u32) -> Result<(), Error> {
     for (program, _) in UPLINK_HOOKS {
-        release(&link_pin(ebpf, ifindex, program))?;
+        release(&hook_pin(ebpf, ifindex, program))?;
     }
     Ok(())
 }
 
 /// The interfaces for which there are pinned uplink hooks.
 pub(super) fn hooked_uplinks(ebpf: &Ebpf) -> Result<Vec<u32>, Error> {
-    let links = ebpf.dir.join("links");
-    let entries = fs::read_dir(&links).map_err(|e| doing(format!("reading {}", links.display()), e))?;
+    let (hooks, _) = ebpf.hooks();
+    let entries = fs::read_dir(&hooks).map_err(|e| doing(format!("reading {}", hooks.display()), e))?;
     let mut found: Vec<u32> = entries
         .flatten()
         .filter_map(|entry| {
@@ -85,10 +85,13 @@ pub(super) fn hooked_uplinks(ebpf: &Ebpf) -> Result<Vec<u32>, Error> {
 fn attach(ebpf: &Ebpf, ifindex: u32, name: &str, hook: (&str, TcAttachType)) -> Result<(), Error> {
     let (program_name, side) = hook;
     let what = || format!("attaching {program_name} to {name}");
-    let pin = link_pin(ebpf, ifindex, program_name);
+    let pin = hook_pin(ebpf, ifindex, program_name);
     // What is left of an earlier interface with this ifindex holds nothing any more.
     release(&pin)?;
     let mut program = open_program(ebpf, program_name)?;
+    if ebpf.hooks().1 == Attachment::Clsact {
+        return clsact::attach(&mut program, clsact::Hook { ifindex, ifname: name, side }, &pin);
+    }
     step("attach a program")?;
     let order = TcAttachOptions::TcxOrder(LinkOrder::first());
     let id = program.attach_with_options(name, side, order).map_err(|e| doing(what(), e))?;
@@ -100,8 +103,12 @@ fn attach(ebpf: &Ebpf, ifindex: u32, name: &str, hook: (&str, TcAttachType)) -> 
 
 fn is_attached(ebpf: &Ebpf, ifindex: u32, name: &str, hook: (&str, TcAttachType)) -> Result<bool, Error> {
     let (program_name, side) = hook;
-    if !link_pin(ebpf, ifindex, program_name).exists() {
+    let pin = hook_pin(ebpf, ifindex, program_name);
+    if !pin.exists() {
         return Ok(false);
+    }
+    if ebpf.hooks().1 == Attachment::Clsact {
+        return clsact::is_attached(clsact::Hook { ifindex, ifname: name, side }, &pin);
     }
     let what = || format!("asking which programs {name} has");
     let ours = open_program(ebpf, program_name)?.info().map_err(|e| doing(what(), e))?.id();
@@ -115,6 +122,6 @@ pub(super) fn open_program(ebpf: &Ebpf, name: &str) -> Result<SchedClassifier, E
     SchedClassifier::from_pin(path).map_err(|e| doing(format!("opening the pinned program {name}"), e))
 }
 
-fn link_pin(ebpf: &Ebpf, ifindex: u32, program: &str) -> PathBuf {
-    ebpf.dir.join("links").join(format!("{ifindex}-{program}"))
+fn hook_pin(ebpf: &Ebpf, ifindex: u32, program: &str) -> PathBuf {
+    ebpf.hooks().0.join(format!("{ifindex}-{program}"))
 }

@@ -8,7 +8,8 @@ use aya::{Ebpf as Object, EbpfLoader, include_bytes_aligned};
 use netdp_common::flow::{Config, Timeouts};
 
 use super::super::Error;
-use super::{damage, doing, release, step};
+use super::attachment::{self, Attachment};
+use super::{FILTERS, TCX, clsact, damage, doing, release, step};
 
 /// The layout of maps and keys. A build with another one does not touch what is pinned.
 const LAYOUT: &str = "v1";
@@ -69,6 +70,8 @@ pub(super) const SOCKET_HOOKS: [&str; 10] = [
 pub struct OpenOptions {
     /// Flows the table can hold; none: from the machine's memory, as `nf_conntrack_max` is.
     pub flows_max: Option<u32>,
+    /// Attach as on a kernel without TCX.
+    pub without_tcx: bool,
 }
 
 /// What the kernel said when it did not take the programs: the cause of [`super::Ebpf::open`]'s error in that case.
@@ -85,6 +88,13 @@ fn unsupported(error: Error) -> Error {
 /// Where an instance's pins are.
 fn instance_dir(instance: &str) -> PathBuf {
     Path::new(ROOT).join(instance)
+}
+
+/// Where the instances that there are pin their programs, whatever their layout.
+pub(super) fn pinned_programs() -> Vec<PathBuf> {
+    let below = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let layouts = below(Path::new(ROOT)).flat_map(|instance| below(&instance));
+    layouts.map(|layout| layout.join("programs")).filter(|programs| programs.exists()).collect()
 }
 
 /// Where this layout's pins of an instance are.
@@ -105,9 +115,10 @@ pub(super) fn open(instance: &str, options: &OpenOptions) -> Result<(PathBuf, bo
     }
     refuse_other_layouts(&instance_dir)?;
     let mut object = load(options).map_err(unsupported)?;
+    let attachment = find_attachment(&mut object, options.without_tcx).map_err(unsupported)?;
     // Pinned under another name first: the rename is the moment when the datapath exists.
     let draft = instance_dir.join(format!("draft-{}", std::process::id()));
-    let result = pin_all(&mut object, &draft).and_then(|()| {
+    let result = pin_all(&mut object, attachment, &draft).and_then(|()| {
         step("rename the draft")?;
         fs::rename(&draft, &dir).map_err(|e| doing(format!("renaming {} to {LAYOUT}", draft.display()), e))
     });
@@ -199,8 +210,14 @@ fn link_continuations(object: &mut Object) -> Result<(), Error> {
     Ok(())
 }
 
-fn pin_all(object: &mut Object, dir: &Path) -> Result<(), Error> {
-    for sub in ["maps", "programs", "links"] {
+/// How the programs can be attached here.
+pub(super) fn find_attachment(object: &mut Object, without_tcx: bool) -> Result<Attachment, Error> {
+    attachment::find(program(object, CONTINUATIONS[0])?, without_tcx)
+}
+
+fn pin_all(object: &mut Object, attachment: Attachment, dir: &Path) -> Result<(), Error> {
+    let hooks = if attachment == Attachment::Tcx { TCX } else { FILTERS };
+    for sub in ["maps", "programs", "links", hooks] {
         let path = dir.join(sub);
         step("create a directory of pins")?;
         fs::create_dir_all(&path).map_err(|e| doing(format!("creating {}", path.display()), e))?;
@@ -257,9 +274,14 @@ fn hook_sockets(object: &mut Object, links: &Path) -> Result<(), Error> {
 
 /// Removes an instance's pins, and with them programs, maps and links.
 pub(super) fn remove(dir: &Path) -> Result<(), Error> {
-    // The links first: no packet meets a program whose maps are half gone.
-    for link in fs::read_dir(dir.join("links")).into_iter().flatten().flatten() {
-        release(&link.path())?;
+    // What is attached first: no packet meets a program whose maps are half gone.
+    for sub in ["links", TCX, FILTERS] {
+        for hook in fs::read_dir(dir.join(sub)).into_iter().flatten().flatten() {
+            release(&hook.path())?;
+        }
+    }
+    if !dir.join(TCX).exists() {
+        clsact::sweep_all(&dir.join("programs"))?;
     }
     remove_tree(dir)?;
     if let Some(instance) = dir.parent() {

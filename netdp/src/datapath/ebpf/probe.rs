@@ -1,7 +1,6 @@
 //! What this kernel and host offer the datapath, found out by trying.
 
-use aya::util::KernelVersion;
-
+use super::attachment::Attachment;
 use super::object::{self, OpenOptions};
 
 /// One thing that the datapath needs or uses.
@@ -16,12 +15,15 @@ pub struct Probe {
 }
 
 /// Tries everything; changes nothing.
-pub fn probe() -> Vec<Probe> {
-    vec![programs(), tcx(), bpffs(), cgroup2(), jit()]
+pub fn probe(without_tcx: bool) -> Vec<Probe> {
+    let mut probes = programs(without_tcx);
+    probes.extend([bpffs(), cgroup2(), jit()]);
+    probes
 }
 
-fn programs() -> Probe {
-    const SMALL: OpenOptions = OpenOptions { flows_max: Some(1024) };
+/// Whether the kernel takes the programs, and how they can be attached.
+fn programs(without_tcx: bool) -> Vec<Probe> {
+    const SMALL: OpenOptions = OpenOptions { flows_max: Some(1024), without_tcx: false };
     match object::load(&SMALL) {
         Ok(mut object) => {
             let instructions: Vec<String> = object
@@ -31,20 +33,21 @@ fn programs() -> Probe {
                     count.map_or_else(|| name.to_owned(), |count| format!("{name} {count}"))
                 })
                 .collect();
-            Probe {
-                name: "programs",
-                ok: true,
-                detail: format!("load; verified instructions: {}", instructions.join(", ")),
-            }
+            let detail = format!("load; verified instructions: {}", instructions.join(", "));
+            vec![Probe { name: "programs", ok: true, detail }, attachment(&mut object, without_tcx)]
         }
-        Err(error) => Probe { name: "programs", ok: false, detail: error.to_string() },
+        Err(error) => vec![Probe { name: "programs", ok: false, detail: error.to_string() }],
     }
 }
 
-fn tcx() -> Probe {
-    let ok = KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0));
-    let detail = if ok { "available" } else { "needs Linux 6.6" };
-    Probe { name: "tcx", ok, detail: detail.to_owned() }
+fn attachment(object: &mut aya::Ebpf, without_tcx: bool) -> Probe {
+    let found = object::find_attachment(object, without_tcx);
+    let detail = match &found {
+        Ok(Attachment::Tcx) => "TCX".to_owned(),
+        Ok(Attachment::Clsact) => "clsact: this kernel has no TCX (Linux 6.6)".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Probe { name: "attachment", ok: found.is_ok(), detail }
 }
 
 fn bpffs() -> Probe {
