@@ -147,7 +147,8 @@ fn enter_initiator<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Sett
         if work.forward.flags & FLOW_NO_TIMESTAMP != 0 {
             host.count(Event::RecycledWithoutTs, 1);
         }
-        if work.request.keep_port && work.forward.sport != work.request.translated.sport {
+        let is_dnat = work.request.keep_port && work.request.kind != Kind::Own as u8;
+        if is_dnat && work.forward.sport != work.request.translated.sport {
             host.count(Event::DnatPortChanged, 1);
         }
         return Settled::Again;
@@ -255,6 +256,10 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
         }
         if self.work.request.host_address && host.host_socket(&self.work.answer.reversed()) {
             return true;
+        }
+        if self.work.request.host_address {
+            // Before it is there, so that no packet of the host's own passes by it.
+            host.note_mapped(self.work.answer.dport.get());
         }
         match insert(host.flows(), &self.work.answer, &self.work.reverse) {
             Ok(()) => {

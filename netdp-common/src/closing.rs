@@ -9,13 +9,13 @@
 use crate::family::{Address, Family};
 use crate::flow::{
     FLOW_INITIATOR, FLOW_INITIATOR_ACKED, FLOW_NO_TIME_WAIT, FLOW_NO_TIMESTAMP, FLOW_RESPONDER_ACKED, Flow,
-    Kind,
+    OF_HOST,
 };
 use crate::fragment;
 use crate::header::tcp;
 use crate::meta::Meta;
 use crate::nat::{self, Context, Known};
-use crate::parse::parse_again;
+use crate::parse::{Parsed, parse_again};
 use crate::reclaim::{self, H_Entry};
 use crate::recycle;
 use crate::tables::{Entry, Flows, Scratch, Work};
@@ -32,52 +32,73 @@ pub(crate) const fn concerns<A>(bits: u8, flow: &Flow<A>, opens: bool) -> bool {
         || (opens && (old & Meta::ACTIVE != 0 || flow.flags & FLOW_NO_TIMESTAMP != 0))
 }
 
-/// Goes on with a packet that [`nat::from_container`] or [`nat::from_world`] has found a flow for, after
-/// [`Verdict::CLOSING`].
+/// Keeps what an endpoint, or a socket of the host, has acknowledged, see [`Flow::next`].
 #[inline(always)]
-pub fn follow<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>) -> Verdict {
+pub(crate) fn note_acknowledgement<A: Address, E: Entry<A>>(entry: &E, meta: Meta, parsed: &Parsed<A>) {
+    if parsed.tcp_flags & tcp::ACK != 0 && meta.bits() & Meta::CLOSING == 0 {
+        entry.set_next(u32::from_be(parsed.acknowledgement));
+    }
+}
+
+/// Goes on with a packet that [`nat::from_container`] or [`nat::from_world`] has found a flow for, or (`from_host`)
+/// [`crate::own::leave`], after [`Verdict::CLOSING`].
+#[inline(always)]
+pub fn follow<F: Family, C: Context<F>>(
+    c: &mut C,
+    scratch: &mut Scratch<F::Addr>,
+    from_host: bool,
+) -> Verdict {
     let Scratch { known, work: Work { segment, .. }, .. } = scratch;
     let Known { parsed, flow } = known;
     if !parse_again::<F, C>(c, parsed) || !timestamp::read::<F, C>(c, parsed, segment) {
         return Verdict::drop(DropReason::Malformed);
     }
-    let Some(entry) = c.flows().get(&parsed.tuple) else { return Verdict::NO_FLOW_YET };
+    // A socket's packet is let through if there is no flow, rather than given one: that is asked first.
+    let gone = if from_host { Verdict::FLOW_OPENED } else { Verdict::NO_FLOW_YET };
+    let Some(entry) = c.flows().get(&parsed.tuple) else { return gone };
     if !reclaim::read_alive(&entry, &parsed.tuple, flow) {
-        return Verdict::NO_FLOW_YET;
+        return gone;
     }
-    let from = c.ifindex();
-    let endpoint = c.sender(from).is_some();
-    if flow.iif != if endpoint { from } else { nat::FROM_OUTSIDE } {
+    let iif = if from_host {
+        OF_HOST
+    } else if c.sender(c.ifindex()).is_some() {
+        c.ifindex()
+    } else {
+        nat::FROM_OUTSIDE
+    };
+    if flow.iif != iif {
         return Verdict::drop(DropReason::Spoofed);
     }
     let opens = nat::is_syn(parsed) && flow.flags & FLOW_INITIATOR != 0;
     if opens && begins_anew(flow) {
-        return Verdict::NO_FLOW_YET;
+        return gone;
     }
     if Meta(flow.meta).seen() != c.now()
         && let Err(reason) = nat::look_again::<F, C>(c, &entry, flow, parsed)
     {
         return Verdict::drop(reason);
     }
-    match note::<F, C>(c, &entry, known, segment, endpoint) {
+    match note::<F, C>(c, &entry, known, segment, iif != nat::FROM_OUTSIDE) {
         Found::Ours => {}
         Found::Busy => return Verdict::FLOW_OPENED,
-        Found::Gone => return Verdict::NO_FLOW_YET,
+        Found::Gone => return gone,
     }
     let Known { parsed, flow } = known;
+    if fragment::leads::<F, C>(c, parsed, flow, iif) {
+        return Verdict::WAIT;
+    }
     if opens && flow.flags & FLOW_NO_TIMESTAMP != 0 && timestamp::strip::<F, C>(c, parsed, segment).is_none()
     {
         return Verdict::drop(DropReason::RewriteFailed);
     }
-    fragment::remember::<F, C>(c, parsed, flow);
     nat::send::<F, C>(c, parsed, flow)
 }
 
 /// Whether a SYN of the initiator begins a connection that asks for a port again: the closed one's is given only to
-/// what the remote takes. Through a published port the remote is the initiator, and knows by itself what it may do.
+/// what the remote takes. Who keeps its port knows by itself what it may do.
 #[inline(always)]
 const fn begins_anew<A>(flow: &Flow<A>) -> bool {
-    Meta(flow.meta).bits() & Meta::CLOSED != 0 && flow.kind != Kind::Dnat as u8
+    Meta(flow.meta).bits() & Meta::CLOSED != 0 && recycle::may_take_over(flow.kind)
 }
 
 /// Takes note of a segment in both entries of its flow.

@@ -6,6 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::family::{Address, Be16};
+use crate::waiting::LONGEST;
 
 /// One direction of a flow, as its packets carry it: the key of the flow table.
 ///
@@ -53,7 +54,13 @@ pub enum Kind {
     Dnat = 2,
     /// An endpoint reaches a published port of its own host.
     Hairpin = 3,
+    /// A socket of the host reaches a remote: its source port is translated, see [`crate::own`].
+    Own = 4,
 }
+
+/// [`Flow::iif`] of packets that the host's own sockets send, and [`Flow::oif`] of those that are left to the stack: both
+/// directions' of such a flow.
+pub const OF_HOST: u32 = u32::MAX;
 
 /// [`Flow::flags`]: the entry matches the packets of the side that opened the flow.
 pub const FLOW_INITIATOR: u8 = 1;
@@ -216,6 +223,12 @@ pub struct PublishedKey<A> {
 impl<A: Address> PublishedKey<A> {
     /// Prefix length that covers address and protocol; add the port's prefix bits.
     pub const PREFIX: u32 = A::BITS + 16;
+
+    /// Where a packet with this tuple is addressed to.
+    #[inline(always)]
+    pub fn of(tuple: &Tuple<A>) -> Self {
+        Self { addr: tuple.dst, proto: tuple.proto, pad: 0, port: tuple.dport }
+    }
 }
 
 /// A published port or range of ports.
@@ -228,7 +241,16 @@ pub struct Published<A> {
     pub host_port: u16,
     /// First endpoint port of the range, host byte order.
     pub port: u16,
+    /// 1: it led to another endpoint before, whose flows through it have ended, see [`crate::moved`].
+    pub moved: u32,
 }
+
+/// Index, in a family's `CLOCK` map, of the tick in which user space has last moved a published port of the family.
+/// (Not beside the words that every new flow writes: those of the packets that read this are many.)
+pub const MOVED_AT: u32 = 16;
+
+/// Index, in a family's `CLOCK` map, of the word with a bit for each 1024 ports of which mappings have had one.
+pub const MAPPED: u32 = 17;
 
 impl<A> Published<A> {
     /// The endpoint's port for a host port of the range.
@@ -299,6 +321,17 @@ impl Timeouts {
         }
     }
 
+    /// None is left: a flow that has ended.
+    pub const OVER: Self = Self {
+        tcp_half_open: 0,
+        tcp_transitory: 0,
+        tcp_established: 0,
+        tcp_closed: 0,
+        udp: 0,
+        udp_answered: 0,
+        udp_stream: 0,
+        icmp: 0,
+    };
     /// The defaults while there is room.
     pub const DEFAULT: Self = Self {
         tcp_half_open: 240,
@@ -424,6 +457,32 @@ pub struct FragmentWay<A> {
     pub flags: u16,
 }
 
+/// A fragment that waits for its datagram's first one, see [`crate::waiting`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
+pub struct Label<A> {
+    /// Its datagram.
+    pub key: FragmentKey<A>,
+    /// The interface it came by.
+    pub ifindex: u32,
+    /// Length of its frame, bytes.
+    pub len: u32,
+    /// 1 when there is no other copy of it.
+    pub is_only: u32,
+}
+
+/// A place for such a fragment.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Zeroable)]
+pub struct Kept<A> {
+    /// A [`crate::waiting::State`].
+    pub state: u64,
+    /// Whose it is.
+    pub label: Label<A>,
+    /// Its frame.
+    pub frame: [u8; LONGEST],
+}
+
 /// A next hop: the interface and the address in network byte order, IPv4 in the first word.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Pod, Zeroable)]
@@ -466,14 +525,22 @@ plain_data! {
     AllowedKey: 8, 20;
     Network: 36, 60;
     PublishedKey: 8, 20;
-    Published: 8, 20;
+    Published: 12, 24;
     Uplink: 8, 20;
     Slot: 32, 56;
     FragmentKey: 16, 40;
     FragmentWay: 40, 64;
+    Label: 28, 52;
+    Kept: 2024, 2048;
 }
 
 impl<A: Address> Flow<A> {
+    /// The flow came by a published port.
+    #[inline(always)]
+    pub fn is_published(&self) -> bool {
+        self.kind == Kind::Dnat as u8 || self.kind == Kind::Hairpin as u8
+    }
+
     /// The endpoint that the flow counts for, by its host veth: who opened it, or whose published port it came by.
     /// Neither entry's ever changes.
     #[inline(always)]

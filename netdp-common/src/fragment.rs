@@ -1,14 +1,16 @@
 //! Fragments: only the first one of a datagram has the ports. What it became is remembered by the datagram's
-//! identification, and the later ones become the same (RFC 4787 REQ-14, as far as they come in order).
+//! identification, and the later ones become the same (RFC 4787 REQ-14). Those that overtake it wait for it, see
+//! [`waiting`].
 
 use crate::family::Family;
-use crate::flow::{FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay};
+use crate::flow::{FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, Kind};
 use crate::nat::{self, Context, Known};
 use crate::parse::{Fragment, Header, Parsed, parse};
 use crate::reclaim;
 use crate::rewrite::rewrite;
 use crate::tables::Flows;
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::{DropReason, Event, Verdict};
+use crate::waiting;
 
 /// Ticks for which it is remembered: a receiver waits 30 s for the rest (RFC 791, Linux), or less.
 const REMEMBERED: u32 = 30;
@@ -20,7 +22,7 @@ pub fn carry<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) ->
     if !parse::<F, C>(c, &mut known.parsed) {
         return Verdict::drop(DropReason::Malformed);
     }
-    let iif = if c.sender(c.ifindex()).is_some() { c.ifindex() } else { 0 };
+    let iif = interface::<F, C>(c);
     if known.parsed.header.fragment != Fragment::Later {
         return nat::established::<F, C, true>(c, known, iif);
     }
@@ -43,6 +45,58 @@ pub fn carry<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) ->
         return Verdict::drop(DropReason::RewriteFailed);
     }
     nat::send_on::<F, C>(c, flow)
+}
+
+/// A later fragment whose first one has not come: a copy waits. `to_host`: the stack gets it, too, since it may be the
+/// host's own. [`Verdict::FRAGMENT`]: the first one has come meanwhile.
+#[inline(always)]
+pub fn wait<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>, to_host: bool) -> Verdict {
+    let Known { parsed, flow } = known;
+    if !parse::<F, C>(c, parsed) {
+        return Verdict::drop(DropReason::Malformed);
+    }
+    let in_vain = if to_host { Verdict::STACK } else { Verdict::drop(DropReason::Fragment) };
+    let Some(key) = key::<F, C>(c, &parsed.header) else { return in_vain };
+    let Some(waiting) = waiting::put::<F, C>(c, &key, interface::<F, C>(c), !to_host) else { return in_vain };
+    // Whoever carried the first one in between may not have seen this one.
+    if find::<F, C>(c, &parsed.header, flow) {
+        return if waiting::take_back(&waiting) { Verdict::FRAGMENT } else { Verdict::WAIT };
+    }
+    c.count(Event::FragmentsHeld, 1);
+    if to_host { Verdict::STACK } else { Verdict::WAIT }
+}
+
+/// Notes what a datagram becomes of which this may be the first fragment, and lets that and those that wait for it come
+/// in once more; false if none does. (The host's own keep their addresses.)
+#[inline(always)]
+pub(crate) fn leads<F: Family, C: Context<F>>(
+    c: &mut C,
+    parsed: &Parsed<F::Addr>,
+    flow: &Flow<F::Addr>,
+    iif: u32,
+) -> bool {
+    if flow.kind == Kind::Own as u8 {
+        return false;
+    }
+    remember::<F, C>(c, parsed, flow);
+    let_in_again::<F, C>(c, parsed, iif)
+}
+
+/// Lets a datagram's first fragment, and those that wait for it, come in once more; false if none does. Out of
+/// line, as [`remember`].
+#[inline(never)]
+fn let_in_again<F: Family, C: Context<F>>(c: &mut C, parsed: &Parsed<F::Addr>, iif: u32) -> bool {
+    if parsed.header.fragment != Fragment::First {
+        return false;
+    }
+    let Some(key) = key::<F, C>(c, &parsed.header) else { return false };
+    waiting::release::<F, C>(c, &key, iif)
+}
+
+/// The host veth that a packet came by; 0: from outside.
+#[inline(always)]
+fn interface<F: Family, C: Context<F>>(c: &C) -> u32 {
+    if c.sender(c.ifindex()).is_some() { c.ifindex() } else { 0 }
 }
 
 /// A packet with an endpoint's address on its way out by an uplink: the stack had it to fragment it (see
@@ -81,7 +135,7 @@ fn translate<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) ->
 
 /// Remembers what a datagram becomes, if this is its first fragment. Out of line, as [`find`]: the stack is short.
 #[inline(never)]
-pub(crate) fn remember<F: Family, C: Context<F>>(c: &C, parsed: &Parsed<F::Addr>, flow: &Flow<F::Addr>) {
+fn remember<F: Family, C: Context<F>>(c: &C, parsed: &Parsed<F::Addr>, flow: &Flow<F::Addr>) {
     if parsed.header.fragment != Fragment::First {
         return;
     }

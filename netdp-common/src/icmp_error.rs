@@ -7,7 +7,7 @@
 use bytemuck::Zeroable as _;
 
 use crate::family::{Address, Be16, Family, IcmpKind};
-use crate::flow::{FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Tuple};
+use crate::flow::{FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, OF_HOST, Tuple};
 use crate::header::{icmp, portless, sctp, tcp, udp};
 use crate::icmp_answer::sum_of_pseudo_header;
 use crate::nat::{self, Context, Known};
@@ -73,7 +73,7 @@ pub fn translate<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::A
     if iif == 0 && !is_router::<F, C>(c, &outer.src) {
         return Verdict::drop(DropReason::Spoofed);
     }
-    if outer.ttl <= 1 {
+    if outer.ttl <= 1 && flow.oif != OF_HOST {
         return Verdict::drop(DropReason::TtlExceeded);
     }
     if !checksum_is_right::<F, C>(c, &outer, l4, end) {
@@ -85,6 +85,9 @@ pub fn translate<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::A
     let src = if outer.src == key.src { flow.src } else { outer.src };
     if rewrite_outer::<F, C>(c, l4, &outer, src, flow.dst).is_none() {
         return Verdict::drop(DropReason::RewriteFailed);
+    }
+    if flow.oif == OF_HOST {
+        return Verdict::STACK;
     }
     c.count(Event::Packets, 1);
     c.count(Event::Bytes, c.len() as u64);

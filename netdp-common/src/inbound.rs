@@ -1,7 +1,7 @@
 //! A packet from outside that belongs to no flow: is it for a published port, for an endpoint, or not ours?
 
 use crate::family::{Address, Family};
-use crate::flow::{Endpoint, FLOW_NEXT_HOP_V6, Kind, NETWORK_INTERNAL, Published, Tuple};
+use crate::flow::{Endpoint, FLOW_NEXT_HOP_V6, Kind, NETWORK_INTERNAL, Published, PublishedKey, Tuple};
 use crate::nat::{self, Context, Known};
 use crate::outbound::{Decision, keep_source, published, start, to_endpoint};
 use crate::parse::{Fragment, Parsed, Transport, parse_again};
@@ -18,6 +18,7 @@ pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>)
     match decide::<F, C>(c, parsed, work) {
         Ok(Decision::Open) => start::<F, C>(c, parsed, work),
         Ok(Decision::Stack | Decision::Neighbour { .. }) => Verdict::STACK,
+        Ok(Decision::Overtaken | Decision::OvertakenToHost) => Verdict::OVERTAKEN_TO_HOST,
         Err(reason) => Verdict::drop(reason),
     }
 }
@@ -50,16 +51,19 @@ fn decide<F: Family, C: Context<F>>(
     if parsed.tuple.src.is_link_local() || dst.is_link_local() {
         return Ok(Decision::Stack);
     }
+    if parsed.header.fragment == Fragment::Later && c.addressed_to_us() {
+        return Ok(Decision::OvertakenToHost);
+    }
     let is_first = match parsed.transport {
         Transport::Tcp => nat::is_syn(parsed),
         Transport::Udp | Transport::Sctp => true,
         _ => false,
     };
     // A segment of no connection: the host's stack answers with a reset.
-    if !is_first || parsed.header.fragment == Fragment::Later || !c.addressed_to_us() {
+    if !is_first || !c.addressed_to_us() {
         return Ok(Decision::Stack);
     }
-    let Some(found) = published(c, &parsed.tuple) else { return Ok(Decision::Stack) };
+    let Some(found) = published(c, &PublishedKey::of(&parsed.tuple)) else { return Ok(Decision::Stack) };
     to_published::<F, C>(c, parsed, found, work)
 }
 

@@ -12,12 +12,16 @@
 //! 4. A miss asks [`outbound`] or [`inbound`] whether a new flow may be made, and which.
 //! 5. [`claim`] chooses and claims its port in one atomic insert, and enters both directions.
 //! 6. An ICMP error has no flow of its own: [`icmp_error`] translates it by the packet it quotes.
-//! 7. [`fragment`] does the same for fragments, of which only the first has ports.
-//! 8. The result is a [`verdict::Verdict`]; every drop has a [`verdict::DropReason`]. [`refusal`] says which
+//! 7. [`fragment`] does the same for fragments, of which only the first has ports. One that overtakes it is
+//!    [`waiting`].
+//! 8. What the host's own sockets send passes only by [`nat::to_world`]; [`own`] sees to it that no mapping has its
+//!    tuple.
+//! 9. The result is a [`verdict::Verdict`]; every drop has a [`verdict::DropReason`]. [`refusal`] says which
 //!    sender is told, by a [`reset`] or an [`icmp_answer`].
 //!
-//! [`meta`] and [`reclaim`] say when a flow ends and how it is removed while packets use it. [`tcp`] knows how a
-//! connection ends, [`closing`] follows one that does, [`recycle`] gives its port to the next.
+//! [`meta`] and [`reclaim`] say when a flow ends and how it is removed while packets use it, [`moved`] when it has
+//! ended because its published port leads elsewhere now. [`tcp`] knows how a connection ends, [`closing`] follows one
+//! that does, [`recycle`] gives its port to the next.
 #![no_std]
 
 #[cfg(test)]
@@ -35,9 +39,11 @@ pub mod inbound;
 pub mod lifetime;
 pub mod link;
 pub mod meta;
+pub mod moved;
 pub mod nat;
 pub mod next_hop;
 pub mod outbound;
+pub mod own;
 pub mod packet;
 pub mod parse;
 pub mod ports;
@@ -54,3 +60,4 @@ pub mod tables;
 pub mod tcp;
 pub mod timestamp;
 pub mod verdict;
+pub mod waiting;

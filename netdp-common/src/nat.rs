@@ -4,11 +4,15 @@ use bytemuck::Zeroable as _;
 
 use crate::closing;
 use crate::family::{Address, Family};
-use crate::flow::{FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, NextHop};
+use crate::flow::{
+    FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Kind, NextHop, OF_HOST, Timeouts,
+};
 use crate::fragment;
 use crate::header::{ethernet, tcp, udp};
 use crate::meta::{self, Meta};
+use crate::moved;
 use crate::next_hop;
+use crate::own;
 use crate::packet::Packet;
 use crate::parse::{Fragment, Parsed, Transport, parse};
 use crate::reclaim::{self, H_Entry, Judged};
@@ -68,11 +72,17 @@ pub fn from_world<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr
 }
 
 /// A frame that leaves by an uplink: the last gate. Nothing with an endpoint's address as source may pass:
-/// [`Verdict::PRIVATE`].
+/// [`Verdict::PRIVATE`]. Nor may anything of the host's own that looks like a mapping's: [`Verdict::OWN`].
 #[inline(always)]
 pub fn to_world<F: Family, C: Context<F>>(c: &mut C) -> Verdict {
     let Some(header) = F::read_header(c, c.l3()) else { return Verdict::STACK };
-    if is_private::<F, C>(c, &header.src) { Verdict::PRIVATE } else { Verdict::STACK }
+    if is_private::<F, C>(c, &header.src) {
+        Verdict::PRIVATE
+    } else if own::is_concerned::<F, C>(c, &header) {
+        Verdict::OWN
+    } else {
+        Verdict::STACK
+    }
 }
 
 /// Where to ask about a packet that has no place in the flow table.
@@ -125,8 +135,13 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
     let bits = meta::bits_of_tcp(parsed.tcp_flags);
     let meta = Meta(flow.meta);
     let now = c.now();
-    if iif != FROM_OUTSIDE && parsed.tcp_flags & tcp::ACK != 0 && meta.bits() & Meta::CLOSING == 0 {
-        entry.set_next(u32::from_be(parsed.acknowledgement));
+    if moved::ends_flow(c, flow, parsed.tuple.proto, now) {
+        // Who is in between starts over, as whoever opens a flow.
+        reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, &Timeouts::OVER);
+        return Verdict::NO_FLOW_YET;
+    }
+    if iif != FROM_OUTSIDE {
+        closing::note_acknowledgement(&entry, meta, parsed);
     }
     if meta.seen() != now || meta.bits() & (bits | Meta::CLOSING) != bits || is_syn(parsed) {
         if let Some(config) = c.config()
@@ -149,8 +164,8 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
             return Verdict::NO_FLOW_YET;
         }
     }
-    if FRAGMENTS {
-        fragment::remember::<F, C>(c, parsed, flow);
+    if FRAGMENTS && fragment::leads::<F, C>(c, parsed, flow, iif) {
+        return Verdict::WAIT;
     }
     send::<F, C>(c, parsed, flow)
 }
@@ -162,7 +177,8 @@ pub(crate) fn send<F: Family, C: Context<F>>(
     parsed: &Parsed<F::Addr>,
     flow: &Flow<F::Addr>,
 ) -> Verdict {
-    if parsed.header.ttl <= 1 {
+    let is_own = flow.kind == Kind::Own as u8;
+    if parsed.header.ttl <= 1 && !is_own {
         return Verdict::drop(DropReason::TtlExceeded);
     }
     let is_delivered = flow.flags & FLOW_TO_ENDPOINT != 0;
@@ -173,7 +189,9 @@ pub(crate) fn send<F: Family, C: Context<F>>(
             return too_big::<F, C>(c, flow.mtu);
         }
     }
-    if rewrite::<F, C>(c, parsed, flow, parsed.header.ttl.wrapping_sub(1)).is_none() {
+    // The host is no hop on the way to itself.
+    let hops = u8::from(!is_own);
+    if rewrite::<F, C>(c, parsed, flow, parsed.header.ttl.wrapping_sub(hops)).is_none() {
         return Verdict::drop(DropReason::RewriteFailed);
     }
     send_on::<F, C>(c, flow)
@@ -182,6 +200,9 @@ pub(crate) fn send<F: Family, C: Context<F>>(
 /// Sends a translated packet on its flow's way.
 #[inline(always)]
 pub(crate) fn send_on<F: Family, C: Context<F>>(c: &mut C, flow: &Flow<F::Addr>) -> Verdict {
+    if flow.oif == OF_HOST {
+        return Verdict::STACK;
+    }
     c.count(Event::Packets, 1);
     c.count(Event::Bytes, c.len() as u64);
     if flow.flags & FLOW_TO_ENDPOINT == 0 {
@@ -240,7 +261,7 @@ pub(crate) fn deliver<P: Packet>(packet: &mut P, oif: u32, macs: [u32; 4]) -> Ve
 /// What a packet has to do when it is the first in a while, or shows something new: at most once a tick and
 /// direction, or a few times in a TCP connection's life. False: the flow has been removed meanwhile.
 #[inline(never)]
-fn refresh<F: Family, C: Context<F>>(
+pub(crate) fn refresh<F: Family, C: Context<F>>(
     c: &C,
     entry: &H_Entry<F::Addr, C>,
     flow: &Flow<F::Addr>,
@@ -281,13 +302,18 @@ pub(crate) fn look_again<F: Family, C: Context<F>>(
     flow: &mut Flow<F::Addr>,
     parsed: &Parsed<F::Addr>,
 ) -> Result<(), DropReason> {
-    let Flow { iif, oif, via, mtu, flags, .. } = *flow;
-    let way = if flags & FLOW_TO_ENDPOINT == 0 {
+    if flow.kind == Kind::Own as u8 {
+        // The stack finds the way by itself.
+        return Ok(());
+    }
+    let way = if flow.flags & FLOW_TO_ENDPOINT == 0 {
         route_again::<F, C>(c, flow, parsed)?
     } else {
+        // (Not before: what is kept over the look-up is on the stack, and that is short.)
+        let Flow { iif, oif, via, flags, .. } = *flow;
         Way { iif, oif, via, mtu: c.link_mtu(oif), flags }
     };
-    if (way.oif, way.via, way.mtu, way.flags) != (oif, via, mtu, flags) {
+    if (way.oif, way.via, way.mtu, way.flags) != (flow.oif, flow.via, flow.mtu, flow.flags) {
         (flow.oif, flow.via, flow.mtu, flow.flags) = (way.oif, way.via, way.mtu, way.flags);
         // Held, or else another flow's element might be written to.
         if hold(entry, Meta(flow.meta).generation()) {

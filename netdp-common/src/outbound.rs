@@ -27,6 +27,8 @@ pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>)
     match decide::<F, C>(c, parsed, work) {
         Ok(Decision::Open) => start::<F, C>(c, parsed, work),
         Ok(Decision::Stack) => Verdict::STACK,
+        Ok(Decision::Overtaken) => Verdict::OVERTAKEN,
+        Ok(Decision::OvertakenToHost) => Verdict::OVERTAKEN_TO_HOST,
         Ok(Decision::Neighbour { oif, macs }) => nat::deliver(c, oif, macs),
         Err(reason) => Verdict::drop(reason),
     }
@@ -38,6 +40,10 @@ pub(crate) enum Decision {
     Open,
     /// Leave it to the stack.
     Stack,
+    /// A fragment that has to wait for its datagram's first one.
+    Overtaken,
+    /// The same, unless its datagram is the host's own: the stack gets it, too.
+    OvertakenToHost,
     /// Straight to an endpoint of the same network, untranslated.
     Neighbour {
         /// Its host veth.
@@ -158,7 +164,10 @@ fn to_host<F: Family, C: Context<F>>(
     sender: &Endpoint<F::Addr>,
     work: &mut Work<F::Addr>,
 ) -> Result<Decision, DropReason> {
-    let Some(published) = published(c, &parsed.tuple) else { return Ok(Decision::Stack) };
+    if parsed.header.fragment == Fragment::Later {
+        return Ok(Decision::OvertakenToHost);
+    }
+    let Some(published) = published(c, &PublishedKey::of(&parsed.tuple)) else { return Ok(Decision::Stack) };
     if parsed.transport == Transport::Tcp && !nat::is_syn(parsed) {
         // The host's stack answers with a reset.
         return Ok(Decision::Stack);
@@ -191,7 +200,7 @@ fn masquerade<A: Address>(parsed: &Parsed<A>, request: &mut Request<A>) -> Resul
         Transport::Tcp | Transport::Udp | Transport::EchoRequest | Transport::Sctp | Transport::Portless => {}
         Transport::EchoReply => return Err(DropReason::NoFlow),
         Transport::IcmpError | Transport::IcmpOther => return Err(DropReason::IcmpUnsupported),
-        Transport::Other if parsed.header.fragment == Fragment::Later => return Err(DropReason::Fragment),
+        Transport::Other if parsed.header.fragment == Fragment::Later => return Ok(Decision::Overtaken),
         Transport::Other => return Err(DropReason::UnsupportedProtocol),
     }
     request.first = parsed.tuple;
@@ -219,9 +228,6 @@ pub(crate) fn start<F: Family, C: Context<F>>(
     parsed: &Parsed<F::Addr>,
     work: &mut Work<F::Addr>,
 ) -> Verdict {
-    if parsed.header.fragment == Fragment::Later {
-        return Verdict::drop(DropReason::Fragment);
-    }
     if parsed.header.ttl <= 1 {
         return Verdict::drop(DropReason::TtlExceeded);
     }
@@ -246,17 +252,16 @@ pub(crate) fn to_endpoint<A: Address, H: Host<A>>(host: &H, iif: u32, endpoint: 
     }
 }
 
-/// The published port that a packet to this host is addressed to. The caller has seen that it is this host's address.
+/// The published port at an address and port. The caller has seen that it is this host's address.
 #[inline(always)]
 pub(crate) fn published<'a, A: Address, H: Host<A>>(
     host: &'a H,
-    tuple: &Tuple<A>,
+    key: &PublishedKey<A>,
 ) -> Option<&'a Published<A>> {
-    if !host.reserved(tuple.proto, tuple.dport.get()) {
+    if !host.reserved(key.proto, key.port.get()) {
         return None;
     }
-    let key = PublishedKey { addr: tuple.dst, proto: tuple.proto, pad: 0, port: tuple.dport };
-    host.published(&key).or_else(|| host.published(&PublishedKey { addr: A::UNSPECIFIED, ..key }))
+    host.published(key).or_else(|| host.published(&PublishedKey { addr: A::UNSPECIFIED, ..*key }))
 }
 
 /// Destination and source MAC of a frame to an endpoint.

@@ -41,11 +41,18 @@ pub(crate) enum Taken {
 }
 
 impl<A: Address> Request<A> {
-    /// Whether it may have the port of a closed connection. Through a published port, the remote keeps its own.
+    /// Whether it may have the port of a closed connection.
     #[inline(always)]
     pub(crate) fn recycles(&self) -> bool {
-        self.first.proto == tcp::PROTO && self.kind != Kind::Dnat as u8
+        self.first.proto == tcp::PROTO && may_take_over(self.kind)
     }
+}
+
+/// Whether a flow of this kind may have the port of a closed connection. Through a published port, the remote keeps its
+/// own; and a socket of the host, whose flow leads to no endpoint, has all the other ports.
+#[inline(always)]
+pub(crate) const fn may_take_over(kind: u8) -> bool {
+    kind != Kind::Dnat as u8 && kind != Kind::Own as u8
 }
 
 /// Whether an entry is worth [`take_over`] in try `i`; `again`: it is that of the same tuple's last connection.

@@ -5,8 +5,8 @@
 
 use crate::family::{Address, Be16};
 use crate::flow::{
-    Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, Network, NextHop,
-    PortSpans, Probing, Published, PublishedKey, Tuple, Uplink,
+    Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, Label, Network,
+    NextHop, PortSpans, Probing, Published, PublishedKey, Tuple, Uplink,
 };
 use crate::icmp_error::Quoted;
 use crate::meta::Meta;
@@ -14,7 +14,8 @@ use crate::nat::Known;
 use crate::ports::Search;
 use crate::quota::Held;
 use crate::tcp::{End, Segment};
-use crate::verdict::Event;
+use crate::verdict::{DropReason, Event};
+use crate::waiting::State;
 
 /// An element of the flow table, found by its key. It may be removed and reused at any moment.
 pub trait Entry<A>: Copy {
@@ -81,6 +82,22 @@ pub trait RingSlot<A>: Copy {
     fn set_key(&self, key: &Tuple<A>);
 }
 
+/// A place for a fragment that waits, see [`crate::waiting`].
+pub trait Place<A: Address>: Clone {
+    /// What it is used for, in one load.
+    fn state(&self) -> State;
+    /// Replaces that if it is still `old`; false if it is not. A full barrier.
+    fn swap_state(&self, old: State, new: State) -> bool;
+    /// Whose the fragment in it is; to be relied on only while the place is busy for the caller.
+    fn label(&self) -> Label<A>;
+    /// Sets it; only while busy.
+    fn set_label(&self, label: &Label<A>);
+    /// Whether it is a fragment of this datagram; as [`Self::label`].
+    fn is_for(&self, key: &FragmentKey<A>) -> bool {
+        self.label().key == *key
+    }
+}
+
 /// Where the routing table sends a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Route<A> {
@@ -109,6 +126,12 @@ pub enum Route<A> {
 pub trait Step {
     /// Step number `i`; false ends the loop.
     fn step(&mut self, i: u32) -> bool;
+}
+
+/// The same where each step needs the host, and the packet, for itself.
+pub trait StepOn<H> {
+    /// Step number `i`.
+    fn step_on(&mut self, host: &mut H, i: u32);
 }
 
 /// What is too large for a BPF program's stack. One for each CPU.
@@ -218,6 +241,8 @@ pub trait Host<A: Address> {
     type Flows: Flows<A>;
     /// A slot of the reclaim ring.
     type Slot: RingSlot<A>;
+    /// A place for a fragment that waits.
+    type Place: Place<A>;
 
     /// The flow table.
     fn flows(&self) -> &Self::Flows;
@@ -232,6 +257,8 @@ pub trait Host<A: Address> {
     fn network(&self, bridge: u32) -> Option<&Network<A>>;
     /// The most specific published port for exactly this address, protocol and port.
     fn published(&self, key: &PublishedKey<A>) -> Option<&Published<A>>;
+    /// The tick in which a published port was last moved to another endpoint.
+    fn moved_at(&self) -> u32;
     /// An interface that carries our programs.
     fn uplink(&self, ifindex: u32) -> Option<&Uplink<A>>;
     /// Whether mappings must not take this port (published or reserved); `port` in host byte order.
@@ -260,11 +287,31 @@ pub trait Host<A: Address> {
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentWay<A>>;
     /// Remembers it.
     fn set_fragment(&self, key: &FragmentKey<A>, way: &FragmentWay<A>);
+    /// The place with this number, below [`crate::waiting::ALL_PLACES`].
+    fn place(&self, number: u32) -> Option<Self::Place>;
+    /// Adds to how many fragments have waited in a set, and returns how many had before. A full barrier.
+    fn advance_waiting(&self, set: u32, n: u32) -> u32;
+    /// Puts a copy of the packet into a place, and returns its length; 0 if it is longer than
+    /// [`crate::waiting::LONGEST`].
+    fn keep(&self, place: &Self::Place) -> u32;
+    /// Makes the packet the copy of `len` bytes that a place keeps; false if it can't be.
+    fn become_kept(&mut self, place: &Self::Place, len: u32) -> bool;
+    /// Lets a copy of the packet, as it is now, come in by this interface after those that are waiting to come in
+    /// there; false if it does not.
+    fn come_again(&self, ifindex: u32) -> bool;
+    /// Counts a packet as dropped that is not the one at hand.
+    fn lose(&self, reason: DropReason);
     /// Changes the time that belongs to an interface's answers as `take` says, in one atomic step; false if it says
     /// none. See [`crate::rate`].
     fn take_turn(&self, ifindex: u32, take: impl Fn(u64) -> Option<u64>) -> bool;
     /// Whether a socket of this host owns a tuple: sends `sent`, and receives what answers it.
     fn host_socket(&self, sent: &Tuple<A>) -> bool;
+    /// Notes that a mapping gets this port, host byte order.
+    fn note_mapped(&self, port: u16);
+    /// Whether a mapping may have this port: it or one of its neighbours was noted.
+    fn may_be_mapped(&self, port: u16) -> bool;
+    /// Whether a socket of this host made the packet: it came in by no interface.
+    fn is_own(&self) -> bool;
     /// Whether every port of a range (see [`PortSpans::id`]) was found taken towards a remote during this tick, and
     /// none was freed since. The key is an answer tuple with destination port 0.
     fn exhausted(&self, remote: &Tuple<A>, range: u32) -> bool;
@@ -284,6 +331,10 @@ pub trait Host<A: Address> {
     fn slot(&self, number: u32) -> Option<Self::Slot>;
     /// Runs up to `n` steps.
     fn repeat<S: Step>(&self, n: u32, step: &mut S);
+    /// Runs `n` steps.
+    fn repeat_on<S: StepOn<Self>>(&mut self, n: u32, step: &mut S)
+    where
+        Self: Sized;
     /// The interface the packet came in by, or leaves by.
     fn ifindex(&self) -> u32;
 }

@@ -108,7 +108,7 @@ pub enum Takes {
 pub struct Sender {
     /// The side that opened the connection.
     pub initiator: bool,
-    /// An endpoint; else a remote, or whoever pretends to be one.
+    /// An endpoint, or a socket of the host; else a remote, or whoever pretends to be one.
     pub endpoint: bool,
 }
 

@@ -77,6 +77,8 @@ counters! {
     AnswersSuppressed = "answers_suppressed",
     /// Packets without DF that are bigger than the next link's MTU, left to the kernel to be fragmented.
     StackFragmented = "stack_fragmented",
+    /// Fragments that came before their datagram's first one, and waited for it.
+    FragmentsHeld = "fragments_held",
 }
 
 counters! {
@@ -164,6 +166,8 @@ pub enum Action {
     ToNextHop(u32),
     /// Out of this interface, addressed as it is.
     ToLink(u32),
+    /// Nowhere: a copy waits, or has come in once more.
+    Wait,
 }
 
 /// An [`Action`] in one word: an enum with payloads of different sizes makes the compiler copy bytes that were
@@ -186,13 +190,25 @@ impl Verdict {
     pub const REFUSED: Self = Self::new(7, 0);
 
     /// No verdict yet: a packet of a TCP connection that ends, or begins once more. Ask [`crate::closing`].
-    pub const CLOSING: Self = Self::new(8, 0);
+    pub const CLOSING: Self = Self::new(15, 0);
 
     /// No verdict yet: an endpoint's address is about to leave by an uplink. Ask [`crate::fragment::leave`].
     pub const PRIVATE: Self = Self::new(10, 0);
 
+    /// No verdict yet: a packet of the host's own whose tuple a mapping may have. Ask [`crate::own`].
+    pub const OWN: Self = Self::new(14, 0);
+
     /// No verdict yet: a fragment. Ask [`crate::fragment`].
     pub const FRAGMENT: Self = Self::new(9, 0);
+
+    /// No verdict yet: a fragment that has overtaken its datagram's first one. Ask [`crate::fragment::wait`].
+    pub const OVERTAKEN: Self = Self::new(11, 0);
+
+    /// No verdict yet: the same, and it may be the host's own.
+    pub const OVERTAKEN_TO_HOST: Self = Self::new(12, 0);
+
+    /// See [`Action::Wait`].
+    pub const WAIT: Self = Self::new(13, 0);
 
     const fn new(kind: u32, detail: u32) -> Self {
         Self((kind as u64) << 32 | detail as u64)
@@ -244,6 +260,7 @@ impl Verdict {
             7 => VerdictKind::Refused,
             3 => VerdictKind::ToNextHop,
             8 => VerdictKind::ToLink,
+            13 => VerdictKind::Wait,
             _ => VerdictKind::Stack,
         };
         (kind, self.0 as u32)
@@ -260,6 +277,7 @@ impl Verdict {
             (VerdictKind::ToNextHop, oif) => Action::ToNextHop(oif),
             (VerdictKind::ToLink, oif) => Action::ToLink(oif),
             (VerdictKind::Refused, _) => Action::Refused,
+            (VerdictKind::Wait, _) => Action::Wait,
             (VerdictKind::Stack, _) => Action::Stack,
         }
     }
@@ -280,6 +298,8 @@ pub enum VerdictKind {
     ToNextHop,
     /// See [`Action::ToLink`].
     ToLink,
+    /// See [`Action::Wait`].
+    Wait,
 }
 
 /// In the number of a drop: the reason, then the MTU that the packet exceeds.
@@ -301,4 +321,34 @@ pub const fn mtu_in(refused: u32) -> u32 {
 #[inline(always)]
 pub const fn drop_index(reason: u32) -> u32 {
     Event::ALL.len() as u32 + reason
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_verdicts_are_the_same() {
+        let verdicts = [
+            Verdict::STACK,
+            Verdict::NO_FLOW_YET,
+            Verdict::FLOW_OPENED,
+            Verdict::ICMP_ERROR,
+            Verdict::REFUSED,
+            Verdict::CLOSING,
+            Verdict::PRIVATE,
+            Verdict::OWN,
+            Verdict::FRAGMENT,
+            Verdict::OVERTAKEN,
+            Verdict::OVERTAKEN_TO_HOST,
+            Verdict::WAIT,
+            Verdict::drop(DropReason::ALL[0]),
+            Verdict::to_endpoint(0),
+            Verdict::to_next_hop(0),
+            Verdict::to_link(0),
+        ];
+        for (number, verdict) in verdicts.iter().enumerate() {
+            assert!(!verdicts[..number].contains(verdict), "{verdict:?}");
+        }
+    }
 }

@@ -18,6 +18,8 @@ mod icmp;
 mod lifetime;
 #[path = "fixtures/others.rs"]
 mod others;
+#[path = "fixtures/own.rs"]
+mod own;
 #[path = "fixtures/published.rs"]
 mod published;
 #[path = "fixtures/refused.rs"]
@@ -60,14 +62,16 @@ in_both_families! {
     by_addresses: crate::others::tunnels, crate::others::sctp;
     inward: crate::published::inward;
     hairpins: crate::published::hairpins;
+    moved: crate::published::moved;
     between_endpoints: crate::refused::neighbours;
     not_ours: crate::stack::rows;
+    of_the_host: crate::own::rows;
     dropped: crate::refused::from_endpoints, crate::refused::from_outside, crate::refused::unusual_frames;
     exhausted: crate::refused::exhausted;
     told: crate::answers::rows, crate::answers::silence;
     too_big: crate::answers::too_big;
     next_hops: crate::answers::next_hops;
-    fragmented: crate::fragments::in_order, crate::fragments::of_the_stack;
+    fragmented: crate::fragments::in_order, crate::fragments::overtaken, crate::fragments::of_the_stack;
     over_time: crate::lifetime::rows;
     connections_end: crate::churn::rows;
     icmp_errors: crate::icmp::translated, crate::icmp::refused;

@@ -48,6 +48,31 @@ pub(crate) fn fetch_and(at: *mut u64, mask: u64) -> u64 {
     value
 }
 
+/// Sets the bits of `mask` and returns the value before. Full barrier (BPF_ATOMIC, Linux 5.12).
+#[inline(always)]
+pub(crate) fn fetch_or(at: *mut u64, mask: u64) -> u64 {
+    let mut value = mask;
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            "{value} = atomic_fetch_or((u64 *)({at} + 0), {value})",
+            at = in(reg) at,
+            value = inout(reg) value,
+        );
+    }
+    value
+}
+
+/// A length from 1 to `most`; none if it is not. The compiler would compare another register than the one that it passes
+/// on, and verifiers before 6.8 learn nothing from `!= 0`.
+#[inline(always)]
+pub(crate) fn length(len: u32, most: usize) -> Option<u32> {
+    let mut last = u64::from(len).wrapping_sub(1);
+    // SAFETY: a register is copied onto itself; the compiler knows nothing of the number any more.
+    unsafe { asm!("{0} = {0}", inout(reg) last) };
+    if last >= most as u64 { None } else { Some((last + 1) as u32) }
+}
+
 /// The compiler moves no load or store across this. (x86-64 keeps the order of loads by itself.)
 #[inline(always)]
 pub(crate) fn compiler_barrier() {

@@ -7,7 +7,7 @@ use netdp_common::family::{Family, V4, V6};
 use netdp_common::packet::Packet;
 use netdp_common::tables::Host;
 use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index, reason_in};
-use netdp_common::{closing, fragment as fragments, icmp_error, inbound, link, nat, outbound, refusal};
+use netdp_common::{closing, fragment as fragments, icmp_error, inbound, link, nat, outbound, own, refusal};
 
 use crate::host;
 use crate::maps::{Continuation, Maps, PROGRAMS};
@@ -89,6 +89,15 @@ pub(crate) fn fragment<F: Maps>(ctx: &TcContext) -> i32 {
     act_or_continue(ctx, &mut skb, verdict, open)
 }
 
+/// See [`fragments::wait`].
+#[inline(always)]
+pub(crate) fn wait<F: Maps>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let to_host = skb.note() != 0;
+    let verdict = with_scratch::<F>(|scratch| fragments::wait::<F, _>(&mut skb, &mut scratch.known, to_host));
+    act_or_continue(ctx, &mut skb, verdict, Continuation::Wait)
+}
+
 /// See [`nat::from_world`].
 #[inline(always)]
 pub(crate) fn from_world<F: Room>(ctx: &TcContext) -> i32 {
@@ -117,7 +126,11 @@ pub(crate) fn translate_error<F: Maps>(ctx: &TcContext) -> i32 {
 #[inline(always)]
 pub(crate) fn closing<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Skb::<F>::new(ctx.skb.skb);
-    let verdict = with_scratch::<F>(|scratch| closing::follow::<F, _>(&mut skb, scratch));
+    let from_host = skb.note() != 0;
+    let verdict = with_scratch::<F>(|scratch| closing::follow::<F, _>(&mut skb, scratch, from_host));
+    if from_host {
+        return act_on_own(ctx, &mut skb, verdict, Continuation::FromHost);
+    }
     let program = match (skb.sender(skb.interface()).is_some(), verdict) {
         (true, Verdict::FLOW_OPENED) => Continuation::FromContainer,
         (true, _) => Continuation::OpenFromContainer,
@@ -132,10 +145,41 @@ pub(crate) fn closing<F: Maps>(ctx: &TcContext) -> i32 {
 pub(crate) fn to_world<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Skb::<F>::new(ctx.skb.skb);
     let mut verdict = nat::to_world::<F, _>(&mut skb);
+    if verdict == Verdict::OWN {
+        return go_on::<F>(ctx, Continuation::FromHost);
+    }
     if verdict == Verdict::PRIVATE {
         verdict = with_scratch::<F>(|scratch| fragments::leave::<F, _>(&mut skb, &mut scratch.known));
     }
     act(&mut skb, verdict)
+}
+
+/// See [`own::leave`].
+#[inline(always)]
+pub(crate) fn from_host<F: Room>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let verdict = F::with_known(|known| own::leave::<F, _>(&mut skb, known));
+    act_on_own(ctx, &mut skb, verdict, Continuation::OpenFromHost)
+}
+
+/// See [`own::open`].
+#[inline(always)]
+pub(crate) fn open_from_host<F: Maps>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let verdict = with_scratch::<F>(|scratch| own::open::<F, _>(&mut skb, scratch));
+    act_on_own(ctx, &mut skb, verdict, Continuation::FromHost)
+}
+
+/// Carries a verdict out at an egress, where nobody is told by a packet, or goes on in another program.
+#[inline(always)]
+fn act_on_own<F: Maps>(ctx: &TcContext, skb: &mut Skb<F>, verdict: Verdict, program: Continuation) -> i32 {
+    let program = match verdict {
+        Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED => program,
+        Verdict::CLOSING => to_closing(skb, true),
+        _ => return act(skb, verdict),
+    };
+    tail_call::<F>(ctx, program);
+    act(skb, Verdict::drop(DropReason::ClaimContended))
 }
 
 /// Carries a verdict out, or goes on in another program. The kernel ends what goes back and forth (33 tail calls).
@@ -149,13 +193,24 @@ fn act_or_continue<F: Maps>(
     let program = match verdict {
         Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED => program,
         Verdict::ICMP_ERROR => Continuation::IcmpError,
-        Verdict::CLOSING => Continuation::Closing,
+        Verdict::CLOSING => to_closing(skb, false),
         Verdict::FRAGMENT => Continuation::Fragment,
+        Verdict::OVERTAKEN | Verdict::OVERTAKEN_TO_HOST => {
+            skb.leave_note(u32::from(verdict == Verdict::OVERTAKEN_TO_HOST));
+            Continuation::Wait
+        }
         _ if verdict.is_told() => return refuse_after(ctx, skb, verdict),
         _ => return act(skb, verdict),
     };
     tail_call::<F>(ctx, program);
     act(skb, Verdict::drop(DropReason::ClaimContended))
+}
+
+/// [`closing`] is told whether the packet is the host's own.
+#[inline(always)]
+fn to_closing<F: Maps>(skb: &mut Skb<F>, from_host: bool) -> Continuation {
+    skb.leave_note(u32::from(from_host));
+    Continuation::Closing
 }
 
 /// Goes on in another family's program.
@@ -189,7 +244,7 @@ fn act<F: Maps>(skb: &mut Skb<F>, verdict: Verdict) -> i32 {
     let (kind, detail) = verdict.parts();
     match kind {
         VerdictKind::Stack => NEXT,
-        VerdictKind::Refused => TC_ACT_SHOT,
+        VerdictKind::Refused | VerdictKind::Wait => TC_ACT_SHOT,
         VerdictKind::Drop => {
             host::add(drop_index(reason_in(detail)), 1);
             trace(skb, reason_in(detail));

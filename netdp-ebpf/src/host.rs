@@ -12,20 +12,21 @@ use aya_ebpf::maps::{Array, HashMap, lpm_trie};
 use bytemuck::{Pod, Zeroable};
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
-    AllowedKey, Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay,
-    Network, NextHop, PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple, Uplink,
-    reserved_slot,
+    AllowedKey, Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, MAPPED,
+    MOVED_AT, Network, NextHop, PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple,
+    Uplink, reserved_slot,
 };
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
 use netdp_common::quota::Held;
-use netdp_common::tables::{Entry, Flows, Host, InsertError, RingSlot, Route, Step, Way};
+use netdp_common::tables::{Entry, Flows, Host, InsertError, RingSlot, Route, Step, StepOn, Way};
 use netdp_common::tcp::End;
-use netdp_common::verdict::Event;
+use netdp_common::verdict::{DropReason, Event};
 
-use crate::atomic::{compare_and_swap, compiler_barrier, fetch_add, fetch_and};
+use crate::atomic::{compare_and_swap, compiler_barrier, fetch_add, fetch_and, fetch_or};
 use crate::maps::{CONFIG, COUNTS, HELD_FLOWS, Maps, POPULATION, PREFIXES, PROBING, RESERVED, TURNS};
 use crate::skb::Skb;
+use crate::waiting::KeptFragment;
 
 /// Index of the clock hand in [`Maps::clock`].
 const HAND: u32 = 0;
@@ -211,6 +212,7 @@ impl<A: Copy> RingSlot<A> for RingEntry<A> {
 impl<F: Maps> Host<F::Addr> for Skb<F> {
     type Flows = FlowTable<F::Addr>;
     type Slot = RingEntry<F::Addr>;
+    type Place = KeptFragment<F::Addr>;
 
     #[inline(always)]
     fn flows(&self) -> &Self::Flows {
@@ -243,6 +245,12 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     #[inline(always)]
     fn published(&self, key: &PublishedKey<F::Addr>) -> Option<&Published<F::Addr>> {
         published::<F>(key)
+    }
+
+    #[inline(always)]
+    fn moved_at(&self) -> u32 {
+        // SAFETY: an aligned load from an array element.
+        F::clock().get_ptr(MOVED_AT).map_or(0, |tick| unsafe { ptr::read_volatile(tick) as u32 })
     }
 
     #[inline(always)]
@@ -324,6 +332,36 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     }
 
     #[inline(always)]
+    fn place(&self, number: u32) -> Option<KeptFragment<F::Addr>> {
+        F::waiting().get_ptr_mut(number).map(KeptFragment::at)
+    }
+
+    #[inline(always)]
+    fn advance_waiting(&self, set: u32, n: u32) -> u32 {
+        F::waited().get_ptr_mut(set).map_or(0, |waited| fetch_add(waited, u64::from(n)) as u32)
+    }
+
+    #[inline(always)]
+    fn keep(&self, place: &KeptFragment<F::Addr>) -> u32 {
+        place.keep(self)
+    }
+
+    #[inline(always)]
+    fn become_kept(&mut self, place: &KeptFragment<F::Addr>, len: u32) -> bool {
+        place.restore(self, len).is_some()
+    }
+
+    #[inline(always)]
+    fn come_again(&self, ifindex: u32) -> bool {
+        self.come_in_again(ifindex)
+    }
+
+    #[inline(always)]
+    fn lose(&self, reason: DropReason) {
+        add(reason.index(), 1);
+    }
+
+    #[inline(always)]
     fn take_turn(&self, ifindex: u32, take: impl Fn(u64) -> Option<u64>) -> bool {
         if TURNS.get_ptr_mut(ifindex).is_none() {
             // Who is later finds the other's.
@@ -362,6 +400,29 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
             bpf_sk_release(socket.cast());
             true
         }
+    }
+
+    #[inline(always)]
+    fn note_mapped(&self, port: u16) {
+        let Some(word) = F::clock().get_ptr_mut(MAPPED) else { return };
+        let bit = 1 << (port >> 10);
+        // SAFETY: an aligned load from an array element.
+        if unsafe { ptr::read_volatile(word) } & bit == 0 {
+            fetch_or(word, bit);
+        }
+    }
+
+    #[inline(always)]
+    fn may_be_mapped(&self, port: u16) -> bool {
+        // SAFETY: as above.
+        F::clock()
+            .get_ptr(MAPPED)
+            .is_some_and(|word| unsafe { ptr::read_volatile(word) } >> (port >> 10) & 1 != 0)
+    }
+
+    #[inline(always)]
+    fn is_own(&self) -> bool {
+        self.came_by() == 0
     }
 
     #[inline(always)]
@@ -441,6 +502,13 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     }
 
     #[inline(always)]
+    fn repeat_on<S: StepOn<Self>>(&mut self, n: u32, step: &mut S) {
+        let mut both = (ptr::from_mut(self), ptr::from_mut(step));
+        // SAFETY: as above; the callback has both for itself during the call.
+        unsafe { bpf_loop(n, step_on_callback::<Self, S> as *mut c_void, (&raw mut both).cast(), 0) };
+    }
+
+    #[inline(always)]
     fn ifindex(&self) -> u32 {
         self.interface()
     }
@@ -472,6 +540,15 @@ extern "C" fn step_callback<S: Step>(i: u32, step: *mut c_void) -> i64 {
     // SAFETY: `repeat` passed a pointer to an S.
     let goes_on = unsafe { &mut *step.cast::<S>() }.step(i);
     i64::from(!goes_on)
+}
+
+extern "C" fn step_on_callback<H, S: StepOn<H>>(i: u32, both: *mut c_void) -> i64 {
+    // SAFETY: `repeat_on` passed pointers to an H and an S.
+    unsafe {
+        let (host, step) = *both.cast::<(*mut H, *mut S)>();
+        (*step).step_on(&mut *host, i);
+    }
+    0
 }
 
 /// Whether an endpoint may send from an address besides its own. Out of line: its callers' stack is short.

@@ -16,6 +16,7 @@ mod scratch;
 mod skb;
 mod sockets;
 mod trace;
+mod waiting;
 
 use aya_ebpf::macros::{cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SockAddrContext, TcContext};
@@ -113,13 +114,26 @@ fn fragment_v6(ctx: TcContext) -> i32 {
     hook::fragment::<V6>(&ctx)
 }
 
-/// Continues [`from_container`] and [`from_world`] for TCP connections that end, or begin once more.
+/// Continues [`open_from_container`] and [`open_from_world`] for fragments that have overtaken their datagram's first
+/// one.
+#[classifier]
+fn wait(ctx: TcContext) -> i32 {
+    hook::wait::<V4>(&ctx)
+}
+
+/// Continues [`open_from_container_v6`] and [`open_from_world_v6`].
+#[classifier]
+fn wait_v6(ctx: TcContext) -> i32 {
+    hook::wait::<V6>(&ctx)
+}
+
+/// Continues [`from_container`], [`from_world`] and [`from_host`] for TCP connections that end, or begin once more.
 #[classifier]
 fn closing(ctx: TcContext) -> i32 {
     hook::closing::<V4>(&ctx)
 }
 
-/// Continues [`from_container_v6`] and [`from_world_v6`].
+/// Continues [`from_container_v6`], [`from_world_v6`] and [`from_host_v6`].
 #[classifier]
 fn closing_v6(ctx: TcContext) -> i32 {
     hook::closing::<V6>(&ctx)
@@ -135,6 +149,30 @@ fn to_world(ctx: TcContext) -> i32 {
 #[classifier]
 fn to_world_v6(ctx: TcContext) -> i32 {
     hook::to_world::<V6>(&ctx)
+}
+
+/// Continues [`to_world`] for what the host's own sockets send.
+#[classifier]
+fn from_host(ctx: TcContext) -> i32 {
+    hook::from_host::<V4>(&ctx)
+}
+
+/// Continues [`to_world_v6`].
+#[classifier]
+fn from_host_v6(ctx: TcContext) -> i32 {
+    hook::from_host::<V6>(&ctx)
+}
+
+/// Continues [`from_host`] where a mapping has the packet's tuple.
+#[classifier]
+fn open_from_host(ctx: TcContext) -> i32 {
+    hook::open_from_host::<V4>(&ctx)
+}
+
+/// Continues [`from_host_v6`].
+#[classifier]
+fn open_from_host_v6(ctx: TcContext) -> i32 {
+    hook::open_from_host::<V6>(&ctx)
 }
 
 /// Run by user space (BPF_PROG_TEST_RUN), see [`removal`].

@@ -8,11 +8,12 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use netdp_common::family::{Family, Ipv4Addr, Ipv6Addr, V4, V6};
 use netdp_common::flow::{
-    AllowedKey, Config, Endpoint, Flow, FragmentKey, FragmentWay, Network, NextHop, PREFIX_WORDS, PortBlock,
-    Probing, Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS, Slot, Tuple, Uplink,
+    AllowedKey, Config, Endpoint, Flow, FragmentKey, FragmentWay, Kept, Network, NextHop, PREFIX_WORDS,
+    PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS, Slot, Tuple, Uplink,
 };
 use netdp_common::tables::Scratch;
 use netdp_common::verdict::COUNTERS;
+use netdp_common::waiting::{ALL_PLACES, ALL_SETS};
 
 use crate::sockets::{DialledKey, SocketAddr};
 
@@ -45,7 +46,8 @@ pub(crate) static PREFIXES: Array<u64> = Array::with_max_entries(PREFIX_WORDS, 0
 /// The tables of a family: statics can't be generic, so they are what is written for each family.
 macro_rules! tables_of {
     ($family:ty, $addr:ty, $first_program:expr; $flows:ident $ring:ident $endpoints:ident $senders:ident $allowed:ident
-     $networks:ident $published:ident $uplinks:ident $locals:ident $exhausted:ident $clock:ident $fragments:ident $scratch:ident) => {
+     $networks:ident $published:ident $uplinks:ident $locals:ident $exhausted:ident $clock:ident $fragments:ident $waiting:ident
+     $waited:ident $scratch:ident) => {
         /// Flows: two entries each.
         #[map]
         static $flows: HashMap<Tuple<$addr>, Flow<$addr>> = HashMap::with_max_entries(1024, 0);
@@ -88,14 +90,23 @@ macro_rules! tables_of {
         static $exhausted: LruHashMap<Tuple<$addr>, [u32; 2]> = LruHashMap::with_max_entries(1024, 0);
 
         /// Word 0: the clock hand. Word 1: the last tick in which a remote was found exhausted. Word 2: how many flows
-        /// there are.
+        /// there are. Word 16 ([`MOVED_AT`](netdp_common::flow::MOVED_AT)): the tick in which a published port was last
+        /// moved. Word 17 ([`MAPPED`](netdp_common::flow::MAPPED)): a bit for each 1024 ports of which mappings have had one.
         #[map]
-        static $clock: Array<u64> = Array::with_max_entries(3, 0);
+        static $clock: Array<u64> = Array::with_max_entries(18, 0);
 
         /// Datagrams whose first fragment was seen.
         #[map]
         static $fragments: LruHashMap<FragmentKey<$addr>, FragmentWay<$addr>> =
             LruHashMap::with_max_entries(8192, 0);
+
+        /// Fragments that wait for their datagram's first one.
+        #[map]
+        static $waiting: Array<Kept<$addr>> = Array::with_max_entries(ALL_PLACES, 0);
+
+        /// How many have waited in each set.
+        #[map]
+        static $waited: Array<u64> = Array::with_max_entries(ALL_SETS, 0);
 
         /// Scratch space.
         #[map]
@@ -149,6 +160,14 @@ macro_rules! tables_of {
                 &$fragments
             }
             #[inline(always)]
+            fn waiting() -> &'static Array<Kept<$addr>> {
+                &$waiting
+            }
+            #[inline(always)]
+            fn waited() -> &'static Array<u64> {
+                &$waited
+            }
+            #[inline(always)]
             fn clock() -> &'static Array<u64> {
                 &$clock
             }
@@ -161,9 +180,9 @@ macro_rules! tables_of {
 }
 
 tables_of!(V4, Ipv4Addr, 0; FLOWS_V4 RING_V4 ENDPOINTS_V4 SENDERS_V4 ALLOWED_V4
-    NETWORKS_V4 PUBLISHED_V4 UPLINKS_V4 LOCALS_V4 EXHAUSTED_V4 CLOCK_V4 FRAGMENTS_V4 SCRATCH_V4);
+    NETWORKS_V4 PUBLISHED_V4 UPLINKS_V4 LOCALS_V4 EXHAUSTED_V4 CLOCK_V4 FRAGMENTS_V4 WAITING_V4 WAITED_V4 SCRATCH_V4);
 tables_of!(V6, Ipv6Addr, CONTINUATIONS; FLOWS_V6 RING_V6 ENDPOINTS_V6 SENDERS_V6 ALLOWED_V6
-    NETWORKS_V6 PUBLISHED_V6 UPLINKS_V6 LOCALS_V6 EXHAUSTED_V6 CLOCK_V6 FRAGMENTS_V6 SCRATCH_V6);
+    NETWORKS_V6 PUBLISHED_V6 UPLINKS_V6 LOCALS_V6 EXHAUSTED_V6 CLOCK_V6 FRAGMENTS_V6 WAITING_V6 WAITED_V6 SCRATCH_V6);
 
 /// How many flows an endpoint has in each family's table, by the ifindex of its host veth.
 #[map]
@@ -187,7 +206,7 @@ pub(crate) static TURNS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(16_
 pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2 * CONTINUATIONS, 0);
 
 /// How many a family has.
-const CONTINUATIONS: u32 = 9;
+const CONTINUATIONS: u32 = 12;
 
 /// Index in [`PROGRAMS`], from [`Maps::FIRST_PROGRAM`] on; the loader enters them in this order.
 #[derive(Clone, Copy)]
@@ -209,6 +228,12 @@ pub(crate) enum Continuation {
     ToWorld,
     /// `fragment`.
     Fragment,
+    /// `from_host`.
+    FromHost,
+    /// `open_from_host`.
+    OpenFromHost,
+    /// `wait`.
+    Wait,
     /// `closing`.
     Closing,
 }
@@ -240,6 +265,10 @@ pub(crate) trait Maps: Family<Addr: Into<IpAddr>> {
     fn exhausted() -> &'static LruHashMap<Tuple<Self::Addr>, [u32; 2]>;
     /// Datagrams whose first fragment was seen.
     fn fragments() -> &'static LruHashMap<FragmentKey<Self::Addr>, FragmentWay<Self::Addr>>;
+    /// Fragments that wait for their datagram's first one.
+    fn waiting() -> &'static Array<Kept<Self::Addr>>;
+    /// How many have waited in each set.
+    fn waited() -> &'static Array<u64>;
     /// The clock hand and the last tick with an exhausted remote.
     fn clock() -> &'static Array<u64>;
     /// Scratch space.

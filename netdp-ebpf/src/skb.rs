@@ -5,14 +5,19 @@ use core::mem::MaybeUninit;
 use core::ptr;
 
 use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
-use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_CSUM_LEVEL_RESET, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR,
+    BPF_F_RECOMPUTE_CSUM,
+};
 use aya_ebpf::helpers::{
-    bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_pull_data,
-    bpf_skb_store_bytes, bpf_skb_vlan_pop,
+    bpf_clone_redirect, bpf_csum_level, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail,
+    bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
 use bytemuck::Pod;
 use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet};
+
+use crate::atomic::length;
 
 /// `skb->pkt_type` of a frame for this host.
 const PACKET_HOST: u32 = 0;
@@ -72,6 +77,12 @@ impl<F> Skb<F> {
         field!(self.skb, ifindex)
     }
 
+    /// The interface by which the packet came in; 0: it was made on this host.
+    #[inline(always)]
+    pub(crate) fn came_by(&self) -> u32 {
+        field!(self.skb, ingress_ifindex)
+    }
+
     /// Leaves a word for the program that continues this one.
     #[inline(always)]
     pub(crate) fn leave_note(&mut self, note: u32) {
@@ -84,6 +95,36 @@ impl<F> Skb<F> {
     pub(crate) fn note(&self) -> u32 {
         // SAFETY: the control buffer is readable in TC programs.
         unsafe { ptr::read_volatile(&raw const (*self.skb).cb[NOTE]) }
+    }
+
+    /// Copies the whole frame and returns its length; 0 if there is no room for it.
+    #[inline(always)]
+    pub(crate) fn copy_to<const ROOM: usize>(&self, to: *mut [u8; ROOM]) -> u32 {
+        let Some(len) = length(field!(self.skb, len), ROOM) else { return 0 };
+        // SAFETY: writes `len` bytes, for which there is room (the verifier checks it).
+        if unsafe { bpf_skb_load_bytes(self.skb.cast(), 0, to.cast(), len) } == 0 { len } else { 0 }
+    }
+
+    /// Makes the frame another one: the first `len` bytes of `from`. Nobody has checked its checksums.
+    #[inline(always)]
+    pub(crate) fn copy_from<const ROOM: usize>(&mut self, from: *const [u8; ROOM], len: u32) -> Option<()> {
+        self.resize(len as usize)?;
+        let len = length(len, ROOM)?;
+        let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
+        // SAFETY: reads `len` bytes, which are there (the verifier checks it).
+        if unsafe { bpf_skb_store_bytes(self.skb, 0, from.cast(), len, flags) } != 0 {
+            return None;
+        }
+        // SAFETY: a helper call on the program's own context. Where nobody had checked them before, it says so.
+        unsafe { bpf_csum_level(self.skb, u64::from(BPF_CSUM_LEVEL_RESET)) };
+        Some(())
+    }
+
+    /// Lets a copy of the frame, as it is now, come in by an interface, through this CPU's backlog; false if it does not.
+    #[inline(always)]
+    pub(crate) fn come_in_again(&self, ifindex: u32) -> bool {
+        // SAFETY: a helper call on the program's own context; packet pointers are read anew after it.
+        unsafe { bpf_clone_redirect(self.skb, ifindex, u64::from(BPF_F_INGRESS)) == 0 }
     }
 
     /// Takes off a tag that has a priority and no VLAN (802.1Q, VID 0): the frame is this interface's, and the stack

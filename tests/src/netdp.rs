@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fmt::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -111,6 +112,13 @@ impl Netdp {
     /// The instance's pins.
     pub fn pins(&self) -> PathBuf {
         Path::new("/sys/fs/bpf/netdp").join(&self.instance)
+    }
+
+    /// The command lines of processes that run netdp for this instance.
+    pub fn processes(&self) -> Vec<String> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let lines = entries.filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok());
+        lines.filter(|line| line.contains(&self.instance) && line.contains("netdp")).collect()
     }
 
     /// The instance's state directory.

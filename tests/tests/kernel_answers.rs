@@ -26,6 +26,7 @@ in_both_families!(
     errors_about_page_fragments,
     frames_for_everybody_are_not_told_of,
     fragments_become_what_their_first_became,
+    fragments_that_overtake_their_first_wait_for_it,
 );
 
 /// MTU of every interface of a site.
@@ -189,6 +190,38 @@ fn fragments_become_what_their_first_became<F: Plan>() {
                 let tail = sides.run(hook, &without_header(&own(first, (false, 185))));
                 let packet = without_header(&Frame { ttl, ..own(translated, (false, 185)) });
                 assert_eq!(tail, Outcome { action, reason: None, packet }, "{hook:?} {proto}");
+            }
+        }
+    });
+}
+
+/// Longer ones and shorter ones; the endpoint's are held back, the stack gets those that may be the host's.
+fn fragments_that_overtake_their_first_wait_for_it<F: Plan>() {
+    in_new_site(|site| {
+        let sides = Sides::<F>::new(site, established::<F>(site));
+        for proto in [UDP, TCP, F::ICMP] {
+            let (first, translated) = outward::<F>(proto);
+            for (hook, frame, held) in [
+                (Hook::FromContainer, Frame::<F>::of_endpoint(0, first), Code::Shot),
+                (Hook::FromWorld, Frame::of_world(translated.reversed()), Code::Next),
+            ] {
+                let part = |fragment, payload| Frame { fragment, payload, ..frame.clone() };
+                let tails = [(false, 370, 1), (true, 185, 1400), (true, 277, 80)]
+                    .map(|(more, offset, payload)| without_header(&part((more, offset), payload)));
+                for tail in &tails {
+                    let waiting = sides.run(hook, tail);
+                    assert_eq!(waiting, Outcome { action: held, reason: None, packet: tail.clone() });
+                }
+                let head = part((true, 0), 200).bytes();
+                // What is left is the last one that has come in once more.
+                let released = Outcome { action: Code::Shot, reason: None, packet: tails[2].clone() };
+                assert_eq!(sides.run(hook, &head), released, "{frame:?}");
+                let again: Vec<_> = sides.model.again().into_iter().map(|(_, frame)| frame).collect();
+                assert_eq!(again, [&[head][..], &tails].concat(), "{frame:?}");
+                // Nothing waits any more.
+                for part in again {
+                    assert_eq!(sides.run(hook, &part).action, Code::Redirect, "{frame:?}");
+                }
             }
         }
     });

@@ -137,7 +137,11 @@ fn refusals_have_the_same_reasons<F: Plan>() {
         let (first, _) = outward::<F>(TCP);
         let own = |tuple| Frame::<F>::of_endpoint(0, tuple);
         let refused: Vec<(Hook, Frame<F>, Option<DropReason>)> = vec![
-            (Hook::FromContainer, Frame { fragment: (true, 185), ..own(first) }, Some(DropReason::Fragment)),
+            (
+                Hook::FromContainer,
+                Frame { fragment: (true, 185), payload: 2000, ..own(first) },
+                Some(DropReason::Fragment),
+            ),
             (Hook::FromContainer, own(Tuple { src: F::ENDPOINTS[1], ..first }), Some(DropReason::Spoofed)),
             (Hook::FromContainer, own(tuple(UDP, (F::ENDPOINTS[0], 5), (F::GATEWAY, 53))), None),
             (

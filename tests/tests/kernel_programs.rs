@@ -7,7 +7,7 @@ use netdp_tests::kernel::site::in_new_site;
 
 /// Instructions that the verifier may look at (its own limit is a million); about twice what 6.18 looks at, since
 /// kernels prune differently.
-const BUDGETS: [(&str, u32); 30] = [
+const BUDGETS: [(&str, u32); 36] = [
     ("from_container", 65_000),
     ("from_container_v6", 50_000),
     ("open_from_container", 160_000),
@@ -22,10 +22,16 @@ const BUDGETS: [(&str, u32); 30] = [
     ("refuse_v6", 30_000),
     ("fragment", 55_000),
     ("fragment_v6", 55_000),
+    ("wait", 25_000),
+    ("wait_v6", 30_000),
     ("to_world", 25_000),
     ("to_world_v6", 40_000),
-    ("closing", 110_000),
-    ("closing_v6", 110_000),
+    ("closing", 200_000),
+    ("closing_v6", 200_000),
+    ("from_host", 40_000),
+    ("from_host_v6", 40_000),
+    ("open_from_host", 160_000),
+    ("open_from_host_v6", 200_000),
     ("remove_flows", 3_000),
     ("remove_flows_v6", 6_000),
     ("connect4", 4000),

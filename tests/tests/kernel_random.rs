@@ -11,6 +11,9 @@ use netdp_tests::kernel::tables::{ONLY_PORT, PUBLISHED, PUBLISHED_RANGE, TCP, UD
 
 in_both_families!(random_frames);
 
+/// Ports that no flow has.
+const UNUSED: [u16; 2] = [6001, 6002];
+
 /// Frames that are mostly sensible and sometimes broken, also ones that open flows; the tables stay the same.
 fn random_frames<F: Plan>() {
     const FRAMES: u32 = 20_000;
@@ -45,6 +48,8 @@ fn random_frame<F: Plan>(dice: &mut Dice, hook: Hook) -> Vec<u8> {
     // Two connections that would look the same to an endpoint have a port that is left to chance; so a server's port
     // only answers, and the gateway's address is only asked for what is not published.
     let (from, to) = match dice.below(8) {
+        // What the host sends from a port that a flow has at that end gets another one, left to chance.
+        _ if hook == Hook::ToWorld => ((src, dice.one_of(&UNUSED)), (dst, dice.one_of(&ports))),
         0 => ((src, PUBLISHED.1), (F::REMOTE, PORTS.0)),
         1 => ((src, dice.one_of(&ports[..4])), (F::GATEWAY, 53)),
         _ => ((src, dice.one_of(&ports[..4])), (dst, dice.one_of(&ports))),

@@ -1,17 +1,15 @@
 //! The datapath stands alone: no netdp process, no open file, only pins (G7).
 
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use netdp_tests::ask::{Transport, answered, ask};
 use netdp_tests::footprint::{Objects, files_below};
 use netdp_tests::lab::{HOST, Lab, WORLD, WORLD_2, WORLD_LINK};
-use netdp_tests::netdp::Netdp;
-use netdp_tests::on_every_datapath;
 use netdp_tests::server::Server;
-use netdp_tests::variant::Datapath;
+use netdp_tests::variant::{Datapath, Family};
+use netdp_tests::{on_every_datapath, on_every_datapath_in_both_families};
 
 const PORT: u16 = 7000;
 
@@ -20,19 +18,12 @@ on_every_datapath!(
     what_is_made_survives_ip_netns_exec,
     a_killed_command_leaves_a_working_instance,
     commands_between_packets_lose_none,
-    changes_of_the_host_are_followed,
 );
-
-/// Processes that run netdp for this instance.
-fn processes(netdp: &Netdp) -> Vec<String> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let lines = entries.filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok());
-    lines.filter(|line| line.contains(&netdp.instance) && line.contains("netdp")).collect()
-}
+on_every_datapath_in_both_families!(changes_of_the_host_are_followed);
 
 fn traffic_needs_no_process(lab: &Lab) {
     let web = lab.container("web", &format!("-p 8088:{PORT}"));
-    assert_eq!(processes(&lab.netdp), Vec::<String>::new());
+    assert_eq!(lab.netdp.processes(), Vec::<String>::new());
     if lab.variant.datapath == Datapath::Ebpf {
         assert!(
             !files_below(&lab.netdp.pins()).is_empty(),
@@ -45,7 +36,7 @@ fn traffic_needs_no_process(lab: &Lab) {
     let _web = Server::tcp(&web.netns, "web", web.address, &[PORT]);
     answered(&web.netns, Transport::Tcp, (WORLD, PORT), "world");
     answered(&lab.world, Transport::Tcp, (HOST, 8088), "web");
-    assert_eq!(processes(&lab.netdp), Vec::<String>::new(), "no proxy appeared");
+    assert_eq!(lab.netdp.processes(), Vec::<String>::new(), "no proxy appeared");
 }
 
 /// `ip netns exec` gives its command a mount namespace that dies with it; the pins must not.
@@ -112,21 +103,24 @@ fn changes_of_the_host_are_followed(lab: &Lab) {
     const FAR: Ipv4Addr = Ipv4Addr::new(10, 97, 0, 2);
     /// The ends of a second uplink's link.
     const SECOND: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 98, 0, 1), Ipv4Addr::new(10, 98, 0, 2)];
-    lab.world.sh(&format!("ip addr add {FAR}/32 dev lo"));
+    let family = lab.variant.family;
+    let (far, host_prefix) = (lab.at(FAR), if family == Family::V4 { 32 } else { 128 });
+    lab.world.sh(&format!("ip addr add {far}/{host_prefix} dev lo nodad"));
     lab.world.sh(&format!("ip link add w1 type veth peer name up1 netns {}", lab.host.name()));
     for (netns, link, address) in [(&lab.host, "up1", SECOND[0]), (&lab.world, "w1", SECOND[1])] {
-        netns.sh(&format!("ip addr add {address}/24 dev {link}"));
+        netns.sh(&format!("ip addr add {} dev {link} nodad", family.with_prefix(address, 24)));
         netns.sh(&format!("ip link set {link} up"));
     }
     let a = lab.container("a", "");
-    let _far = Server::udp(&lab.world, "far", FAR, &[PORT]);
-    let route = |via: Ipv4Addr| lab.host.sh(&format!("ip route replace {FAR}/32 via {via}"));
-    let peer = || ask(&a.netns, Transport::Udp, (FAR, PORT)).map(|answer| answer.peer.ip());
+    let _far = Server::udp(&lab.world, "far", far, &[PORT]);
+    let route =
+        |via: Ipv4Addr| lab.host.sh(&format!("ip route replace {far}/{host_prefix} via {}", lab.at(via)));
+    let peer = || ask(&a.netns, Transport::Udp, (far, PORT)).map(|answer| answer.peer.ip());
     route(WORLD);
-    assert_eq!(peer().expect("by the first uplink"), IpAddr::from(HOST));
+    assert_eq!(peer().expect("by the first uplink"), lab.at(HOST));
     let flow = a.netns.enter(|| {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.connect((FAR, PORT))?;
+        let socket = UdpSocket::bind((a.address, 0))?;
+        socket.connect((far, PORT))?;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
         Ok::<_, std::io::Error>(socket)
     });
@@ -139,7 +133,8 @@ fn changes_of_the_host_are_followed(lab: &Lab) {
     };
     goes_on("the flow");
     // Who has a new MAC says so.
-    lab.world.set_sysctl(&format!("net/ipv4/conf/{WORLD_LINK}/arp_notify"), "1");
+    let notify = if family == Family::V4 { ("ipv4", "arp_notify") } else { ("ipv6", "ndisc_notify") };
+    lab.world.set_sysctl(&format!("net/{}/conf/{WORLD_LINK}/{}", notify.0, notify.1), "1");
     lab.world.sh(&format!("ip link set {WORLD_LINK} address 02:00:00:00:99:99"));
     goes_on("a neighbour's MAC");
     // The next hop's other address.
@@ -148,8 +143,8 @@ fn changes_of_the_host_are_followed(lab: &Lab) {
     // Connections can't take their address along; new ones have the other.
     route(SECOND[1]);
     let started = Instant::now();
-    while peer().ok() != Some(SECOND[0].into()) {
+    while peer().ok() != Some(lab.at(SECOND[0])) {
         assert!(started.elapsed() < Duration::from_secs(2), "another uplink: {:?}", peer());
     }
-    assert_eq!(processes(&lab.netdp), Vec::<String>::new());
+    assert_eq!(lab.netdp.processes(), Vec::<String>::new());
 }

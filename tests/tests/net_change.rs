@@ -1,14 +1,14 @@
 //! A change takes effect at once and exactly: unpublish, move, detach, a dead endpoint (G11).
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use netdp_tests::ask::{Transport, answered, ask_from, unanswered};
 use netdp_tests::lab::{Container, HOST, Lab, WORLD};
-use netdp_tests::on_every_datapath;
 use netdp_tests::server::Server;
 use netdp_tests::variant::Datapath;
+use netdp_tests::{maps, on_every_datapath};
 
 const PORT: u16 = 7000;
 const PUBLISHED: u16 = 8088;
@@ -17,11 +17,16 @@ on_every_datapath!(
     unpublishing_cuts_its_flows_and_no_others,
     draining_lets_connections_finish,
     replacing_moves_a_port_in_one_step,
+    replacing_says_what_the_new_endpoint_can_not_serve,
     a_port_published_elsewhere_is_answered_from_there,
     a_detached_endpoint_is_gone,
     a_dead_endpoint_is_replaced,
     flushing_removes_what_the_filter_says,
 );
+
+mod replacing_touches_no_other_flow {
+    netdp_tests::variants!(replacing_touches_no_other_flow: ebpf EBPF, ebpf_v6 EBPF_V6);
+}
 
 /// A container with both servers, published or not.
 fn served(lab: &Lab, name: &str, options: &str) -> (Container, [Server; 2]) {
@@ -119,6 +124,79 @@ fn replacing_moves_a_port_in_one_step(lab: &Lab) {
     assert_eq!((list("a"), list("b")), (Some(0), Some(2)));
 }
 
+/// It costs the same with a full table: nobody looks for the flows of the port. Each ends with its next packet.
+fn replacing_touches_no_other_flow(lab: &Lab) {
+    const CLIENTS: u16 = 200;
+    /// Another address of the host.
+    const OTHER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 5);
+    let prefix = if lab.at(OTHER).is_ipv4() { 24 } else { 64 };
+    lab.host.sh(&format!("ip addr add {}/{prefix} dev up0 nodad", lab.at(OTHER)));
+    let [(a, _a_servers), (_b, _b_servers)] = ["a", "b"].map(|name| served(lab, name, ""));
+    let spec = |host| format!("{}:{PUBLISHED}:{PORT}/udp", lab.in_spec(host));
+    lab.netdp.ok(&format!("publish a {} {} 8090:{PORT}/udp", spec(HOST), spec(OTHER)));
+    let _world = Server::udp(&lab.world, "world", lab.at(WORLD), &[PORT]);
+    let clients: Vec<FixedClient> =
+        (0..CLIENTS).map(|n| FixedClient::at(lab, 20_000 + n, (HOST, PUBLISHED))).collect();
+    let others = [(OTHER, 5555, PUBLISHED), (HOST, 5556, 8090)]
+        .map(|(to, source, port)| FixedClient::at(lab, source, (to, port)));
+    let mapping = || {
+        ask_from(&a.netns, Transport::Udp, (a.address, 5000), (lab.at(WORLD), PORT)).expect("an answer").peer
+    };
+    let mapped = mapping();
+    assert!(clients.iter().chain(&others).all(|client| client.answerer() == "a"));
+    let flows_of =
+        |name: &str| lab.netdp.json(&format!("flows ls --endpoint {name}")).as_array().map_or(0, Vec::len);
+    let kept = others.len() + 1;
+    assert_eq!((flows_of("a"), flows_of("b")), (usize::from(CLIENTS) + kept, 0));
+    let table = if lab.at(HOST).is_ipv4() { "FLOWS_V4" } else { "FLOWS_V6" };
+    let entries = || maps::dump(&lab.netdp.pins().join("v1/maps").join(table));
+    let before = entries();
+    lab.netdp.ok(&format!("publish b {} --replace", spec(HOST)));
+    assert_eq!(entries(), before, "the command has touched flows");
+    assert_eq!((flows_of("a"), flows_of("b")), (kept, 0), "and still they have ended");
+    for client in &clients {
+        assert_eq!(client.answerer(), "b", "at once");
+    }
+    assert_eq!((flows_of("a"), flows_of("b")), (kept, usize::from(CLIENTS)));
+    assert_eq!(entries().len(), before.len(), "nothing is left of the old ones");
+    for other in &others {
+        assert_eq!(other.answerer(), "a", "somebody else's flow");
+    }
+    assert_eq!(mapping(), mapped, "an outgoing flow lost its mapping");
+    // What has ended does not come back when the port goes.
+    lab.netdp.ok(&format!("publish a {} --replace", spec(HOST)));
+    lab.netdp.ok(&format!("unpublish a {} --drain", spec(HOST)));
+    assert_eq!(flows_of("b"), 0);
+    assert!(entries().len() < before.len(), "flows that have ended are in the table");
+}
+
+/// The port is in one place, also where that has an address of one family only.
+fn replacing_says_what_the_new_endpoint_can_not_serve(lab: &Lab) {
+    const HOST_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xa63, 0, 0, 0, 0, 0, 1);
+    lab.netdp.ok("network create dual --subnet 10.57.0.0/24 --subnet fd57::/64");
+    let [both, only] = ["--network dual", ""].map(|options| {
+        let name = if options.is_empty() { "only" } else { "both" };
+        let container = lab.container(name, options);
+        let server = Server::tcp(&container.netns, name, Ipv6Addr::UNSPECIFIED, &[PORT]);
+        (container, server)
+    });
+    let spec = format!("{PUBLISHED}:{PORT}");
+    lab.netdp.ok(&format!("publish both {spec}"));
+    answered(&lab.world, Transport::Tcp, (HOST, PUBLISHED), "both");
+    answered(&lab.world, Transport::Tcp, (HOST_V6, PUBLISHED), "both");
+    let replaced = lab.netdp.run(&format!("publish only {spec} --replace"));
+    assert_eq!(replaced.code, 0, "{replaced:?}");
+    let warning = "only has no IPv6 address, so this port, which led to both, reaches nobody by IPv6";
+    assert!(replaced.stderr.starts_with("warning: ") && replaced.stderr.contains(warning), "{replaced:?}");
+    answered(&lab.world, Transport::Tcp, (HOST, PUBLISHED), "only");
+    unanswered(&lab.world, Transport::Tcp, (HOST_V6, PUBLISHED));
+    let back = lab.netdp.run(&format!("publish both {spec} --replace"));
+    assert_eq!((back.code, back.stderr.as_str()), (0, ""), "{back:?}");
+    answered(&lab.world, Transport::Tcp, (HOST, PUBLISHED), "both");
+    answered(&lab.world, Transport::Tcp, (HOST_V6, PUBLISHED), "both");
+    drop((both, only));
+}
+
 fn a_port_published_elsewhere_is_answered_from_there(lab: &Lab) {
     let (_a, _a_servers) = served(lab, "a", "");
     let (_b, _b_servers) = served(lab, "b", "");
@@ -132,22 +210,32 @@ fn a_port_published_elsewhere_is_answered_from_there(lab: &Lab) {
     }
 }
 
-/// A UDP client in the world that keeps its source port.
-struct FixedClient(UdpSocket);
+/// A UDP client in the world that keeps its source port, and whom it asks.
+struct FixedClient(UdpSocket, SocketAddr);
 
 impl FixedClient {
     fn new(lab: &Lab) -> Self {
-        let socket = lab.world.enter(|| UdpSocket::bind((WORLD, 5555))).expect("binding UDP");
+        Self::at(lab, 5555, (HOST, PUBLISHED))
+    }
+
+    fn at(lab: &Lab, source: u16, (host, port): (Ipv4Addr, u16)) -> Self {
+        let (from, to) = (SocketAddr::new(lab.at(WORLD), source), SocketAddr::new(lab.at(host), port));
+        let socket = lab.world.enter(|| UdpSocket::bind(from)).expect("binding UDP");
         socket.set_read_timeout(Some(Duration::from_millis(700))).expect("a timeout");
-        Self(socket)
+        Self(socket, to)
     }
 
     /// Who answers.
     fn ask(&self) -> Option<String> {
         let mut buffer = [0; 256];
-        self.0.send_to(b"who", (HOST, PUBLISHED)).expect("sending UDP");
+        self.0.send_to(b"who", self.1).expect("sending UDP");
         let (length, _) = self.0.recv_from(&mut buffer).ok()?;
         String::from_utf8_lossy(&buffer[..length]).split(' ').next().map(str::to_owned)
+    }
+
+    /// The same where there is somebody; a machine that floods its queues may lose a packet.
+    fn answerer(&self) -> String {
+        (0..3).find_map(|_| self.ask()).unwrap_or_else(|| panic!("nobody answers at {}", self.1))
     }
 }
 

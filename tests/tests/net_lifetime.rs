@@ -1,12 +1,14 @@
 //! Flows live and end while nobody looks after them: no netdp process, only packets (G7, G2).
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use netdp_common::flow::Timeouts;
 use netdp_tests::lab::{Container, HOST, Lab, WORLD};
 use netdp_tests::maps;
+use netdp_tests::server::Server;
 use netdp_tests::socket::udp_bound;
 use netdp_tests::timeouts;
 
@@ -14,6 +16,10 @@ const PORT: u16 = 7000;
 
 mod idle_flows_end_and_make_room {
     netdp_tests::variants!(idle_flows_end_and_make_room: ebpf EBPF, ebpf_v6 EBPF_V6);
+}
+
+mod a_full_table_gives_way_to_new_flows {
+    netdp_tests::variants!(a_full_table_gives_way_to_new_flows: ebpf EBPF, ebpf_v6 EBPF_V6);
 }
 
 mod every_port_serves_one_remote {
@@ -74,6 +80,42 @@ fn idle_flows_end_and_make_room(lab: &Lab) {
     client.send(b"again").expect("sent");
     while receive().is_ok() {}
     assert!(lab.netdp.counter("flows_expired") > u64::from(FLOWS), "{}", lab.netdp.json("stats"));
+}
+
+/// One-shot questions give way to new ones, and never to them who talks.
+fn a_full_table_gives_way_to_new_flows(lab: &Lab) {
+    const TABLE: usize = 64;
+    const QUESTIONS: u16 = 1000;
+    lab.netdp.ok(&format!("network create small {} --flows-max {TABLE}", lab.subnet("10.57.0.0/24")));
+    let only = lab.container("only", "--network small");
+    let to = SocketAddr::new(lab.at(WORLD), PORT);
+    let server = lab.world.enter(|| UdpSocket::bind(to)).expect("a server");
+    server.set_read_timeout(Some(Duration::from_millis(700))).expect("a timeout");
+    let _tcp = Server::tcp(&lab.world, "world", to.ip(), &[PORT]);
+    let mut talking: Vec<TcpStream> = (0..TABLE / 4)
+        .map(|_| {
+            let mut stream = only.netns.enter(|| TcpStream::connect(to)).expect("a connection");
+            stream.set_read_timeout(Some(Duration::from_secs(3))).expect("a timeout");
+            let mut byte = [0];
+            while byte != *b"\n" {
+                stream.read_exact(&mut byte).expect("the greeting");
+            }
+            stream
+        })
+        .collect();
+    for source in 0..QUESTIONS {
+        // A machine that floods its queues may lose one.
+        let asked = (0..3)
+            .any(|_| question(&only, 20_000 + source, to).is_ok() && server.recv_from(&mut [0; 8]).is_ok());
+        assert!(asked, "question {source} found no room");
+    }
+    for stream in &mut talking {
+        stream.write_all(b"x").expect("a connection that has not given way");
+        stream.read_exact(&mut [0]).expect("an echo");
+    }
+    assert!(entries(lab) <= 2 * TABLE, "{} entries", entries(lab));
+    assert_eq!(lab.netdp.processes(), Vec::<String>::new());
+    assert_eq!(lab.netdp.counter("table_full"), 0, "{}", lab.netdp.json("stats"));
 }
 
 /// All 64 512 ports of the default range towards one remote, and not one more.

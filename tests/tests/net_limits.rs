@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use netdp_common::flow::Timeouts;
 use netdp_tests::ask::{Transport, answered};
 use netdp_tests::counters::Retransmissions;
 use netdp_tests::lab::{Container, HOST, Lab, WORLD, WORLD_2};
@@ -12,7 +13,7 @@ use netdp_tests::netns::Netns;
 use netdp_tests::on_ebpf_only_in_both_families;
 use netdp_tests::race::Clash;
 use netdp_tests::server::Server;
-use netdp_tests::socket;
+use netdp_tests::{socket, timeouts};
 
 const PORT: u16 = 7000;
 
@@ -24,6 +25,10 @@ on_ebpf_only_in_both_families!(
     a_syn_flood_of_a_neighbour_leaves_ports: "netfilter has no limits (G12)",
     a_syn_flood_from_outside_stops_nobody: "the table is nf_conntrack's, and the host's",
 );
+
+mod short_lived_sockets_are_not_refused {
+    netdp_tests::variants!(short_lived_sockets_are_not_refused: ebpf EBPF, ebpf_v6 EBPF_V6);
+}
 
 /// A network with these options, and endpoints on it.
 fn containers<const N: usize>(lab: &Lab, options: &str, each: [(&str, &str); N]) -> [Container; N] {
@@ -107,6 +112,65 @@ fn the_last_port_is_found_without_searching_anew(lab: &Lab) {
     assert_eq!(ports.as_array().map(Vec::len), Some(2001));
     let collisions = lab.netdp.counter("snat_collisions");
     assert!(collisions < 100_000, "{collisions} ports were looked at in vain");
+}
+
+/// A resolver's or a metrics sink's clients: each question from a new socket, all to one remote. First beside each
+/// other, then round after round in a range that one round nearly fills.
+/// (`netdp bench --only dns` compares their rate with netfilter's.)
+fn short_lived_sockets_are_not_refused(lab: &Lab) {
+    /// How long an answered question keeps its port in the small range, in ticks: about a second each.
+    const ANSWERED: u32 = 2;
+    /// How many sockets each container opens first.
+    const MANY: u16 = 2000;
+    let names = ["a", "b", "c", "d"];
+    let many = containers(lab, "", names.map(|name| (name, "")));
+    lab.netdp.ok(&format!("network create few {} --snat-ports 40000-40255", lab.subnet("10.58.0.0/24")));
+    let few = ["e", "f", "g", "h"].map(|name| lab.container(name, "--network few"));
+    let to = SocketAddr::new(lab.at(WORLD), PORT);
+    let _world = Server::udp(&lab.world, "world", to.ip(), &[PORT]);
+    let round = |containers: &[Container], sources: std::ops::Range<u16>| {
+        std::thread::scope(|scope| {
+            for container in containers {
+                let mut sources = sources.clone();
+                scope.spawn(move || {
+                    container.netns.enter(|| sources.all(|source| ask_once((container.address, source), to)))
+                });
+            }
+        });
+    };
+    round(&many, 20_000..20_000 + MANY);
+    lab.netdp.ok("flows flush");
+    timeouts::set(&lab.netdp, Timeouts { udp_answered: ANSWERED, ..Timeouts::DEFAULT.in_ticks() });
+    for again in 0..3 {
+        if again > 0 {
+            std::thread::sleep(Duration::from_secs(u64::from(ANSWERED) + 2));
+        }
+        let first = 30_000 + again * 60;
+        round(&few, first..first + 60);
+    }
+    for refusal in ["ports_exhausted", "table_full", "flow_limit", "snat_exhausted"] {
+        assert_eq!(lab.netdp.counter(refusal), 0, "{refusal}: {}", lab.netdp.json("stats"));
+    }
+    assert_eq!(
+        lab.netdp.counter("snat_allocated"),
+        u64::from(4 * (MANY + 3 * 60)),
+        "{}",
+        lab.netdp.json("stats")
+    );
+}
+
+/// A question from a new socket; a machine that floods its queues may lose one, and whoever is refused is told so.
+fn ask_once(from: (IpAddr, u16), to: SocketAddr) -> bool {
+    let socket = UdpSocket::bind(from).expect("binding UDP");
+    socket.connect(to).expect("connecting UDP");
+    socket.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+    let answered = (0..3).any(|_| match socket.send(b"who").and_then(|_| socket.recv(&mut [0; 256])) {
+        Ok(_) => true,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+        Err(error) => panic!("from {from:?}: {error}"),
+    });
+    assert!(answered, "from {from:?}: no answer");
+    answered
 }
 
 fn a_full_table_keeps_conversations(lab: &Lab) {

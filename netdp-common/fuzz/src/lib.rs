@@ -125,9 +125,17 @@ impl Reached {
             UplinkNotAttached,
         };
         // Not of this host: nobody contends, everything is there, every rewrite of a whole packet succeeds, next hops
-        // answer, no input is as long as an MTU, what fills the table gives way, and the shares are a big table's.
-        let impossible =
-            [ClaimContended, EndpointGone, RewriteFailed, HostUnreachable, TooBig, TableFull, FlowLimit];
+        // answer, no input is as long as an MTU, no fragment is too long to wait, what fills the table gives way, and the shares are a big table's.
+        let impossible = [
+            ClaimContended,
+            EndpointGone,
+            RewriteFailed,
+            HostUnreachable,
+            TooBig,
+            TableFull,
+            FlowLimit,
+            DropReason::Fragment,
+        ];
         let mut reasons = DropReason::ALL.iter().filter(|reason| !impossible.contains(reason));
         let told = [
             PortsExhausted,
@@ -139,21 +147,13 @@ impl Reached {
             UnsupportedProtocol,
             TtlExceeded,
         ];
-        let untold = [
-            Untranslated,
-            NotPublished,
-            Spoofed,
-            DropReason::Fragment,
-            Malformed,
-            IcmpUnsupported,
-            IcmpUnmatched,
-            BadChecksum,
-        ];
+        let untold =
+            [Untranslated, NotPublished, Spoofed, Malformed, IcmpUnsupported, IcmpUnmatched, BadChecksum];
         let known = |reason: &DropReason| told.contains(reason) || untold.contains(reason);
         assert!(reasons.all(known), "a new reason");
         let drops = untold.map(Fate::Dropped).into_iter().chain(told.map(Fate::Answered));
         let veths = [ifindex::VETH_A, ifindex::VETH_B, ifindex::VETH_C].map(Fate::ToEndpoint);
-        let ways = [Fate::Stack, Fate::ToNextHop(ifindex::UPLINK)].into_iter().chain(veths);
+        let ways = [Fate::Stack, Fate::Waits, Fate::ToNextHop(ifindex::UPLINK)].into_iter().chain(veths);
         ways.chain(drops).filter(|fate| !self.0.contains(fate)).collect()
     }
 }

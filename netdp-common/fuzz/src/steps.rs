@@ -109,6 +109,11 @@ impl<F: Plan> Walk<F> {
         let back = match fate {
             Fate::ToNextHop(_) | Fate::Leaves => Hook::FromWorld,
             Fate::ToEndpoint(veth) => Hook::FromContainer(veth),
+            // It and what waited for it, in their order.
+            Fate::Waits => {
+                let again = std::mem::take(&mut self.host.again);
+                return again.iter().for_each(|(hook, frame)| self.run(*hook, frame));
+            }
             Fate::Stack | Fate::Dropped(_) | Fate::Answered(_) => return,
         };
         if self.sent_on.len() == REMEMBERED {

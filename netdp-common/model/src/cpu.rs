@@ -12,14 +12,14 @@ use netdp_common::flow::{
 use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet};
 use netdp_common::quota::Held;
-use netdp_common::tables::{Flows, Host, RingSlot, Route, Scratch, Step};
+use netdp_common::tables::{Flows, Host, RingSlot, Route, Scratch, Step, StepOn};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
-use netdp_common::{closing, fragment, icmp_error, inbound, link, nat, outbound, refusal};
+use netdp_common::{closing, fragment, icmp_error, inbound, link, nat, outbound, own, refusal};
 
 use crate::hook::{Fate, Hook};
 use crate::plan::Plan;
 use crate::table::Table;
-use crate::{World, checksum, frame, ifindex, mac};
+use crate::{World, checksum, frame, ifindex, mac, waiting};
 
 /// `MAX_TAIL_CALL_CNT` of the kernel.
 const TAIL_CALLS: u32 = 33;
@@ -52,12 +52,18 @@ pub struct Cpu<'w, F: Plan, S> {
     pub ifindex: u32,
     /// The frame has a VLAN tag that the NIC took off.
     pub vlan: bool,
+    /// A socket of the host made the packet.
+    pub own: bool,
     /// The packet is aggregated of segments with so many bytes of payload.
     pub segment_size: u32,
     /// The clock.
     pub now: Cell<u32>,
     /// What the packet's verdict says about its next hop.
     pub next_hop: [u32; 4],
+    /// Frames that are to come in once more, and by which interface.
+    pub again: RefCell<Vec<(u32, Vec<u8>)>>,
+    /// Packets counted as dropped besides the one at hand.
+    pub lost: RefCell<Vec<DropReason>>,
     seed: Cell<u64>,
     counts: RefCell<HashMap<Event, u64>>,
     scratch: Scratch<F::Addr>,
@@ -72,9 +78,12 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
             frame: Vec::new(),
             ifindex: 0,
             vlan: false,
+            own: false,
             segment_size: 0,
             now: Cell::new(now),
             next_hop: [0; 4],
+            again: RefCell::default(),
+            lost: RefCell::default(),
             seed: Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             counts: RefCell::default(),
             scratch: Scratch::empty(),
@@ -114,6 +123,7 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
     }
 
     fn walk(&mut self, hook: Hook) -> Fate {
+        let before = self.frame.clone();
         for times in 0..TAIL_CALLS.div_ceil(2) {
             let mut scratch = self.scratch;
             let mut verdict = match hook {
@@ -130,24 +140,35 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
                     fate => fate,
                 };
             }
+            if verdict == Verdict::OWN {
+                verdict = own::leave::<F, Self>(self, &mut scratch.known);
+            }
             if verdict == Verdict::FRAGMENT {
                 verdict = fragment::carry::<F, Self>(self, &mut scratch.known);
             }
             if verdict == Verdict::CLOSING {
-                verdict = closing::follow::<F, Self>(self, &mut scratch);
+                verdict = closing::follow::<F, Self>(self, &mut scratch, hook == Hook::ToWorld);
             }
             if verdict == Verdict::NO_FLOW_YET {
                 verdict = match hook {
                     Hook::FromContainer(_) => outbound::open::<F, Self>(self, &mut scratch),
-                    Hook::FromWorld | Hook::ToWorld => inbound::open::<F, Self>(self, &mut scratch),
+                    Hook::FromWorld => inbound::open::<F, Self>(self, &mut scratch),
+                    Hook::ToWorld => own::open::<F, Self>(self, &mut scratch),
                 };
+            }
+            if verdict == Verdict::OVERTAKEN || verdict == Verdict::OVERTAKEN_TO_HOST {
+                let to_host = verdict == Verdict::OVERTAKEN_TO_HOST;
+                verdict = fragment::wait::<F, Self>(self, &mut scratch.known, to_host);
             }
             if hook != Hook::ToWorld && verdict.is_told() {
                 return self.refuse(verdict);
             }
             self.scratch = scratch;
             if verdict != Verdict::FLOW_OPENED {
-                return Fate::of(verdict);
+                return match Fate::of(verdict) {
+                    Fate::Stack if hook == Hook::ToWorld && self.frame != before => Fate::Leaves,
+                    fate => fate,
+                };
             }
             self.shared.start_over(times);
         }
@@ -223,6 +244,7 @@ impl<F: Plan, S> Packet for Cpu<'_, F, S> {
 impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
     type Flows = S;
     type Slot = S::Slot;
+    type Place = waiting::Place<F::Addr>;
 
     fn flows(&self) -> &S {
         &self.shared
@@ -254,6 +276,10 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
                 && (first.port.get()..=*last).contains(&key.port.get())
         });
         found.map(|(_, _, published)| published)
+    }
+
+    fn moved_at(&self) -> u32 {
+        self.world.moved_at
     }
 
     fn uplink(&self, ifindex: u32) -> Option<&Uplink<F::Addr>> {
@@ -320,6 +346,32 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
         self.traces().fragments.push((*key, *way));
     }
 
+    fn place(&self, number: u32) -> Option<Self::Place> {
+        self.world.waiting.place(number)
+    }
+
+    fn advance_waiting(&self, set: u32, n: u32) -> u32 {
+        self.world.waiting.advance(set, n)
+    }
+
+    fn keep(&self, place: &Self::Place) -> u32 {
+        place.keep(&self.frame)
+    }
+
+    fn become_kept(&mut self, place: &Self::Place, len: u32) -> bool {
+        self.frame = place.kept();
+        self.frame.len() == len as usize
+    }
+
+    fn come_again(&self, ifindex: u32) -> bool {
+        self.again.borrow_mut().push((ifindex, self.frame.clone()));
+        true
+    }
+
+    fn lose(&self, reason: DropReason) {
+        self.lost.borrow_mut().push(reason);
+    }
+
     fn take_turn(&self, ifindex: u32, take: impl Fn(u64) -> Option<u64>) -> bool {
         let mut traces = self.traces();
         let due = traces.turns.entry(ifindex).or_default();
@@ -328,6 +380,16 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
 
     fn host_socket(&self, sent: &Tuple<F::Addr>) -> bool {
         self.world.sockets.contains(&(sent.proto, sent.sport.get()))
+    }
+
+    fn note_mapped(&self, _port: u16) {}
+
+    fn may_be_mapped(&self, _port: u16) -> bool {
+        true
+    }
+
+    fn is_own(&self) -> bool {
+        self.own
     }
 
     fn exhausted(&self, remote: &Tuple<F::Addr>, range: u32) -> bool {
@@ -363,6 +425,10 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
 
     fn slot(&self, number: u32) -> Option<S::Slot> {
         self.shared.slot(number)
+    }
+
+    fn repeat_on<T: StepOn<Self>>(&mut self, n: u32, step: &mut T) {
+        (0..n).for_each(|i| step.step_on(self, i));
     }
 
     fn repeat<T: Step>(&self, n: u32, step: &mut T) {

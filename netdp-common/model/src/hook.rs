@@ -25,6 +25,11 @@ impl Hook {
         }
     }
 
+    /// Ingress of this interface.
+    pub const fn at_ingress(interface: u32) -> Self {
+        if interface == ifindex::UPLINK { Self::FromWorld } else { Self::FromContainer(interface) }
+    }
+
     /// The interface.
     pub fn interface(self) -> u32 {
         match self {
@@ -37,7 +42,7 @@ impl Hook {
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fate {
-    /// Left to the host's stack.
+    /// Left to the host's stack, as it is, or with what it answers translated back.
     Stack,
     /// To the endpoint behind this host veth.
     ToEndpoint(u32),
@@ -47,6 +52,8 @@ pub enum Fate {
     Leaves,
     /// Dropped.
     Dropped(DropReason),
+    /// A copy waits, or has come in once more.
+    Waits,
     /// Dropped, and whoever sent it gets the answer that the frame is now.
     Answered(DropReason),
 }
@@ -57,6 +64,7 @@ impl Fate {
         match verdict.action() {
             Action::Stack | Action::Refused => Self::Stack,
             Action::Drop(reason) => Self::Dropped(reason),
+            Action::Wait => Self::Waits,
             Action::ToEndpoint(veth) => Self::ToEndpoint(veth),
             Action::ToNextHop(oif) => Self::ToNextHop(oif),
             Action::ToLink(oif) => panic!("an answer is no fate: out of {oif}"),

@@ -7,6 +7,7 @@ pub mod frame;
 pub mod hook;
 pub mod plan;
 pub mod table;
+pub mod waiting;
 pub mod watch;
 
 use std::collections::{HashMap, HashSet};
@@ -71,6 +72,8 @@ pub struct World<A> {
     pub networks: HashMap<u32, Network<A>>,
     /// With the last port of each range.
     pub published: Vec<(PublishedKey<A>, u16, Published<A>)>,
+    /// The tick in which one of them was last moved.
+    pub moved_at: u32,
     /// Interfaces with our hooks.
     pub uplinks: HashMap<u32, Uplink<A>>,
     /// Ports that mappings must not take, by protocol.
@@ -83,6 +86,8 @@ pub struct World<A> {
     pub mtus: HashMap<u32, u16>,
     /// What user space has set.
     pub config: Config,
+    /// Fragments that wait.
+    pub waiting: waiting::Places<A>,
     /// What packets leave behind besides flows.
     pub(crate) traces: Mutex<Traces<A>>,
 }
@@ -99,7 +104,7 @@ pub(crate) struct Traces<A> {
     pub(crate) held: HashMap<u32, i32>,
 }
 
-impl<A: std::hash::Hash + Eq + Copy> World<A> {
+impl<A: Address + std::hash::Hash> World<A> {
     /// The usual host; mappings take `ports`.
     pub fn new<F: Plan<Addr = A>>(ports: PortSpans) -> Self {
         let mut world = Self::empty();
@@ -131,11 +136,13 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
             allowed: Vec::new(),
             networks: HashMap::new(),
             published: Vec::new(),
+            moved_at: 0,
             uplinks: HashMap::new(),
             reserved: HashSet::new(),
             sockets: HashSet::new(),
             routes: HashMap::new(),
             mtus: HashMap::new(),
+            waiting: waiting::Places::default(),
             traces: Mutex::new(Traces {
                 probing: HashMap::new(),
                 fragments: Vec::new(),
@@ -195,8 +202,25 @@ impl<A: std::hash::Hash + Eq + Copy> World<A> {
     ) {
         let (first, last) = host_ports.into_inner();
         let key = PublishedKey { addr: F::at(Place::Unspecified), proto, pad: 0, port: Be16::new(first) };
-        self.published.push((key, last, Published { endpoint: F::at(endpoint), host_port: first, port }));
+        let published = Published { endpoint: F::at(endpoint), host_port: first, port, moved: 0 };
+        self.published.push((key, last, published));
         self.reserved.extend((first..=last).map(|port| (proto, port)));
+    }
+
+    /// Lets a published port lead to another endpoint, as user space does at tick `now`.
+    pub fn move_port<F: Plan<Addr = A>>(&mut self, proto: u8, host_port: u16, endpoint: Place, now: u32) {
+        for (key, _, published) in &mut self.published {
+            if (key.proto, published.host_port) == (proto, host_port) {
+                (published.endpoint, published.moved) = (F::at(endpoint), 1);
+            }
+        }
+        self.moved_at = now;
+    }
+
+    /// Takes a published port away, and leaves its flows.
+    pub fn unpublish(&mut self, proto: u8, host_port: u16) {
+        self.published.retain(|(key, _, published)| (key.proto, published.host_port) != (proto, host_port));
+        self.reserved.remove(&(proto, host_port));
     }
 }
 

@@ -37,13 +37,22 @@ pub struct Watched<F: Plan> {
     /// What the addresses of first fragments became.
     fragmented: HashSet<[F::Addr; 4]>,
     packets: u64,
+    /// Frames that come in once more: next.
+    pub again: Vec<(Hook, Vec<u8>)>,
 }
 
 impl<F: Plan> Watched<F> {
     /// A host with room for `flows` flows.
     pub fn new(world: World<F::Addr>, flows: usize) -> Self {
         let table = Table::new(flows * 2, flows * 2);
-        Self { world, table, translations: HashMap::new(), fragmented: HashSet::new(), packets: 0 }
+        Self {
+            world,
+            table,
+            translations: HashMap::new(),
+            fragmented: HashSet::new(),
+            packets: 0,
+            again: Vec::new(),
+        }
     }
 
     /// A CPU of it, with random numbers that no other has.
@@ -58,8 +67,11 @@ impl<F: Plan> Watched<F> {
     /// What should not have happened.
     pub fn run(&mut self, now: u32, hook: Hook, frame: &[u8]) -> Result<(Fate, Vec<u8>), String> {
         let mut cpu = self.cpu(now);
+        cpu.own = hook == Hook::ToWorld;
         let fate = cpu.run(hook, frame.to_vec());
         let (after, next_hop) = (std::mem::take(&mut cpu.frame), cpu.next_hop);
+        let again = cpu.again.take().into_iter().map(|(ifindex, frame)| (Hook::at_ingress(ifindex), frame));
+        self.again.extend(again);
         let judged = self.judge(hook, frame, fate, &after).and_then(|()| match fate {
             Fate::ToNextHop(_) if next_hop != NEXT_HOP => Err("the wrong next hop"),
             _ => Ok(()),
@@ -98,9 +110,10 @@ impl<F: Plan> Watched<F> {
 
     fn judge(&mut self, hook: Hook, before: &[u8], fate: Fate, after: &[u8]) -> Result<(), &'static str> {
         match fate {
-            Fate::Stack | Fate::Dropped(_) if before != after => Err("touched, and not sent on"),
+            Fate::Stack if before != after => self.judge_delivered(hook, before, after),
+            Fate::Dropped(_) if before != after => Err("touched, and not sent on"),
             Fate::Stack => self.judge_stack(hook, before),
-            Fate::Dropped(_) => Ok(()),
+            Fate::Dropped(_) | Fate::Waits => Ok(()),
             Fate::Answered(_) => match checksums_are_right(after) {
                 Some(true) => Ok(()),
                 _ => Err("an answer with a wrong checksum"),
@@ -114,7 +127,10 @@ impl<F: Plan> Watched<F> {
             {
                 Err("a wrong checksum")
             }
-            Fate::Leaves => Ok(()),
+            Fate::Leaves => {
+                self.note_own(before, after);
+                Ok(())
+            }
             Fate::ToEndpoint(_) | Fate::ToNextHop(_) => {
                 if before.len() != after.len() {
                     return Err("another length");
@@ -124,6 +140,31 @@ impl<F: Plan> Watched<F> {
                 }
                 self.judge_sent(hook, before, fate, after)
             }
+        }
+    }
+
+    /// What the host's own sockets send with another port, its answers have it, too.
+    fn note_own(&mut self, before: &[u8], after: &[u8]) {
+        let seen = |watch: &Self, frame| watch.seen(frame, &fields::<F>(frame)?);
+        if let (Some(old), Some(new)) = (seen(self, before), seen(self, after)) {
+            self.translations.insert(old, new);
+            self.translations.insert(reversed(new), reversed(old));
+        }
+    }
+
+    /// The answer to one of the host's own sockets, or an error about what it sent.
+    fn judge_delivered(&self, hook: Hook, before: &[u8], after: &[u8]) -> Result<(), &'static str> {
+        let (old, new) = fields::<F>(before).zip(fields::<F>(after)).ok_or("without a network header")?;
+        if hook != Hook::FromWorld || before.len() != after.len() || self.is_private(new.dst) {
+            return Err("touched, and not sent on");
+        }
+        if checksums_are_right(before) == Some(true) && checksums_are_right(after) != Some(true) {
+            return Err("a wrong checksum");
+        }
+        match (self.seen(before, &old), self.seen(after, &new)) {
+            (Some(old), Some(new)) if self.translations.get(&old) == Some(&new) => Ok(()),
+            (Some(_), Some(_)) => Err("nothing allows this"),
+            _ => self.judge_error(before, &old, after, &new),
         }
     }
 

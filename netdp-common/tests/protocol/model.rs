@@ -99,6 +99,7 @@ impl Model {
         let mut host = Cpu::<V4, &Table>::new(&self.world, &self.table, cpu, now);
         match host.run(hook, sent.at(hook).bytes::<V4>()) {
             Fate::Stack => Outcome::Stack,
+            Fate::Waits => panic!("no fragments here"),
             Fate::Dropped(reason) | Fate::Answered(reason) => Outcome::Dropped(reason),
             fate => {
                 check_way(&host, fate);

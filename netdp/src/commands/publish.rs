@@ -13,6 +13,7 @@ use crate::net::sockets;
 use crate::output;
 use crate::plan::ports::{self, Host, Plan};
 use crate::plan::published::Published;
+use crate::plan::subnet;
 use crate::random;
 use crate::refusal::Refusal;
 use crate::spec::Spec;
@@ -40,8 +41,10 @@ async fn publish(instance: &mut Instance, args: &cli::Publish) -> Result<Vec<Pub
     }
     let published = instance.state.published();
     let plan = plan(instance, &args.spec, &endpoint.addresses, &published, args.replace).await?;
+    let unserved = no_longer_served(instance, &args.name, &plan)?;
     carry_out(instance, &args.name, &plan)?;
     warn(instance, &plan.add)?;
+    unserved.into_iter().try_for_each(output::warning)?;
     Ok(plan.add)
 }
 
@@ -105,6 +108,23 @@ pub fn carry_out(instance: &mut Instance, name: &str, plan: &Plan) -> Result<(),
     instance.datapath()?.unpublish(&without(&replaced, &entries), FlowsOfPort::End)?;
     take_over(&mut instance.state, name, plan);
     Ok(())
+}
+
+/// What of replaced ports reaches nobody any more: of a family that only the old endpoint has, in words.
+fn no_longer_served(instance: &Instance, name: &str, plan: &Plan) -> Result<Vec<String>, Error> {
+    let new = &instance.endpoint(name)?.addresses;
+    let mut unserved = Vec::new();
+    for (owner, published) in &plan.replaced {
+        for entry in instance.endpoint(owner)?.publish_entries([published]) {
+            if !subnet::has_family(new, &entry.endpoint) {
+                let family = if entry.endpoint.is_ipv6() { "IPv6" } else { "IPv4" };
+                unserved.push(format!(
+                    "{published}: {name} has no {family} address, so this port, which led to {owner}, reaches nobody by {family}"
+                ));
+            }
+        }
+    }
+    Ok(unserved)
 }
 
 /// Those whose key none of the others has.

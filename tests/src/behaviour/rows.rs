@@ -64,12 +64,7 @@ const UDP: &[Row] = &[
         why: "",
     },
     Row { id: "REQ-14", asks: "fragments in order", measure: fragments::in_order, why: "" },
-    Row {
-        id: "REQ-14",
-        asks: "fragments out of order",
-        measure: fragments::out_of_order,
-        why: "a later fragment has no ports, and what the first one becomes is not known yet",
-    },
+    Row { id: "REQ-14", asks: "fragments in any order", measure: fragments::in_any_order, why: "" },
     Row {
         id: "REQ-14a",
         asks: "a flood of fragments harms nobody else",

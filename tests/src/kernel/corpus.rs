@@ -71,6 +71,7 @@ impl<F: Plan + Model> Host<F> {
         let kernel = self.programs.run(program, &seen.before, here(seen.hook.interface()), Linear::All);
         let (action, reason) = match seen.fate {
             Fate::Stack | Fate::Leaves => (Code::Next, None),
+            Fate::Waits => (Code::Shot, None),
             Fate::Dropped(reason) => (Code::Shot, Some(reason)),
             Fate::Answered(reason) => (Code::Redirect, Some(reason)),
             Fate::ToEndpoint(_) | Fate::ToNextHop(_) => (Code::Redirect, None),

@@ -11,10 +11,10 @@ use netdp_common::flow::{
 };
 use netdp_common::packet::Packet as _;
 use netdp_common::quota::Held;
-use netdp_common::tables::{Flows as _, Host, RingSlot, Route, Scratch, Step};
+use netdp_common::tables::{Flows as _, Host, RingSlot, Route, Scratch, Step, StepOn};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
-use netdp_common::{closing, fragment, icmp_error, inbound, nat, outbound, refusal};
-use netdp_model::same_prefix;
+use netdp_common::{closing, fragment, icmp_error, inbound, nat, outbound, own, refusal};
+use netdp_model::{same_prefix, waiting};
 
 use self::flows::FlowTable;
 use super::plan::Plan;
@@ -63,6 +63,12 @@ pub struct Model<F: Plan> {
 struct Traces<A> {
     probing: HashMap<NextHop, Probing>,
     fragments: Vec<(FragmentKey<A>, FragmentWay<A>)>,
+    waiting: waiting::Places<A>,
+    again: Vec<(u32, Vec<u8>)>,
+    /// A bit for each 1024 ports of which a mapping has had one.
+    mapped: u64,
+    /// Counted besides the packet at hand.
+    lost: Option<DropReason>,
 }
 
 impl<F: Plan> Model<F> {
@@ -79,7 +85,14 @@ impl<F: Plan> Model<F> {
             flows_max: u32::MAX,
             pad: 0,
         };
-        let traces = Traces { probing: HashMap::new(), fragments: Vec::new() };
+        let traces = Traces {
+            probing: HashMap::new(),
+            fragments: Vec::new(),
+            waiting: waiting::Places::default(),
+            again: Vec::new(),
+            mapped: 0,
+            lost: None,
+        };
         let flows = FlowTable::default();
         for (key, flow) in &tables.flows {
             flows.insert(key, flow).expect("no flow twice");
@@ -109,9 +122,17 @@ impl<F: Plan> Model<F> {
             Action::Stack => (Code::Next, None),
             Action::Drop(reason) => (Code::Shot, Some(reason)),
             Action::Refused => (Code::Shot, told),
+            Action::Wait => (Code::Shot, None),
             Action::ToEndpoint(_) | Action::ToNextHop(_) | Action::ToLink(_) => (Code::Redirect, told),
         };
+        // Who counts can't tell whose reason it is.
+        let reason = reason.or(self.traces.borrow_mut().lost.take());
         Outcome { action, reason, packet: frame.bytes }
+    }
+
+    /// What is to come in once more: interfaces and frames.
+    pub fn again(&self) -> Vec<(u32, Vec<u8>)> {
+        std::mem::take(&mut self.traces.borrow_mut().again)
     }
 
     /// All entries of the flow table.
@@ -136,17 +157,25 @@ fn walk<F: Plan>(hook: Hook, frame: &mut Frame<F>) -> (Verdict, Option<DropReaso
         if verdict == Verdict::PRIVATE {
             return (fragment::leave::<F, _>(frame, &mut scratch.known), None);
         }
+        if verdict == Verdict::OWN {
+            verdict = own::leave::<F, _>(frame, &mut scratch.known);
+        }
         if verdict == Verdict::FRAGMENT {
             verdict = fragment::carry::<F, _>(frame, &mut scratch.known);
         }
         if verdict == Verdict::CLOSING {
-            verdict = closing::follow::<F, _>(frame, &mut scratch);
+            verdict = closing::follow::<F, _>(frame, &mut scratch, hook == Hook::ToWorld);
         }
         if verdict == Verdict::NO_FLOW_YET {
             verdict = match hook {
                 Hook::FromContainer => outbound::open::<F, _>(frame, &mut scratch),
-                Hook::FromWorld | Hook::ToWorld => inbound::open::<F, _>(frame, &mut scratch),
+                Hook::FromWorld => inbound::open::<F, _>(frame, &mut scratch),
+                Hook::ToWorld => own::open::<F, _>(frame, &mut scratch),
             };
+        }
+        if verdict == Verdict::OVERTAKEN || verdict == Verdict::OVERTAKEN_TO_HOST {
+            let to_host = verdict == Verdict::OVERTAKEN_TO_HOST;
+            verdict = fragment::wait::<F, _>(frame, &mut scratch.known, to_host);
         }
         if hook != Hook::ToWorld
             && verdict.is_told()
@@ -179,6 +208,7 @@ struct Frame<F: Plan> {
 impl<F: Plan> Host<F::Addr> for Frame<F> {
     type Flows = FlowTable<F::Addr>;
     type Slot = NoSlot;
+    type Place = waiting::Place<F::Addr>;
 
     fn flows(&self) -> &Self::Flows {
         &self.flows
@@ -211,6 +241,10 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
             (own.addr, own.proto) == (key.addr, key.proto) && port(own, bits) == port(key, bits)
         });
         found.max_by_key(|publication| publication.port_bits).map(|publication| &publication.value)
+    }
+
+    fn moved_at(&self) -> u32 {
+        0
     }
 
     fn uplink(&self, ifindex: u32) -> Option<&Uplink<F::Addr>> {
@@ -273,6 +307,33 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
         self.traces.borrow_mut().fragments.push((*key, *way));
     }
 
+    fn place(&self, number: u32) -> Option<Self::Place> {
+        self.traces.borrow().waiting.place(number)
+    }
+
+    fn advance_waiting(&self, set: u32, n: u32) -> u32 {
+        self.traces.borrow().waiting.advance(set, n)
+    }
+
+    fn keep(&self, place: &Self::Place) -> u32 {
+        place.keep(&self.bytes)
+    }
+
+    fn become_kept(&mut self, place: &Self::Place, len: u32) -> bool {
+        self.bytes = place.kept();
+        self.bytes.len() == len as usize
+    }
+
+    fn come_again(&self, ifindex: u32) -> bool {
+        self.traces.borrow_mut().again.push((ifindex, self.bytes.clone()));
+        true
+    }
+
+    fn lose(&self, reason: DropReason) {
+        let before = self.traces.borrow_mut().lost.replace(reason);
+        assert_eq!(before, None, "one packet gives way to another");
+    }
+
     /// The kernel's side is never asked for so many that it says no.
     fn take_turn(&self, _ifindex: u32, take: impl Fn(u64) -> Option<u64>) -> bool {
         take(0).is_some()
@@ -280,6 +341,19 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
 
     fn host_socket(&self, _sent: &Tuple<F::Addr>) -> bool {
         false
+    }
+
+    fn note_mapped(&self, port: u16) {
+        self.traces.borrow_mut().mapped |= 1 << (port >> 10);
+    }
+
+    fn may_be_mapped(&self, port: u16) -> bool {
+        self.traces.borrow().mapped >> (port >> 10) & 1 != 0
+    }
+
+    /// What a test run sends came by no interface.
+    fn is_own(&self) -> bool {
+        true
     }
 
     fn exhausted(&self, _remote: &Tuple<F::Addr>, _range: u32) -> bool {
@@ -306,6 +380,10 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
 
     fn slot(&self, _number: u32) -> Option<NoSlot> {
         None
+    }
+
+    fn repeat_on<S: StepOn<Self>>(&mut self, n: u32, step: &mut S) {
+        (0..n).for_each(|i| step.step_on(self, i));
     }
 
     fn repeat<S: Step>(&self, n: u32, step: &mut S) {

@@ -8,10 +8,11 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use bytemuck::{Pod, Zeroable};
 use netdp::datapath::ebpf::{OpenOptions, load_unpinned};
 use netdp_common::flow::{
-    AllowedKey, Flow, FragmentKey, FragmentWay, Network, PortBlock, PublishedKey, RESERVED_BLOCKS, Tuple,
-    reserved_slot,
+    AllowedKey, Flow, FragmentKey, FragmentWay, Kept, Network, PortBlock, PublishedKey, RESERVED_BLOCKS,
+    Tuple, reserved_slot,
 };
 use netdp_common::verdict::{DropReason, Event};
+use netdp_common::waiting::{ALL_SETS, PLACES};
 
 use super::plan::Plan;
 use super::tables::{FlowEntry, Tables};
@@ -150,6 +151,22 @@ impl Programs {
         clear(self.hash::<FragmentKey<F::Addr>, FragmentWay<F::Addr>>(&F::map("FRAGMENTS")));
         clear(self.hash::<Tuple<F::Addr>, [u32; 2]>(&F::map("EXHAUSTED")));
         clear(self.hash::<u32, u64>("TURNS"));
+        self.forget_waiting::<F>();
+    }
+
+    fn forget_waiting<F: Plan>(&mut self) {
+        for set in 0..ALL_SETS {
+            let mut counts = self.array::<u64>(&F::map("WAITED"));
+            let waited = counts.get(&set, 0).expect("a count");
+            if waited == 0 {
+                continue;
+            }
+            counts.set(set, 0, 0).expect("a count");
+            let mut places = self.array::<Kept<F::Addr>>(&F::map("WAITING"));
+            for place in 0..PLACES {
+                places.set(set * PLACES + place, Kept::zeroed(), 0).expect("a place");
+            }
+        }
     }
 
     /// Takes an entry out of the flow table, from under the programs' feet.
@@ -245,6 +262,10 @@ impl Programs {
 
     fn hash<K: aya::Pod, V: aya::Pod>(&mut self, name: &str) -> HashMap<&mut MapData, K, V> {
         self.map_mut(name).try_into().expect("a hash map")
+    }
+
+    fn array<V: aya::Pod>(&mut self, name: &str) -> Array<&mut MapData, V> {
+        self.map_mut(name).try_into().expect("an array")
     }
 
     fn mark_prefix(&mut self, digest: u16) {

@@ -71,7 +71,7 @@ impl<A: Address> Tables<A> {
         let publication = |proto, (host_port, port), port_bits, to: usize| Publication {
             key: PublishedKey { addr: A::default(), proto, pad: 0, port: Be16::new(host_port) },
             port_bits,
-            value: Published { endpoint: F::ENDPOINTS[to], host_port, port },
+            value: Published { endpoint: F::ENDPOINTS[to], host_port, port, moved: 0 },
         };
         Self {
             endpoints: vec![endpoint(0), endpoint(1)],

@@ -11,6 +11,7 @@ use netdp_common::meta::{self, Meta};
 use netdp_common::{lifetime, reclaim};
 
 use super::super::{Error, FlowHandle, FlowInfo};
+use super::published::Moves;
 use super::{Ebpf, Served, doing, hooks};
 
 /// Bytes that `BPF_PROG_TEST_RUN` wants before the data: an Ethernet header.
@@ -30,6 +31,7 @@ pub(super) fn list<F: Served>(ebpf: &Ebpf) -> Result<Vec<FlowInfo>, Error> {
         .map_err(|e| doing("reading the configuration", e))?
         .timeouts;
     let now = now();
+    let moves = Moves::<F>::of(ebpf)?;
     let answers: HashMap<&[u8], Meta> = entries
         .iter()
         .filter(|(_, flow)| flow.flags & FLOW_INITIATOR == 0)
@@ -37,7 +39,7 @@ pub(super) fn list<F: Served>(ebpf: &Ebpf) -> Result<Vec<FlowInfo>, Error> {
         .collect();
     Ok(entries
         .iter()
-        .filter(|(_, flow)| flow.flags & FLOW_INITIATOR != 0)
+        .filter(|(key, flow)| flow.flags & FLOW_INITIATOR != 0 && !moves.have_cut(key, flow))
         .filter_map(|(key, flow)| {
             let answer = answers.get(bytemuck::bytes_of(&reclaim::other_key(flow, key.proto)))?;
             describe(key, flow, *answer, &timeouts, now)
@@ -59,7 +61,7 @@ fn describe<A: Address + Into<IpAddr>>(
     let left = lifetime::timeout(key.proto, state, timeouts).checked_sub(idle)?;
     let first = (end(key.src, key.sport), end(key.dst, key.dport));
     let translated = (end(flow.src, flow.sport), end(flow.dst, flow.dport));
-    let (kind, host_ifindex, inside, outside) = if flow.kind == Kind::Snat as u8 {
+    let (kind, host_ifindex, inside, outside) = if !flow.is_published() {
         ("snat", flow.iif, first, translated)
     } else if flow.kind == Kind::Dnat as u8 {
         ("dnat", flow.oif, translated, first)
@@ -141,7 +143,7 @@ fn read_all<F: Served>(ebpf: &Ebpf) -> Result<Vec<Entry<F::Addr>>, Error> {
 }
 
 /// The programs' clock: CLOCK_MONOTONIC_COARSE.
-fn now() -> u32 {
+pub(super) fn now() -> u32 {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE);
     let nanoseconds =
         time.map_or(0, |t| t.tv_sec().unsigned_abs() * 1_000_000_000 + t.tv_nsec().unsigned_abs());

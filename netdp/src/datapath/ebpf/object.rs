@@ -22,7 +22,7 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdp-e
 
 /// The TC programs that others continue in, in the order of their indices in the map `PROGRAMS`: IPv4's, then IPv6's.
 /// The hooks' programs are among them.
-const CONTINUATIONS: [&str; 18] = [
+const CONTINUATIONS: [&str; 24] = [
     "from_container",
     "open_from_container",
     "from_world",
@@ -31,6 +31,9 @@ const CONTINUATIONS: [&str; 18] = [
     "refuse",
     "to_world",
     "fragment",
+    "from_host",
+    "open_from_host",
+    "wait",
     "closing",
     "from_container_v6",
     "open_from_container_v6",
@@ -40,6 +43,9 @@ const CONTINUATIONS: [&str; 18] = [
     "refuse_v6",
     "to_world_v6",
     "fragment_v6",
+    "from_host_v6",
+    "open_from_host_v6",
+    "wait_v6",
     "closing_v6",
 ];
 

@@ -4,16 +4,19 @@ use aya::maps::MapData;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use netdp_common::family::{Be16, V4, V6};
 use netdp_common::flow::{
-    PortBlock, Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS, reserved_slot,
+    Flow, MOVED_AT, PortBlock, Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS, Tuple,
+    reserved_slot,
 };
 use netdp_common::lifetime::State;
+use netdp_common::meta::Meta;
+use netdp_common::moved;
 
 use super::super::{Error, FlowHandle, FlowInfo, FlowsOfPort, PortMap, Proto, PublishEntry};
 use super::{Ebpf, Served, absent_is_ok, doing, flows, step};
 
 type Trie<A> = LpmTrie<MapData, PublishedKey<A>, Published<A>>;
 
-/// Publishes a family's ports and ranges, or moves them to another endpoint and cuts the flows to the old one.
+/// Publishes a family's ports and ranges, or moves them to another endpoint, which ends the flows to the old one.
 pub(super) fn publish<F: Served>(ebpf: &Ebpf, entries: &[PublishEntry]) -> Result<(), Error> {
     let entries = of_family::<F>(entries);
     if entries.is_empty() {
@@ -21,21 +24,58 @@ pub(super) fn publish<F: Served>(ebpf: &Ebpf, entries: &[PublishEntry]) -> Resul
     }
     let mut trie: Trie<F::Addr> = ebpf.trie(&F::map("PUBLISHED"))?;
     reserve(ebpf, &entries)?;
-    let mut moved = Vec::new();
+    let mut any_moves = false;
     for &entry in &entries {
-        let value =
-            Published { endpoint: F::first(&[entry.endpoint]), host_port: entry.host_port, port: entry.port };
-        let mut has_moved = false;
+        let (endpoint, host_port, port) = (F::first(&[entry.endpoint]), entry.host_port, entry.port);
         for key in keys::<F>(entry) {
             step("publish a prefix")?;
-            has_moved |= trie.get(&key, 0).is_ok_and(|old| old != value && old.host_port == value.host_port);
+            let old = trie.get(&key, 0).ok().filter(|old| old.host_port == host_port);
+            let moves = old.is_some_and(|old| (old.endpoint, old.port) != (endpoint, port));
+            let moved = if moves { 1 } else { old.map_or(0, |old| old.moved) };
+            let value = Published { endpoint, host_port, port, moved };
             trie.insert(&key, value, 0).map_err(|e| doing(format!("publishing {}", describe(entry)), e))?;
-        }
-        if has_moved {
-            moved.push(entry);
+            any_moves |= moves;
         }
     }
-    remove_flows::<F>(ebpf, &moved, |entry, end| F::addr(&entry.endpoint) == Some(end))
+    if any_moves { note_move::<F>(ebpf) } else { Ok(()) }
+}
+
+/// Lets the programs know that flows may have ended, see [`netdp_common::moved`].
+fn note_move<F: Served>(ebpf: &Ebpf) -> Result<(), Error> {
+    let what = "moving the flows of published ports";
+    step(what)?;
+    let mut clock = ebpf.array::<u64>(&F::map("CLOCK"))?;
+    clock.set(MOVED_AT, u64::from(flows::now()), 0).map_err(|e| doing(what, e))
+}
+
+/// What tells the flows that a moved port has ended from those that go on.
+pub(super) struct Moves<F: Served> {
+    trie: Trie<F::Addr>,
+    last: u32,
+}
+
+impl<F: Served> Moves<F> {
+    /// Of an instance.
+    pub(super) fn of(ebpf: &Ebpf) -> Result<Self, Error> {
+        let last = ebpf
+            .array::<u64>(&F::map("CLOCK"))?
+            .get(&MOVED_AT, 0)
+            .map_err(|e| doing("reading when a published port was moved", e))?;
+        Ok(Self { trie: ebpf.trie(&F::map("PUBLISHED"))?, last: u32::try_from(last).unwrap_or(0) })
+    }
+
+    /// Whether an entry's flow has ended.
+    pub(super) fn have_cut(&self, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> bool {
+        // Who has had a packet since has been judged by it.
+        let is_judged = Meta(flow.meta).seen() > self.last.saturating_add(1);
+        if !flow.is_published() || is_judged {
+            return false;
+        }
+        let end = moved::host_end(flow, key.proto);
+        let any = PublishedKey { addr: F::Addr::default(), ..end };
+        let found = [end, any].map(|key| self.trie.get(&Key::new(F::PUBLISHED_PREFIX + 16, key), 0));
+        found.into_iter().find_map(Result::ok).is_some_and(|found| found.has_cut(flow))
+    }
 }
 
 /// Unpublishes a family's ports and ranges and cuts their flows, or those that are not established.
@@ -48,6 +88,11 @@ pub(super) fn unpublish<F: Served>(
     if entries.is_empty() {
         return Ok(());
     }
+    if fate == FlowsOfPort::Drain {
+        // What has ended does not come back when the port that says so is gone.
+        let moves = Moves::<F>::of(ebpf)?;
+        flows::remove_where::<F>(ebpf, |key, flow| moves.have_cut(key, flow))?;
+    }
     let mut trie: Trie<F::Addr> = ebpf.trie(&F::map("PUBLISHED"))?;
     for entry in &entries {
         for key in keys::<F>(entry) {
@@ -57,7 +102,7 @@ pub(super) fn unpublish<F: Served>(
     }
     rebuild_reserved(ebpf)?;
     match fate {
-        FlowsOfPort::End => remove_flows::<F>(ebpf, &entries, |_, _| false),
+        FlowsOfPort::End => remove_flows::<F>(ebpf, &entries),
         FlowsOfPort::Drain => remove_unestablished::<F>(ebpf, &entries),
     }
 }
@@ -83,23 +128,15 @@ fn remove_unestablished<F: Served>(ebpf: &Ebpf, entries: &[&PublishEntry]) -> Re
     flows::remove::<F>(ebpf, &handles).map(drop)
 }
 
-/// Removes the flows through published ports, except those that may stay, given the endpoint at which they end.
-fn remove_flows<F: Served>(
-    ebpf: &Ebpf,
-    entries: &[&PublishEntry],
-    may_stay: impl Fn(&PublishEntry, F::Addr) -> bool,
-) -> Result<(), Error> {
-    use netdp_common::flow::Kind;
-    if entries.is_empty() {
-        return Ok(());
-    }
+/// Removes the flows through published ports.
+fn remove_flows<F: Served>(ebpf: &Ebpf, entries: &[&PublishEntry]) -> Result<(), Error> {
     let published = PortMap::of_host_ports(entries.iter().copied());
     flows::remove_where::<F>(ebpf, |key, flow| {
         let through = |entry: &&PublishEntry| {
             let host_addr = entry.host_addr.as_ref().and_then(F::addr);
-            host_addr.is_none_or(|addr| addr == key.dst) && !may_stay(entry, flow.dst)
+            host_addr.is_none_or(|addr| addr == key.dst)
         };
-        flow.kind != Kind::Snat as u8 && published.at(key.proto, key.dport.get()).iter().any(through)
+        flow.is_published() && published.at(key.proto, key.dport.get()).iter().any(through)
     })
     .map(drop)
 }
