@@ -9,13 +9,15 @@
 //! found forward can always be found backward. The protocol is model-checked in `tests/protocol.rs`.
 
 use crate::family::{Address, Be16};
-use crate::flow::{FLOW_INITIATOR, Flow, Kind, Tuple};
+use crate::flow::{FLOW_INITIATOR, FLOW_NO_TIMESTAMP, Flow, Kind, Tuple};
+use crate::header::tcp;
 use crate::meta::Meta;
 use crate::ports::RANDOM_TRIES;
 use crate::quota;
 use crate::random::siphash;
-use crate::reclaim::{self, Judged};
-use crate::tables::{Entry as _, Flows, Host, InsertError, Request, Step, Way, Work};
+use crate::reclaim::{self, H_Entry, Judged};
+use crate::recycle::{self, Taken};
+use crate::tables::{Entry, Flows, Host, InsertError, Request, Step, Way, Work};
 use crate::verdict::{DropReason, Event};
 
 /// Slots that are inspected for something to reclaim when the table is full.
@@ -44,11 +46,11 @@ pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(),
         let has_room = reclaim::make_room(host, &work.answer, now, EMERGENCY_SLOTS, 0);
         return if has_room { Ok(()) } else { Err(DropReason::TableFull) };
     }
-    match settle(host, work, result) {
-        Settled::Entered => {
-            reclaim::enter(host, &work.answer, work.reverse.meta);
-            Ok(())
-        }
+    let settled = settle(host, work, result);
+    if work.for_ring != Meta::GONE {
+        reclaim::enter(host, &work.answer, work.for_ring.0);
+    }
+    match settled {
         Settled::Again => Ok(()),
         Settled::NoPort => Err(DropReason::PortsExhausted),
         Settled::NoRoom => Err(DropReason::TableFull),
@@ -58,9 +60,7 @@ pub fn claim<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Result<(),
 /// How a claim ended.
 #[derive(Clone, Copy)]
 enum Settled {
-    /// The flow is in the table, and not yet in the ring.
-    Entered,
-    /// The packet starts over.
+    /// The flow is in the table, or will be: the packet starts over.
     Again,
     /// Every port is taken.
     NoPort,
@@ -72,14 +72,17 @@ enum Settled {
 /// neither is there while ports are tried.)
 #[inline(never)]
 fn begin<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, now: u32) {
+    recycle::begin_anew(host, work);
     prepare(work);
     let random = unpredictable(host, work, 0);
     let meta = Meta::new(generation(random), 0, now);
     (work.forward.meta, work.forward.tag) = (meta.0, meta.tag());
     (work.reverse.meta, work.reverse.tag) = (meta.0, meta.tag());
     work.remote = reclaim::remote_of(&work.answer);
+    work.last_resort = Be16::new(0);
+    work.for_ring = Meta::GONE;
     let range = work.request.spans.id();
-    let is_exhausted = !work.request.keep_port && host.exhausted(&work.remote, range);
+    let is_exhausted = !work.request.keep_port && !work.again && host.exhausted(&work.remote, range);
     work.remote.pad = reclaim::SPENT;
     let spent = work.request.spans.has_both() && host.exhausted(&work.remote, range);
     work.remote.pad = [0; 3];
@@ -109,8 +112,9 @@ fn settle<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, result: Claimed)
         Claimed::Full => Settled::NoRoom,
         // A port is being given back, or this very flow is being opened.
         Claimed::Soon => Settled::Again,
-        Claimed::Nothing => {
-            if work.search.from == 0 && !work.request.only_port {
+        Claimed::Nothing | Claimed::Unfit => {
+            let is_exhausted = work.search.from == 0 && matches!(result, Claimed::Nothing);
+            if is_exhausted && !work.request.only_port {
                 remember_exhausted(host, &mut work.remote, work.request.spans.id());
             }
             host.count(Event::SnatExhausted, 1);
@@ -136,18 +140,26 @@ fn remember_exhausted<A: Address, H: Host<A>>(host: &H, remote: &mut Tuple<A>, r
 #[inline(always)]
 fn enter_initiator<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Settled {
     let Err(error) = insert(host.flows(), &work.request.first, &work.forward) else {
-        host.count(Event::FlowsCreated, 1);
-        host.add_held(work.request.holder(), 1);
+        created(host, work);
         if work.request.kind == Kind::Snat as u8 {
             host.count(Event::SnatAllocated, 1);
+        }
+        if work.forward.flags & FLOW_NO_TIMESTAMP != 0 {
+            host.count(Event::RecycledWithoutTs, 1);
         }
         let is_dnat = work.request.keep_port && work.request.kind != Kind::Own as u8;
         if is_dnat && work.forward.sport != work.request.translated.sport {
             host.count(Event::DnatPortChanged, 1);
         }
-        return Settled::Entered;
+        return Settled::Again;
     };
-    host.flows().remove(&work.answer);
+    if work.recycled {
+        if !recycle::give_back(host, work) {
+            created(host, work);
+        }
+    } else {
+        host.flows().remove(&work.answer);
+    }
     reclaim::port_freed(host, &work.answer);
     match error {
         InsertError::Full => Settled::NoRoom,
@@ -163,6 +175,17 @@ fn enter_initiator<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) -> Sett
     }
 }
 
+/// There is one flow more, and with a port that was taken over one less.
+#[inline(always)]
+fn created<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) {
+    host.count(Event::FlowsCreated, 1);
+    host.add_held(work.request.holder(), 1);
+    work.for_ring = Meta(work.reverse.meta);
+    if work.recycled {
+        recycle::count(host, work);
+    }
+}
+
 /// Both entries but for their port and meta word.
 #[inline(always)]
 fn prepare<A: Address>(work: &mut Work<A>) {
@@ -171,6 +194,8 @@ fn prepare<A: Address>(work: &mut Work<A>) {
     fill(&mut work.forward, &first, &translated, &work.request.forward, kind);
     work.forward.flags |= FLOW_INITIATOR;
     fill(&mut work.reverse, &translated.reversed(), &first.reversed(), &work.request.reverse, kind);
+    work.reverse.next = if first.proto == tcp::PROTO { work.segment.end } else { 0 };
+    work.recycled = false;
 }
 
 /// Field by field: a whole value would be built on the stack first.
@@ -190,13 +215,16 @@ fn fill<A: Address>(flow: &mut Flow<A>, own: &Tuple<A>, to: &Tuple<A>, way: &Way
     flow.kind = kind;
     flow.flags = way.flags;
     flow.iif = way.iif;
-    flow.spare = 0;
+    flow.next = 0;
+    flow.ended_at = 0;
 }
 
 #[derive(Clone, Copy)]
 enum Claimed {
     /// Every port is taken.
     Nothing,
+    /// None is free, but a closed connection's would do for another SYN.
+    Unfit,
     /// None is free, but one will be, or is this flow's own.
     Soon,
     /// A port is ours.
@@ -218,12 +246,13 @@ impl<A: Address, H: Host<A>> Step for Probe<'_, A, H> {
         let host = self.host;
         let i = self.work.search.from + i;
         let keeps = self.work.request.keep_port && i == 0;
-        if !keeps && !self.choose(i) {
+        let again = self.work.again && i == 0;
+        if !keeps && !again && !self.choose(i) {
             return true;
         }
         // A look-up that hits costs half of an insert that fails.
-        if i > 0 && self.is_taken(i) {
-            return true;
+        if (i > 0 || again) && self.is_taken(i) {
+            return !matches!(self.result, Claimed::Port);
         }
         if self.work.request.host_address && host.host_socket(&self.work.answer.reversed()) {
             return true;
@@ -271,7 +300,13 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
             // Whichever group has just been seen taken comes last for the next flow.
             self.remember(reclaim::SPENT, !self.work.search.preferred_last);
         }
-        let port = self.work.search.port(i, random);
+        let port = match self.work.last_resort.get() {
+            resort if last && resort != 0 => resort,
+            _ => self.work.search.port(i, random),
+        };
+        if last {
+            self.work.last_resort = Be16::new(0);
+        }
         if self.work.request.host_address && self.host.reserved(self.work.answer.proto, port) {
             return false;
         }
@@ -296,10 +331,14 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
     }
 
     /// Whether the chosen port is another flow's; if that has expired, by the timeouts of a host with room or of one
-    /// under pressure, it is removed.
+    /// under pressure, it is removed; if it has closed and this one may follow it, the port is ours.
     #[inline(always)]
     fn is_taken(&mut self, i: u32) -> bool {
         let Some(entry) = self.host.flows().get(&self.work.answer) else { return false };
+        if self.work.request.recycles() && self.recycle(&entry, i) {
+            self.result = Claimed::Port;
+            return true;
+        }
         let Some(config) = self.host.config() else { return true };
         let timeouts = if i < PRESSED_AFTER {
             &config.timeouts
@@ -317,13 +356,37 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
             return false;
         }
         self.host.count(Event::SnatCollisions, 1);
-        if judged == Judged::Contended || reclaim::is_answer_to(&entry, &self.work.request.first) {
+        // A tombstone may be that of this very tuple, but not of this flow.
+        let lives = entry.meta().bits() & Meta::CLOSED == 0 || !self.work.request.recycles();
+        if judged == Judged::Contended || (lives && reclaim::is_answer_to(&entry, &self.work.request.first)) {
             self.result = Claimed::Soon;
         }
         true
     }
 }
 
+impl<A: Address, H: Host<A>> Probe<'_, A, H> {
+    /// Whether the port of the connection with this responder's entry has become ours.
+    #[inline(always)]
+    fn recycle(&mut self, entry: &H_Entry<A, H>, i: u32) -> bool {
+        let again = self.work.again && i == 0;
+        if !recycle::is_candidate(entry.meta(), i, again, self.now) {
+            return false;
+        }
+        if self.work.request.host_address && self.host.host_socket(&self.work.answer.reversed()) {
+            return false;
+        }
+        let unfit = match recycle::take_over(self.host, self.work, entry, i) {
+            Taken::Ours => return true,
+            Taken::Contended => Claimed::Soon,
+            Taken::Not => Claimed::Unfit,
+        };
+        if !matches!(self.result, Claimed::Soon) {
+            self.result = unfit;
+        }
+        false
+    }
+}
 /// Tries at random when every port was seen taken: flows that are no conversation give way to endpoints that have
 /// far fewer. Who floods a remote has most of its ports, so that one of them is soon found.
 const LAST_TRIES: u32 = if cfg!(loom) { 0 } else { 32 };

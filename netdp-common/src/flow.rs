@@ -58,7 +58,8 @@ pub enum Kind {
     Own = 4,
 }
 
-/// [`Flow::iif`] and [`Flow::oif`] of packets that the host's own sockets send and receive.
+/// [`Flow::iif`] of packets that the host's own sockets send, and [`Flow::oif`] of those that are left to the stack: both
+/// directions' of such a flow.
 pub const OF_HOST: u32 = u32::MAX;
 
 /// [`Flow::flags`]: the entry matches the packets of the side that opened the flow.
@@ -67,11 +68,18 @@ pub const FLOW_INITIATOR: u8 = 1;
 pub const FLOW_TO_ENDPOINT: u8 = 2;
 /// [`Flow::flags`]: the next hop in `via` is an IPv6 address although the flow is IPv4 (RFC 5549).
 pub const FLOW_NEXT_HOP_V6: u8 = 4;
+/// [`Flow::flags`] of a responder's entry: see [`crate::tcp::Tombstone::no_time_wait`].
+pub const FLOW_NO_TIME_WAIT: u8 = 8;
+/// [`Flow::flags`] of a responder's entry: the initiator has acknowledged the other side's FIN.
+pub const FLOW_INITIATOR_ACKED: u8 = 16;
+/// [`Flow::flags`] of a responder's entry: the responder has.
+pub const FLOW_RESPONDER_ACKED: u8 = 32;
+/// [`Flow::flags`] of an initiator's entry: its SYN goes out without timestamp option.
+pub const FLOW_NO_TIMESTAMP: u8 = 64;
 
 /// One direction of a mapping: what packets with the key's tuple become. Value of the flow table.
 ///
-/// A flow has two entries, each the reversed translation of the other. 64 bytes for IPv4, so that the
-/// kernel's element (48-byte header, key, value) takes two cache lines.
+/// A flow has two entries, each the reversed translation of the other.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
 pub struct Flow<A> {
@@ -87,7 +95,8 @@ pub struct Flow<A> {
     pub dport: Be16,
     /// Interface the packet leaves by.
     pub oif: u32,
-    /// The next hop's address on `oif` (zero: the destination is on-link), or, with [`FLOW_TO_ENDPOINT`], two MACs.
+    /// The next hop's address on `oif` (zero: the destination is on-link), or, with [`FLOW_TO_ENDPOINT`], two MACs and
+    /// [`Flow::timestamp`].
     pub via: [u32; 4],
     /// The entry's own key: an element of a preallocated map may be reused between look-up and use.
     pub own_src: A,
@@ -99,10 +108,20 @@ pub struct Flow<A> {
     pub own_dport: Be16,
     /// Host veth that packets of this direction must come from; 0: from outside.
     pub iif: u32,
+    /// TCP: the sequence number that the other side sends next, as far as it is known; host byte order. In an
+    /// endpoint's entry its last acknowledgement, in the responder's, too, what follows the SYN; once the connection
+    /// closes, the end of what the other side has sent.
+    ///
+    /// Each segment of an endpoint stores it, whatever another CPU is doing: one that is on its way while the
+    /// connection begins to close may set it back once.
+    pub next: u32,
     /// MTU of the way, bytes from the network header on.
     pub mtu: u16,
     /// Zero.
     pub spare: u16,
+    /// In a responder's entry: when the initiator of a closed connection sent last, in milliseconds since boot; 0: what
+    /// closed it came from the responder, which knows.
+    pub ended_at: u32,
     /// [`Kind`].
     pub kind: u8,
     /// `FLOW_*`.
@@ -507,7 +526,7 @@ macro_rules! plain_data {
 
 plain_data! {
     Tuple: 16, 40;
-    Flow: 64, 112;
+    Flow: 72, 120;
     Endpoint: 28, 40;
     AllowedKey: 8, 20;
     Network: 36, 60;

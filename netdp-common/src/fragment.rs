@@ -3,7 +3,7 @@
 //! [`waiting`].
 
 use crate::family::Family;
-use crate::flow::{FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay};
+use crate::flow::{FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, Kind};
 use crate::nat::{self, Context, Known};
 use crate::parse::{Fragment, Header, Parsed, parse};
 use crate::reclaim;
@@ -66,10 +66,26 @@ pub fn wait<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>, to_
     if to_host { Verdict::STACK } else { Verdict::WAIT }
 }
 
+/// Notes what a datagram becomes of which this may be the first fragment, and lets that and those that wait for it come
+/// in once more; false if none does. (The host's own keep their addresses.)
+#[inline(always)]
+pub(crate) fn leads<F: Family, C: Context<F>>(
+    c: &mut C,
+    parsed: &Parsed<F::Addr>,
+    flow: &Flow<F::Addr>,
+    iif: u32,
+) -> bool {
+    if flow.kind == Kind::Own as u8 {
+        return false;
+    }
+    remember::<F, C>(c, parsed, flow);
+    let_in_again::<F, C>(c, parsed, iif)
+}
+
 /// Lets a datagram's first fragment, and those that wait for it, come in once more; false if none does. Out of
 /// line, as [`remember`].
 #[inline(never)]
-pub(crate) fn let_in_again<F: Family, C: Context<F>>(c: &mut C, parsed: &Parsed<F::Addr>, iif: u32) -> bool {
+fn let_in_again<F: Family, C: Context<F>>(c: &mut C, parsed: &Parsed<F::Addr>, iif: u32) -> bool {
     if parsed.header.fragment != Fragment::First {
         return false;
     }
@@ -119,7 +135,7 @@ fn translate<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) ->
 
 /// Remembers what a datagram becomes, if this is its first fragment. Out of line, as [`find`]: the stack is short.
 #[inline(never)]
-pub(crate) fn remember<F: Family, C: Context<F>>(c: &C, parsed: &Parsed<F::Addr>, flow: &Flow<F::Addr>) {
+fn remember<F: Family, C: Context<F>>(c: &C, parsed: &Parsed<F::Addr>, flow: &Flow<F::Addr>) {
     if parsed.header.fragment != Fragment::First {
         return;
     }

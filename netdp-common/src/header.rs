@@ -91,6 +91,8 @@ pub mod tcp {
     pub const FLAGS_WORD: usize = 12;
     /// Checksum.
     pub const CHECKSUM: usize = offset_of!(TcpHdr, check);
+    /// Length without options.
+    pub const LEN: usize = TcpHdr::LEN;
     /// Flag: no more data from the sender.
     pub const FIN: u8 = 0x01;
     /// Flag: open.
@@ -99,6 +101,8 @@ pub mod tcp {
     pub const RST: u8 = 0x04;
     /// Flag: the acknowledgement number counts.
     pub const ACK: u8 = 0x10;
+    /// Of these flags, a segment that opens a connection has [`SYN`] alone.
+    pub const OPENING: u8 = SYN | ACK | RST | FIN;
 }
 
 /// UDP (RFC 768).

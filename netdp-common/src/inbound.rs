@@ -16,7 +16,7 @@ pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>)
         return malformed::<F, C>(c);
     }
     match decide::<F, C>(c, parsed, work) {
-        Ok(Decision::Open) => start(c, parsed, work),
+        Ok(Decision::Open) => start::<F, C>(c, parsed, work),
         Ok(Decision::Stack | Decision::Neighbour { .. }) => Verdict::STACK,
         Ok(Decision::Overtaken | Decision::OvertakenToHost) => Verdict::OVERTAKEN_TO_HOST,
         Err(reason) => Verdict::drop(reason),

@@ -20,13 +20,15 @@
 //!    sender is told, by a [`reset`] or an [`icmp_answer`].
 //!
 //! [`meta`] and [`reclaim`] say when a flow ends and how it is removed while packets use it, [`moved`] when it has
-//! ended because its published port leads elsewhere now.
+//! ended because its published port leads elsewhere now. [`tcp`] knows how a connection ends, [`closing`] follows one
+//! that does, [`recycle`] gives its port to the next.
 #![no_std]
 
 #[cfg(test)]
 extern crate std;
 
 pub mod claim;
+pub mod closing;
 pub mod family;
 pub mod flow;
 pub mod fragment;
@@ -49,10 +51,13 @@ pub mod quota;
 pub mod random;
 pub mod rate;
 pub mod reclaim;
+pub mod recycle;
 pub mod refusal;
 pub mod reset;
 pub mod rewrite;
 mod sum;
 pub mod tables;
+pub mod tcp;
+pub mod timestamp;
 pub mod verdict;
 pub mod waiting;

@@ -11,9 +11,11 @@ pub enum State {
     Syn,
     /// TCP, both sides have acknowledged.
     Established,
-    /// TCP, one side has sent its FIN.
+    /// TCP, one side has sent its FIN, or both have and don't know it.
     Closing,
-    /// TCP, both sides have sent their FIN, or one a RST.
+    /// TCP, a reset that may be a stranger's: what comes later revives it.
+    ResetClaimed,
+    /// TCP, both sides have acknowledged the other's FIN, or one was reset.
     Closed,
     /// ICMP, and others without an answer yet.
     New,
@@ -30,6 +32,7 @@ impl State {
             Self::Syn => "syn",
             Self::Established => "established",
             Self::Closing => "closing",
+            Self::ResetClaimed => "reset?",
             Self::Closed => "closed",
             Self::New => "new",
             Self::Answered => "answered",
@@ -44,8 +47,10 @@ pub const fn state(proto: u8, initiator: u8, responder: u8) -> State {
     if proto == tcp::PROTO {
         let either = initiator | responder;
         let both = initiator & responder;
-        if either & Meta::RST != 0 || both & Meta::FIN != 0 {
+        if either & Meta::CLOSED != 0 {
             State::Closed
+        } else if either & Meta::RST != 0 {
+            State::ResetClaimed
         } else if either & Meta::FIN != 0 {
             State::Closing
         } else if both & Meta::ACK != 0 {
@@ -65,7 +70,7 @@ pub const fn state(proto: u8, initiator: u8, responder: u8) -> State {
 pub const fn timeout(proto: u8, state: State, timeouts: &Timeouts) -> u32 {
     match state {
         State::Syn => timeouts.tcp_half_open,
-        State::Closing => timeouts.tcp_transitory,
+        State::Closing | State::ResetClaimed => timeouts.tcp_transitory,
         State::Established => timeouts.tcp_established,
         State::Closed => timeouts.tcp_closed,
         State::Stream => timeouts.udp_stream,
@@ -88,17 +93,21 @@ mod tests {
 
     const ICMP: u8 = icmp::PROTO_V4;
     const SEEN: u8 = Meta::ACTIVE;
-    const OPEN: u8 = Meta::ACTIVE | Meta::SYN | Meta::ACK;
+    const OPEN: u8 = Meta::ACTIVE | Meta::ACK;
+    const ENDED: u8 = Meta::FIN | Meta::CLOSING | Meta::CLOSED;
 
     #[test]
     fn what_two_directions_show() {
         for (proto, initiator, responder, expected) in [
-            (tcp::PROTO, SEEN | Meta::SYN, 0, State::Syn),
-            (tcp::PROTO, SEEN | Meta::SYN, OPEN, State::Syn),
+            (tcp::PROTO, SEEN, 0, State::Syn),
+            (tcp::PROTO, SEEN, OPEN, State::Syn),
             (tcp::PROTO, OPEN, OPEN, State::Established),
             (tcp::PROTO, OPEN | Meta::FIN, OPEN, State::Closing),
-            (tcp::PROTO, OPEN | Meta::FIN, OPEN | Meta::FIN, State::Closed),
-            (tcp::PROTO, OPEN, OPEN | Meta::RST, State::Closed),
+            (tcp::PROTO, OPEN | Meta::FIN, OPEN | Meta::FIN, State::Closing),
+            (tcp::PROTO, OPEN | ENDED, OPEN | ENDED, State::Closed),
+            (tcp::PROTO, OPEN, OPEN | Meta::RST, State::ResetClaimed),
+            (tcp::PROTO, OPEN | Meta::FIN, OPEN | Meta::RST, State::ResetClaimed),
+            (tcp::PROTO, ENDED, ENDED, State::Closed),
             (udp::PROTO, SEEN, 0, State::New),
             (udp::PROTO, SEEN | Meta::STREAM, 0, State::New),
             (udp::PROTO, SEEN, SEEN, State::Answered),
@@ -113,8 +122,8 @@ mod tests {
     /// Under pressure nothing lives longer, and what is established or streams keeps the RFCs' minima.
     #[test]
     fn pressure_shortens() {
-        use State::{Answered, Closed, Closing, Established, New, Stream, Syn};
-        for state in [Syn, Established, Closing, Closed, New, Answered, Stream] {
+        use State::{Answered, Closed, Closing, Established, New, ResetClaimed, Stream, Syn};
+        for state in [Syn, Established, Closing, ResetClaimed, Closed, New, Answered, Stream] {
             let proto = if matches!(state, New | Answered | Stream) { udp::PROTO } else { tcp::PROTO };
             let pressed = timeout(proto, state, &Timeouts::PRESSED);
             assert!(pressed <= timeout(proto, state, &Timeouts::DEFAULT), "{state:?}");

@@ -28,18 +28,20 @@ pub const fn seconds_from_ticks(ticks: u32) -> u64 {
 pub struct Meta(pub u64);
 
 impl Meta {
-    /// This direction sent a SYN.
-    pub const SYN: u8 = 0x01;
+    /// TCP: one side has sent a FIN or a RST; set in both entries, before anything else of that is.
+    pub const CLOSING: u8 = 0x01;
     /// This direction sent an acknowledgement.
     pub const ACK: u8 = 0x02;
     /// This direction sent a FIN.
     pub const FIN: u8 = 0x04;
-    /// This direction sent a RST.
+    /// This direction sent a RST; without [`Self::CLOSED`] it is not believed yet.
     pub const RST: u8 = 0x08;
     /// This direction has had a packet at all.
     pub const ACTIVE: u8 = 0x10;
-    /// This direction has had packets in different ticks.
+    /// Not TCP: this direction has had packets in different ticks.
     pub const STREAM: u8 = 0x20;
+    /// TCP: both sides have closed and know it, or one was reset; set in both entries.
+    pub const CLOSED: u8 = 0x20;
     /// Somebody writes to the rest of the entry: it must not be removed now.
     pub const HELD: u8 = 0x40;
     /// The flow is being removed: whoever finds it so, finds nothing.
@@ -114,9 +116,6 @@ impl Meta {
 #[inline(always)]
 pub const fn bits_of_tcp(flags: u8) -> u8 {
     let mut bits = Meta::ACTIVE;
-    if flags & tcp::SYN != 0 {
-        bits |= Meta::SYN;
-    }
     if flags & tcp::ACK != 0 && flags & tcp::RST == 0 {
         bits |= Meta::ACK;
     }

@@ -2,13 +2,13 @@
 
 use bytemuck::Zeroable as _;
 
+use crate::closing;
 use crate::family::{Address, Family};
 use crate::flow::{
     FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Kind, NextHop, OF_HOST, Timeouts,
 };
 use crate::fragment;
 use crate::header::{ethernet, tcp, udp};
-use crate::lifetime::{self, State};
 use crate::meta::{self, Meta};
 use crate::moved;
 use crate::next_hop;
@@ -46,7 +46,7 @@ impl<A: Address> Known<A> {
 /// A frame that an endpoint sends, on its host veth.
 ///
 /// The flow is looked up first and for every frame: the answer to a hairpin is addressed to its neighbour's MAC.
-/// [`Verdict::NO_FLOW_YET`]: ask [`crate::outbound::open`].
+/// [`Verdict::NO_FLOW_YET`]: ask [`crate::outbound::open`]; [`Verdict::CLOSING`]: [`closing::follow`].
 #[inline(always)]
 pub fn from_container<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) -> Verdict {
     if !parse::<F, C>(c, &mut known.parsed) {
@@ -58,7 +58,8 @@ pub fn from_container<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::
     established::<F, C, false>(c, known, c.ifindex())
 }
 
-/// A frame that comes in by an uplink. [`Verdict::NO_FLOW_YET`]: ask [`crate::inbound::open`].
+/// A frame that comes in by an uplink. [`Verdict::NO_FLOW_YET`]: ask [`crate::inbound::open`];
+/// [`Verdict::CLOSING`]: [`closing::follow`].
 #[inline(always)]
 pub fn from_world<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) -> Verdict {
     if !parse::<F, C>(c, &mut known.parsed) {
@@ -67,7 +68,7 @@ pub fn from_world<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr
     if !known.parsed.has_flow() {
         return no_flow(&known.parsed);
     }
-    established::<F, C, false>(c, known, 0)
+    established::<F, C, false>(c, known, FROM_OUTSIDE)
 }
 
 /// A frame that leaves by an uplink: the last gate. Nothing with an endpoint's address as source may pass:
@@ -109,6 +110,9 @@ pub(crate) fn is_private<F: Family, C: Context<F>>(c: &C, addr: &F::Addr) -> boo
     }
 }
 
+/// [`Flow::iif`] of packets that no endpoint sent.
+pub(crate) const FROM_OUTSIDE: u32 = 0;
+
 /// A packet of a known flow; [`Verdict::NO_FLOW_YET`] if there is no such flow. `iif`: where its packets must
 /// come from. `FRAGMENTS`: it may be the first fragment of one.
 #[inline(always)]
@@ -136,12 +140,19 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
         reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, &Timeouts::OVER);
         return Verdict::NO_FLOW_YET;
     }
-    if meta.seen() != now || meta.bits() & bits != bits || is_syn(parsed) {
+    if iif != FROM_OUTSIDE {
+        closing::note_acknowledgement(&entry, meta, parsed);
+    }
+    if meta.seen() != now || meta.bits() & (bits | Meta::CLOSING) != bits || is_syn(parsed) {
         if let Some(config) = c.config()
             && meta.idle(now) >= config.timeouts.shortest()
             && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, &config.timeouts) == Judged::Gone
         {
             return Verdict::NO_FLOW_YET;
+        }
+        let opens = is_syn(parsed) && flow.flags & FLOW_INITIATOR != 0;
+        if closing::concerns(bits, flow, opens) {
+            return Verdict::CLOSING;
         }
         // Before it counts as seen: while there is no way, every packet is told so.
         if meta.seen() != now
@@ -153,19 +164,19 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
             return Verdict::NO_FLOW_YET;
         }
     }
-    if FRAGMENTS && flow.kind != Kind::Own as u8 {
-        // (The host's own keep their addresses.)
-        fragment::remember::<F, C>(c, parsed, flow);
-        if fragment::let_in_again::<F, C>(c, parsed, iif) {
-            return Verdict::WAIT;
-        }
+    if FRAGMENTS && fragment::leads::<F, C>(c, parsed, flow, iif) {
+        return Verdict::WAIT;
     }
     send::<F, C>(c, parsed, flow)
 }
 
 /// Translates a packet and sends it on its flow's way.
 #[inline(always)]
-fn send<F: Family, C: Context<F>>(c: &mut C, parsed: &Parsed<F::Addr>, flow: &Flow<F::Addr>) -> Verdict {
+pub(crate) fn send<F: Family, C: Context<F>>(
+    c: &mut C,
+    parsed: &Parsed<F::Addr>,
+    flow: &Flow<F::Addr>,
+) -> Verdict {
     let is_own = flow.kind == Kind::Own as u8;
     if parsed.header.ttl <= 1 && !is_own {
         return Verdict::drop(DropReason::TtlExceeded);
@@ -258,42 +269,19 @@ pub(crate) fn refresh<F: Family, C: Context<F>>(
     bits: u8,
 ) -> bool {
     let meta = Meta(flow.meta);
-    if is_syn(parsed) && flow.flags & FLOW_INITIATOR != 0 && meta.bits() & Meta::SYN != 0 {
-        reopen::<F, C>(c, entry, flow, parsed);
-    }
-    touch(entry, meta.generation(), bits, c.now())
-}
-
-/// Opening a connection that has ended on the same tuple: the endpoint's own stack has judged that it may.
-#[inline(always)]
-fn reopen<F: Family, C: Context<F>>(
-    c: &C,
-    entry: &H_Entry<F::Addr, C>,
-    flow: &Flow<F::Addr>,
-    parsed: &Parsed<F::Addr>,
-) {
-    let own = entry.meta();
-    let Some(other) = c.flows().get(&reclaim::other_key(flow, parsed.tuple.proto)) else { return };
-    let other_meta = other.meta();
-    if own.generation() != other_meta.generation() || own.is_dying() || other_meta.is_dying() {
-        return;
-    }
-    if let State::Closed | State::Closing = lifetime::state(tcp::PROTO, own.bits(), other_meta.bits()) {
-        // A packet that shows something meanwhile wins, and the connection lives as long as a closing one does.
-        entry.swap_meta(own, own.with_bits(Meta::ACTIVE | own.bits() & Meta::HELD));
-        other.swap_meta(other_meta, other_meta.with_bits(other_meta.bits() & Meta::HELD));
-    }
+    touch(entry, meta.generation(), bits, c.now(), parsed.transport != Transport::Tcp)
 }
 
 /// Notes a packet in its entry. False: the flow has been removed meanwhile.
 #[inline(always)]
-fn touch<A: Address, E: Entry<A>>(entry: &E, generation: u32, bits: u8, now: u32) -> bool {
+fn touch<A: Address, E: Entry<A>>(entry: &E, generation: u32, bits: u8, now: u32, streams: bool) -> bool {
     for _ in 0..TOUCH_TRIES {
         let meta = entry.meta();
         if meta.is_dying() || meta.generation() != generation {
             return false;
         }
-        let stream = if meta.seen() != now && meta.bits() & Meta::ACTIVE != 0 { Meta::STREAM } else { 0 };
+        let again = streams && meta.seen() != now && meta.bits() & Meta::ACTIVE != 0;
+        let stream = if again { Meta::STREAM } else { 0 };
         let new = meta.with_bits(meta.bits() | bits | stream).with_seen(now);
         if new == meta || entry.swap_meta(meta, new) {
             return true;
@@ -308,7 +296,7 @@ const TOUCH_TRIES: u32 = 4;
 
 /// Asks for the way again, so that a changed route, neighbour or MTU is followed without any process.
 #[inline(never)]
-fn look_again<F: Family, C: Context<F>>(
+pub(crate) fn look_again<F: Family, C: Context<F>>(
     c: &C,
     entry: &H_Entry<F::Addr, C>,
     flow: &mut Flow<F::Addr>,
@@ -318,13 +306,14 @@ fn look_again<F: Family, C: Context<F>>(
         // The stack finds the way by itself.
         return Ok(());
     }
-    let Flow { iif, oif, via, mtu, flags, .. } = *flow;
-    let way = if flags & FLOW_TO_ENDPOINT == 0 {
+    let way = if flow.flags & FLOW_TO_ENDPOINT == 0 {
         route_again::<F, C>(c, flow, parsed)?
     } else {
+        // (Not before: what is kept over the look-up is on the stack, and that is short.)
+        let Flow { iif, oif, via, flags, .. } = *flow;
         Way { iif, oif, via, mtu: c.link_mtu(oif), flags }
     };
-    if (way.oif, way.via, way.mtu, way.flags) != (oif, via, mtu, flags) {
+    if (way.oif, way.via, way.mtu, way.flags) != (flow.oif, flow.via, flow.mtu, flow.flags) {
         (flow.oif, flow.via, flow.mtu, flow.flags) = (way.oif, way.via, way.mtu, way.flags);
         // Held, or else another flow's element might be written to.
         if hold(entry, Meta(flow.meta).generation()) {
@@ -371,6 +360,5 @@ fn hold<A: Address, E: Entry<A>>(entry: &E, generation: u32) -> bool {
 /// A TCP segment that opens a connection.
 #[inline(always)]
 pub(crate) fn is_syn<A>(parsed: &Parsed<A>) -> bool {
-    const SHOWN: u8 = tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN;
-    parsed.tcp_flags & SHOWN == tcp::SYN
+    parsed.tcp_flags & tcp::OPENING == tcp::SYN
 }

@@ -11,6 +11,7 @@ use crate::nat::{self, Context, Known};
 use crate::next_hop;
 use crate::parse::{Fragment, Parsed, Transport, parse_again};
 use crate::tables::{Host, Request, Route, Scratch, Way, Work};
+use crate::timestamp;
 use crate::verdict::{DropReason, Verdict};
 
 /// Ports that a connection through a published port may get when its own looks like another's to the endpoint.
@@ -24,7 +25,7 @@ pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>)
         return Verdict::drop(DropReason::Malformed);
     }
     match decide::<F, C>(c, parsed, work) {
-        Ok(Decision::Open) => start(c, parsed, work),
+        Ok(Decision::Open) => start::<F, C>(c, parsed, work),
         Ok(Decision::Stack) => Verdict::STACK,
         Ok(Decision::Overtaken) => Verdict::OVERTAKEN,
         Ok(Decision::OvertakenToHost) => Verdict::OVERTAKEN_TO_HOST,
@@ -222,11 +223,18 @@ pub(crate) fn keep_source<A: Address>(parsed: &Parsed<A>, request: &mut Request<
 
 /// Claims the flow of [`Work::request`]; its packet is looked at again from the start then.
 #[inline(always)]
-pub(crate) fn start<A: Address, H: Host<A>>(host: &H, parsed: &Parsed<A>, work: &mut Work<A>) -> Verdict {
+pub(crate) fn start<F: Family, C: Context<F>>(
+    c: &C,
+    parsed: &Parsed<F::Addr>,
+    work: &mut Work<F::Addr>,
+) -> Verdict {
     if parsed.header.ttl <= 1 {
         return Verdict::drop(DropReason::TtlExceeded);
     }
-    match claim(host, work) {
+    if parsed.transport == Transport::Tcp && !timestamp::read::<F, C>(c, parsed, &mut work.segment) {
+        return Verdict::drop(DropReason::Malformed);
+    }
+    match claim(c, work) {
         Ok(()) => Verdict::FLOW_OPENED,
         Err(reason) => Verdict::drop(reason),
     }

@@ -9,6 +9,7 @@
 //! if no mapping has it.
 
 use crate::claim::claim;
+use crate::closing;
 use crate::family::{Be16, Family};
 use crate::flow::{Kind, OF_HOST};
 use crate::header::{tcp, udp};
@@ -19,6 +20,7 @@ use crate::parse::{Fragment, Header, Parsed, Transport, parse, parse_again};
 use crate::reclaim::{self, Judged};
 use crate::rewrite::rewrite;
 use crate::tables::{Entry as _, Flows as _, Scratch, Way};
+use crate::timestamp;
 use crate::verdict::{DropReason, Verdict};
 
 /// Whether a packet on its way out must be looked at: the host's own, with a port that a mapping may have.
@@ -36,7 +38,8 @@ pub(crate) fn is_concerned<F: Family, C: Context<F>>(c: &C, header: &Header<F::A
     }
 }
 
-/// A packet of the host's own on its way out. [`Verdict::NO_FLOW_YET`]: ask [`open`].
+/// A packet of the host's own on its way out. [`Verdict::NO_FLOW_YET`]: ask [`open`]; [`Verdict::CLOSING`]:
+/// [`closing::follow`].
 #[inline(always)]
 pub fn leave<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) -> Verdict {
     let Known { parsed, flow } = known;
@@ -60,11 +63,15 @@ pub fn leave<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) ->
     if answer.meta().generation() != meta.generation() {
         return Verdict::NO_FLOW_YET;
     }
-    if meta.seen() != now || meta.bits() & bits != bits || nat::is_syn(parsed) {
+    closing::note_acknowledgement(&entry, meta, parsed);
+    if meta.seen() != now || meta.bits() & (bits | Meta::CLOSING) != bits || nat::is_syn(parsed) {
         if let Some(config) = c.config()
             && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, &config.timeouts) == Judged::Gone
         {
             return without_flow::<F, C>(c, parsed);
+        }
+        if closing::concerns(bits, flow, nat::is_syn(parsed)) {
+            return Verdict::CLOSING;
         }
         if !nat::refresh::<F, C>(c, &entry, flow, parsed, bits) {
             return Verdict::NO_FLOW_YET;
@@ -95,6 +102,9 @@ pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>)
     if !parse_again::<F, C>(c, parsed) {
         return Verdict::STACK;
     }
+    if parsed.transport == Transport::Tcp && !timestamp::read::<F, C>(c, parsed, &mut work.segment) {
+        return Verdict::STACK;
+    }
     let request = &mut work.request;
     (request.first, request.translated) = (parsed.tuple, parsed.tuple);
     request.spans = ANY_PORT;
@@ -102,8 +112,9 @@ pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>)
     request.keep_port = parsed.transport == Transport::EchoRequest;
     request.host_address = true;
     request.kind = Kind::Own as u8;
-    request.forward = Way { iif: OF_HOST, oif: c.ifindex(), via: [0; 4], mtu: u16::MAX, flags: 0 };
-    request.reverse = Way { iif: 0, oif: OF_HOST, via: [0; 4], mtu: u16::MAX, flags: 0 };
+    let to_stack = Way { iif: 0, oif: OF_HOST, via: [0; 4], mtu: u16::MAX, flags: 0 };
+    request.forward = Way { iif: OF_HOST, ..to_stack };
+    request.reverse = to_stack;
     match claim(c, work) {
         Ok(()) => Verdict::FLOW_OPENED,
         Err(reason) if c.flows().get(&parsed.tuple.reversed()).is_some() => Verdict::drop(reason),

@@ -116,6 +116,8 @@ pub struct Parsed<A> {
     pub transport: Transport,
     /// The flags of a TCP segment, else 0.
     pub tcp_flags: u8,
+    /// The acknowledgement number of a TCP segment, as it lies in the packet.
+    pub acknowledgement: u32,
     /// The two ports, or the identifier in the low half, as they lie in the packet.
     pub ports: u32,
 }
@@ -153,6 +155,7 @@ fn read<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Addr>) -> Optio
     parsed.tuple.proto = header.proto;
     parsed.tuple.pad = [0; 3];
     parsed.tcp_flags = 0;
+    parsed.acknowledgement = 0;
     parsed.ports = 0;
     parsed.transport = Transport::Other;
     set_ports(parsed, [Be16::default(); 2]);
@@ -165,9 +168,10 @@ fn read<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Addr>) -> Optio
         return None;
     }
     if header.proto == tcp::PROTO {
-        let [ports, _sequence, _acknowledgement, flags]: [u32; 4] = packet.load(l4 + tcp::PORTS)?;
+        let [ports, _sequence, acknowledgement, flags]: [u32; 4] = packet.load(l4 + tcp::PORTS)?;
         parsed.ports = ports;
         parsed.tcp_flags = flags.to_ne_bytes()[1];
+        parsed.acknowledgement = acknowledgement;
         parsed.transport = Transport::Tcp;
     } else if header.proto == udp::PROTO {
         // The second word has the checksum: a header that is cut off must not pass.
@@ -226,6 +230,7 @@ impl<A: Address> Parsed<A> {
             header: Header::unread(),
             transport: Transport::Other,
             tcp_flags: 0,
+            acknowledgement: 0,
             ports: 0,
         }
     }

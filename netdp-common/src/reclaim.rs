@@ -57,7 +57,7 @@ fn take_alive<A: Address, E: Entry<A>>(entry: &E, take: impl FnOnce(&Flow<A>) ->
 }
 
 #[inline(always)]
-fn is_own<A: Address>(flow: &Flow<A>, key: &Tuple<A>) -> bool {
+pub(crate) fn is_own<A: Address>(flow: &Flow<A>, key: &Tuple<A>) -> bool {
     flow.own_sport == key.sport
         && flow.own_dport == key.dport
         && flow.own_src == key.src

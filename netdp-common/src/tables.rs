@@ -3,16 +3,17 @@
 //! The kernel programs answer from BPF maps and helpers, the tests from plain Rust, the model checker from
 //! atomics that it schedules.
 
-use crate::family::Address;
+use crate::family::{Address, Be16};
 use crate::flow::{
-    Config, Endpoint, Flow, FragmentKey, FragmentWay, Label, Network, NextHop, PortSpans, Probing, Published,
-    PublishedKey, Tuple, Uplink,
+    Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, Label, Network,
+    NextHop, PortSpans, Probing, Published, PublishedKey, Tuple, Uplink,
 };
 use crate::icmp_error::Quoted;
 use crate::meta::Meta;
 use crate::nat::Known;
 use crate::ports::Search;
 use crate::quota::Held;
+use crate::tcp::{End, Segment};
 use crate::verdict::{DropReason, Event};
 use crate::waiting::State;
 
@@ -32,8 +33,12 @@ pub trait Entry<A>: Copy {
     fn read_with<R>(&self, take: impl FnOnce(&Flow<A>) -> R) -> R {
         take(&self.read())
     }
-    /// Sets the way that [`Flow::oif`], [`Flow::via`], [`Flow::mtu`] and [`Flow::flags`] tell; only while held.
+    /// Sets the way that [`Way::write_to`] tells; only while held.
     fn set_way(&self, way: &Way);
+    /// Sets [`Flow::next`].
+    fn set_next(&self, next: u32);
+    /// Sets what [`End::write_to`] tells; only while held.
+    fn set_end(&self, end: &End);
 }
 
 /// Why an insert that must not replace did not insert.
@@ -55,7 +60,7 @@ pub trait Flows<A> {
     fn get(&self, key: &Tuple<A>) -> Option<Self::Entry>;
     /// Inserts if the key is not there, in one atomic step.
     fn insert(&self, key: &Tuple<A>, value: &Flow<A>) -> Result<(), InsertError>;
-    /// Inserts or replaces; the broken claim of the mutant build uses it.
+    /// Inserts or replaces, in one atomic step: whoever looks meanwhile finds the old value or the new one.
     fn replace(&self, key: &Tuple<A>, value: &Flow<A>) -> Result<(), InsertError>;
     /// Removes; false if it was not there.
     fn remove(&self, key: &Tuple<A>) -> bool;
@@ -162,6 +167,23 @@ pub struct Work<A> {
     pub reverse: Flow<A>,
     /// The order in which ports are tried.
     pub search: Search,
+    /// TCP: the SYN.
+    pub segment: Segment,
+    /// Its tuple was a closed connection's: that one's port is tried first.
+    pub again: bool,
+    /// The port was a closed connection's, see [`crate::recycle`]: the key of its initiator's entry, and its
+    /// responder's entry as it was.
+    pub recycled: bool,
+    /// See `recycled`.
+    pub old: Tuple<A>,
+    /// See `recycled`.
+    pub tombstone: Flow<A>,
+    /// Meta word of the entry at `answer` that the ring doesn't have yet; [`Meta::GONE`]: none.
+    pub for_ring: Meta,
+    /// The port that has rested longest of those that have not rested long enough, see [`crate::recycle`]; 0: none.
+    pub last_resort: Be16,
+    /// Its [`Flow::ended_at`].
+    pub last_resort_ended_at: u32,
 }
 
 /// What to claim.
@@ -200,6 +222,17 @@ pub struct Way {
     pub mtu: u16,
     /// `FLOW_*`.
     pub flags: u8,
+}
+
+impl Way {
+    /// Writes it into a flow's entry. What the end of a connection leaves there stays: other flags than the next hop's
+    /// family, and [`Flow::timestamp`].
+    pub fn write_to<A>(&self, flow: &mut Flow<A>) {
+        let [a, b, c, d] = self.via;
+        let last = if flow.flags & FLOW_TO_ENDPOINT == 0 { d } else { flow.via[3] };
+        (flow.oif, flow.via, flow.mtu) = (self.oif, [a, b, c, last], self.mtu);
+        flow.flags = flow.flags & !FLOW_NEXT_HOP_V6 | self.flags & FLOW_NEXT_HOP_V6;
+    }
 }
 
 /// Everything but the packet.

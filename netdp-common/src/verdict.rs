@@ -51,6 +51,8 @@ counters! {
     FlowsExpired = "flows_expired",
     /// Ports given to a new connection while the remote may still be in TIME_WAIT.
     FlowsRecycled = "flows_recycled",
+    /// Ports given to a new connection whose SYN goes out without timestamp, as the remote takes it only so.
+    RecycledWithoutTs = "recycled_without_ts",
     /// A client's port was changed because two of its connections would look the same to the endpoint.
     DnatPortChanged = "dnat_port_changed",
     /// A map's bucket was busy and the operation was tried again.
@@ -186,6 +188,9 @@ impl Verdict {
 
     /// Drop it; why has been counted.
     pub const REFUSED: Self = Self::new(7, 0);
+
+    /// No verdict yet: a packet of a TCP connection that ends, or begins once more. Ask [`crate::closing`].
+    pub const CLOSING: Self = Self::new(15, 0);
 
     /// No verdict yet: an endpoint's address is about to leave by an uplink. Ask [`crate::fragment::leave`].
     pub const PRIVATE: Self = Self::new(10, 0);
@@ -330,6 +335,7 @@ mod tests {
             Verdict::FLOW_OPENED,
             Verdict::ICMP_ERROR,
             Verdict::REFUSED,
+            Verdict::CLOSING,
             Verdict::PRIVATE,
             Verdict::OWN,
             Verdict::FRAGMENT,

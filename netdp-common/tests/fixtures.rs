@@ -8,6 +8,8 @@ use netdp_model::plan::Plan;
 
 #[path = "fixtures/answers.rs"]
 mod answers;
+#[path = "fixtures/churn.rs"]
+mod churn;
 #[path = "fixtures/fragments.rs"]
 mod fragments;
 #[path = "fixtures/icmp.rs"]
@@ -71,5 +73,6 @@ in_both_families! {
     next_hops: crate::answers::next_hops;
     fragmented: crate::fragments::in_order, crate::fragments::overtaken, crate::fragments::of_the_stack;
     over_time: crate::lifetime::rows;
+    connections_end: crate::churn::rows, crate::churn::in_fragments, crate::churn::of_the_host;
     icmp_errors: crate::icmp::translated, crate::icmp::refused;
 }

@@ -11,6 +11,8 @@
 mod claims;
 #[path = "protocol/model.rs"]
 mod model;
+#[path = "protocol/recycling.rs"]
+mod recycling;
 #[path = "protocol/removals.rs"]
 mod removals;
 #[path = "protocol/table.rs"]

@@ -7,7 +7,7 @@ use netdp_common::family::{Family, V4, V6};
 use netdp_common::packet::Packet;
 use netdp_common::tables::Host;
 use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index, reason_in};
-use netdp_common::{fragment as fragments, icmp_error, inbound, link, nat, outbound, own, refusal};
+use netdp_common::{closing, fragment as fragments, icmp_error, inbound, link, nat, outbound, own, refusal};
 
 use crate::host;
 use crate::maps::{Continuation, Maps, PROGRAMS};
@@ -122,6 +122,24 @@ pub(crate) fn translate_error<F: Maps>(ctx: &TcContext) -> i32 {
     act(&mut skb, verdict)
 }
 
+/// See [`closing::follow`].
+#[inline(always)]
+pub(crate) fn closing<F: Maps>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let from_host = skb.note() != 0;
+    let verdict = with_scratch::<F>(|scratch| closing::follow::<F, _>(&mut skb, scratch, from_host));
+    if from_host {
+        return act_on_own(ctx, &mut skb, verdict, Continuation::FromHost);
+    }
+    let program = match (skb.sender(skb.interface()).is_some(), verdict) {
+        (true, Verdict::FLOW_OPENED) => Continuation::FromContainer,
+        (true, _) => Continuation::OpenFromContainer,
+        (false, Verdict::FLOW_OPENED) => Continuation::FromWorld,
+        (false, _) => Continuation::OpenFromWorld,
+    };
+    act_or_continue(ctx, &mut skb, verdict, program)
+}
+
 /// See [`nat::to_world`].
 #[inline(always)]
 pub(crate) fn to_world<F: Maps>(ctx: &TcContext) -> i32 {
@@ -155,9 +173,11 @@ pub(crate) fn open_from_host<F: Maps>(ctx: &TcContext) -> i32 {
 /// Carries a verdict out at an egress, where nobody is told by a packet, or goes on in another program.
 #[inline(always)]
 fn act_on_own<F: Maps>(ctx: &TcContext, skb: &mut Skb<F>, verdict: Verdict, program: Continuation) -> i32 {
-    if !matches!(verdict, Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED) {
-        return act(skb, verdict);
-    }
+    let program = match verdict {
+        Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED => program,
+        Verdict::CLOSING => to_closing(skb, true),
+        _ => return act(skb, verdict),
+    };
     tail_call::<F>(ctx, program);
     act(skb, Verdict::drop(DropReason::ClaimContended))
 }
@@ -173,6 +193,7 @@ fn act_or_continue<F: Maps>(
     let program = match verdict {
         Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED => program,
         Verdict::ICMP_ERROR => Continuation::IcmpError,
+        Verdict::CLOSING => to_closing(skb, false),
         Verdict::FRAGMENT => Continuation::Fragment,
         Verdict::OVERTAKEN | Verdict::OVERTAKEN_TO_HOST => {
             skb.leave_note(u32::from(verdict == Verdict::OVERTAKEN_TO_HOST));
@@ -183,6 +204,13 @@ fn act_or_continue<F: Maps>(
     };
     tail_call::<F>(ctx, program);
     act(skb, Verdict::drop(DropReason::ClaimContended))
+}
+
+/// [`closing`] is told whether the packet is the host's own.
+#[inline(always)]
+fn to_closing<F: Maps>(skb: &mut Skb<F>, from_host: bool) -> Continuation {
+    skb.leave_note(u32::from(from_host));
+    Continuation::Closing
 }
 
 /// Goes on in another family's program.

@@ -12,14 +12,15 @@ use aya_ebpf::maps::{Array, HashMap, lpm_trie};
 use bytemuck::{Pod, Zeroable};
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
-    AllowedKey, Config, Endpoint, Flow, FragmentKey, FragmentWay, MAPPED, MOVED_AT, Network, NextHop,
-    PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple, Uplink, mapped_bit,
-    reserved_slot,
+    AllowedKey, Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, MAPPED,
+    MOVED_AT, Network, NextHop, PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple,
+    Uplink, mapped_bit, reserved_slot,
 };
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
 use netdp_common::quota::Held;
 use netdp_common::tables::{Entry, Flows, Host, InsertError, RingSlot, Route, Step, StepOn, Way};
+use netdp_common::tcp::End;
 use netdp_common::verdict::{DropReason, Event};
 
 use crate::atomic::{compare_and_swap, compiler_barrier, fetch_add, fetch_and, fetch_or};
@@ -85,10 +86,35 @@ impl<A: Copy> Entry<A> for FlowEntry<A> {
     fn set_way(&self, way: &Way) {
         // SAFETY: plain stores into a map element. A packet that sees half of them asks the wrong neighbour once.
         unsafe {
-            ptr::write_volatile(&raw mut (*self.0).via, way.via);
+            let flags = ptr::read_volatile(&raw const (*self.0).flags);
+            // As `Way::write_to` does it.
+            let [a, b, c, d] = way.via;
+            ptr::write_volatile((&raw mut (*self.0).via).cast(), [a, b, c]);
+            if flags & FLOW_TO_ENDPOINT == 0 {
+                ptr::write_volatile(&raw mut (*self.0).via[3], d);
+            }
             ptr::write_volatile(&raw mut (*self.0).mtu, way.mtu);
-            ptr::write_volatile(&raw mut (*self.0).flags, way.flags);
+            let flags = flags & !FLOW_NEXT_HOP_V6 | way.flags & FLOW_NEXT_HOP_V6;
+            ptr::write_volatile(&raw mut (*self.0).flags, flags);
             ptr::write_volatile(&raw mut (*self.0).oif, way.oif);
+        }
+    }
+
+    #[inline(always)]
+    fn set_next(&self, next: u32) {
+        // SAFETY: an aligned store into a map element; if it is another flow's by now, see Flow::next.
+        unsafe { ptr::write_volatile(&raw mut (*self.0).next, next) };
+    }
+
+    #[inline(always)]
+    fn set_end(&self, end: &End) {
+        // SAFETY: plain stores into a map element that is held.
+        unsafe {
+            ptr::write_volatile(&raw mut (*self.0).flags, end.flags);
+            if end.flags & FLOW_TO_ENDPOINT != 0 {
+                ptr::write_volatile(&raw mut (*self.0).via[3], end.timestamp);
+            }
+            ptr::write_volatile(&raw mut (*self.0).ended_at, end.ended_at);
         }
     }
 }

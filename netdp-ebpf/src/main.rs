@@ -127,6 +127,18 @@ fn wait_v6(ctx: TcContext) -> i32 {
     hook::wait::<V6>(&ctx)
 }
 
+/// Continues [`from_container`], [`from_world`] and [`from_host`] for TCP connections that end, or begin once more.
+#[classifier]
+fn closing(ctx: TcContext) -> i32 {
+    hook::closing::<V4>(&ctx)
+}
+
+/// Continues [`from_container_v6`], [`from_world_v6`] and [`from_host_v6`].
+#[classifier]
+fn closing_v6(ctx: TcContext) -> i32 {
+    hook::closing::<V6>(&ctx)
+}
+
 /// Egress of an uplink.
 #[classifier]
 fn to_world(ctx: TcContext) -> i32 {

@@ -206,7 +206,7 @@ pub(crate) static TURNS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(16_
 pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2 * CONTINUATIONS, 0);
 
 /// How many a family has.
-const CONTINUATIONS: u32 = 11;
+const CONTINUATIONS: u32 = 12;
 
 /// Index in [`PROGRAMS`], from [`Maps::FIRST_PROGRAM`] on; the loader enters them in this order.
 #[derive(Clone, Copy)]
@@ -234,6 +234,8 @@ pub(crate) enum Continuation {
     OpenFromHost,
     /// `wait`.
     Wait,
+    /// `closing`.
+    Closing,
 }
 
 /// A family's maps. A static can't be generic: this is all that has to be written once more for another family.

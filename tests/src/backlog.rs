@@ -24,7 +24,7 @@ pub(crate) fn unless_dropped<T>(mut work: impl FnMut() -> T, is_done: impl Fn(&T
 
 /// How many packets have been dropped since boot, on all CPUs (the second column, hexadecimal, of
 /// `softnet_seq_show()` in the kernel's `net/core/net-procfs.c`).
-fn dropped() -> u64 {
+pub fn dropped() -> u64 {
     let table = fs::read_to_string("/proc/net/softnet_stat").expect("the table of the CPUs' queues");
     let column =
         |line: &str| line.split_whitespace().nth(1).and_then(|count| u64::from_str_radix(count, 16).ok());

@@ -7,10 +7,11 @@
 pub use ::netdp::bench::load::socket;
 
 pub mod ask;
-pub(crate) mod backlog;
+pub mod backlog;
 pub mod behaviour;
 pub mod build;
 pub mod capture;
+pub mod churn;
 pub mod consistent;
 pub mod counters;
 pub mod footprint;

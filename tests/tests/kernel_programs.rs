@@ -7,15 +7,15 @@ use netdp_tests::kernel::site::in_new_site;
 
 /// Instructions that the verifier may look at (its own limit is a million); about twice what 6.18 looks at, since
 /// kernels prune differently.
-const BUDGETS: [(&str, u32); 34] = [
+const BUDGETS: [(&str, u32); 36] = [
     ("from_container", 65_000),
     ("from_container_v6", 50_000),
-    ("open_from_container", 100_000),
-    ("open_from_container_v6", 110_000),
+    ("open_from_container", 160_000),
+    ("open_from_container_v6", 200_000),
     ("from_world", 65_000),
     ("from_world_v6", 50_000),
-    ("open_from_world", 85_000),
-    ("open_from_world_v6", 95_000),
+    ("open_from_world", 160_000),
+    ("open_from_world_v6", 180_000),
     ("icmp_error", 65_000),
     ("icmp_error_v6", 80_000),
     ("refuse", 25_000),
@@ -26,10 +26,12 @@ const BUDGETS: [(&str, u32); 34] = [
     ("wait_v6", 30_000),
     ("to_world", 25_000),
     ("to_world_v6", 40_000),
+    ("closing", 200_000),
+    ("closing_v6", 200_000),
     ("from_host", 40_000),
     ("from_host_v6", 40_000),
-    ("open_from_host", 75_000),
-    ("open_from_host_v6", 85_000),
+    ("open_from_host", 160_000),
+    ("open_from_host_v6", 200_000),
     ("remove_flows", 3_000),
     ("remove_flows_v6", 6_000),
     ("connect4", 4000),

@@ -1,16 +1,16 @@
 //! A mapping and a socket of the host never share a tuple, whichever came first (G4).
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use netdp_tests::lab::{Container, HOST, Lab, WORLD};
 use netdp_tests::netns::Netns;
-use netdp_tests::on_ebpf_only_in_both_families;
 use netdp_tests::server::Server;
 use netdp_tests::socket::{tcp_bound, tcp_connect};
 use netdp_tests::variant::Datapath;
+use netdp_tests::{on_ebpf_only_in_both_families, process};
 use nix::sys::socket::SockFlag;
 
 const PORT: u16 = 7000;
@@ -168,6 +168,18 @@ fn sockets_on_the_ports_of_mappings(lab: &Lab) {
     // What is large leaves in one piece and is cut by the link.
     own.echo(&format!("{}\n", "x".repeat(50_000)));
     inside.echo(&format!("{}\n", "y".repeat(50_000)));
+
+    let seen = SocketAddr::new(lab.at(HOST), own.seen).to_string();
+    own.close();
+    // (netfilter forgets what it tracks of the host.)
+    if lab.variant.datapath == Datapath::Ebpf {
+        process::eventually("the host's connection counts as closed", || {
+            let flows = lab.netdp.json("flows ls");
+            let closed = |flow: &serde_json::Value| flow["ext_src"] == *seen && flow["state"] == "closed";
+            flows.as_array().expect("an array").iter().any(closed)
+        });
+    }
+    inside.echo("three\n");
 }
 
 /// A UDP socket, and whom it sends to if it is not connected.
@@ -214,6 +226,14 @@ impl Connection {
         let mut greeting = String::new();
         stream.read_line(&mut greeting).expect("a greeting");
         Self { stream, seen: seen_port(&greeting) }
+    }
+
+    /// This side first, then the other.
+    fn close(mut self) {
+        self.stream.get_mut().shutdown(Shutdown::Write).expect("a connection");
+        let mut rest = String::new();
+        self.stream.read_to_string(&mut rest).expect("its end");
+        assert_eq!(rest, "");
     }
 
     fn echo(&mut self, text: &str) {

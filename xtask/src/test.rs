@@ -89,9 +89,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// Broken variants of the flow protocol, each with the test that finds it out (compiled so that it must panic).
-const MUTANTS: [(&str, &str); 2] = [
+const MUTANTS: [(&str, &str); 4] = [
     ("mutant-check-then-insert", "claims::two_flows_and_one_port"),
     ("mutant-no-generation", "removals::refresh_or_expire"),
+    ("mutant-judge-once", "recycling::late_segment"),
+    ("mutant-no-owner", "recycling::late_segment"),
 ];
 
 fn run_tier(tier: Tier) -> Result<Tally> {

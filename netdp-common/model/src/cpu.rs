@@ -14,7 +14,7 @@ use netdp_common::packet::{L4Fix, Packet};
 use netdp_common::quota::Held;
 use netdp_common::tables::{Flows, Host, RingSlot, Route, Scratch, Step, StepOn};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
-use netdp_common::{fragment, icmp_error, inbound, link, nat, outbound, own, refusal};
+use netdp_common::{closing, fragment, icmp_error, inbound, link, nat, outbound, own, refusal};
 
 use crate::hook::{Fate, Hook};
 use crate::plan::Plan;
@@ -145,6 +145,9 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
             }
             if verdict == Verdict::FRAGMENT {
                 verdict = fragment::carry::<F, Self>(self, &mut scratch.known);
+            }
+            if verdict == Verdict::CLOSING {
+                verdict = closing::follow::<F, Self>(self, &mut scratch, hook == Hook::ToWorld);
             }
             if verdict == Verdict::NO_FLOW_YET {
                 verdict = match hook {

@@ -18,6 +18,8 @@ use crate::plan::Plan;
 pub enum Carries {
     /// TCP with these flags.
     Tcp(u8),
+    /// TCP with numbers, and without data.
+    Segment(Segment),
     /// UDP.
     Udp,
     /// SCTP.
@@ -28,6 +30,48 @@ pub enum Carries {
     EchoReply,
     /// Another protocol: this one.
     Other(u8),
+}
+
+/// A TCP segment whose numbers count.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Segment {
+    /// Its flags.
+    pub flags: u8,
+    /// Its sequence number.
+    pub sequence: u32,
+    /// What it acknowledges.
+    pub acknowledgement: u32,
+    /// Its options; padded to a multiple of 4 with zeros.
+    pub options: Options,
+}
+
+/// The options of a [`Segment`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Options {
+    /// None.
+    #[default]
+    None,
+    /// The timestamp option, and what it echoes, as in all segments but SYNs.
+    Timestamp(u32, u32),
+    /// As in a SYN of Linux: the timestamp in the third place.
+    OfSyn(u32),
+    /// The same with its timestamp overwritten.
+    Stripped,
+}
+
+impl Options {
+    fn bytes(self) -> Vec<u8> {
+        const SYN_BEFORE: [u8; 6] = [2, 4, 5, 0xb4, 4, 2];
+        const SYN_AFTER: [u8; 4] = [1, 3, 3, 7];
+        let timestamp =
+            |value: u32, echo: u32| [[8, 10].as_slice(), &value.to_be_bytes(), &echo.to_be_bytes()].concat();
+        match self {
+            Self::None => Vec::new(),
+            Self::Timestamp(value, echo) => [vec![1, 1], timestamp(value, echo)].concat(),
+            Self::OfSyn(value) => [SYN_BEFORE.as_slice(), &timestamp(value, 0), &SYN_AFTER].concat(),
+            Self::Stripped => [SYN_BEFORE.as_slice(), &[1; 10], &SYN_AFTER].concat(),
+        }
+    }
 }
 
 /// A packet to be built, or as it was found in a frame.
@@ -72,7 +116,8 @@ impl<A: Copy> Sent<A> {
 
     /// The plain frame around it, as it is seen at a hook.
     pub fn at(self, hook: Hook) -> Frame<A> {
-        let (payload, macs) = (b"netdp".to_vec(), hook.macs());
+        let payload = if let Carries::Segment(_) = self.carries { b"".as_slice() } else { b"netdp" };
+        let (payload, macs) = (payload.to_vec(), hook.macs());
         Frame { sent: self, macs, payload, options: 0, fragment: None, no_checksum: false }
     }
 
@@ -127,6 +172,13 @@ impl<A: Copy> Frame<A> {
         match (carries, v6) {
             (Carries::Tcp(flags), _) => {
                 net.tcp_header(tcp_header(sport, dport, flags)).write(&mut bytes, payload)
+            }
+            (Carries::Segment(segment), _) => {
+                let mut header = tcp_header(sport, dport, segment.flags);
+                header.sequence_number = segment.sequence;
+                header.acknowledgment_number = segment.acknowledgement;
+                header.set_options_raw(&segment.options.bytes()).expect("options that fit");
+                net.tcp_header(header).write(&mut bytes, payload)
             }
             (Carries::Udp, _) => net.udp(sport, dport).write(&mut bytes, payload),
             (Carries::Sctp, _) => {

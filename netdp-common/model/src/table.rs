@@ -11,6 +11,7 @@ use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{Flow, Slot, Tuple};
 use netdp_common::meta::Meta;
 use netdp_common::tables::{Entry, Flows, InsertError, RingSlot, Way};
+use netdp_common::tcp::End;
 
 use crate::cpu::Shared;
 
@@ -127,8 +128,19 @@ impl<A: Address> Entry<A> for Element<'_, A> {
     }
 
     fn set_way(&self, way: &Way) {
-        let Way { oif, via, mtu, flags, .. } = *way;
-        self.0.set(Flow { oif, via, mtu, flags, ..self.0.get() });
+        let mut flow = self.0.get();
+        way.write_to(&mut flow);
+        self.0.set(flow);
+    }
+
+    fn set_next(&self, next: u32) {
+        self.0.set(Flow { next, ..self.0.get() });
+    }
+
+    fn set_end(&self, end: &End) {
+        let mut flow = self.0.get();
+        end.write_to(&mut flow);
+        self.0.set(flow);
     }
 }
 

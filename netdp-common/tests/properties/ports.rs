@@ -32,7 +32,7 @@ fn tuple<F: Plan>(sent: &Sent<F::Addr>) -> Tuple<F::Addr> {
 
 fn proto<F: Family>(carries: Carries) -> u8 {
     match carries {
-        Carries::Tcp(_) => tcp::PROTO,
+        Carries::Tcp(_) | Carries::Segment(_) => tcp::PROTO,
         Carries::Udp => udp::PROTO,
         _ => F::ICMP,
     }

@@ -134,13 +134,16 @@ impl Model {
     }
 
     /// What is in the table, as (initiator's key, its entry), after checking that it is consistent: every entry has
-    /// its other half, of the same generation and its exact mirror, none is being removed.
+    /// its other half, of the same generation and its exact mirror (but for tombstones), none is being removed.
     pub(crate) fn flows(&self) -> Vec<(Tuple<Ipv4Addr>, Flow<Ipv4Addr>)> {
         let entries = self.table.entries();
         for (key, flow) in &entries {
             let meta = Meta(flow.meta);
             assert!(!meta.is_dying(), "left dying: {key:?}");
             let other = other_key(flow, key.proto);
+            if is_tombstone(key, flow, &entries) {
+                continue;
+            }
             let found = entries.iter().find(|(key, _)| *key == other);
             let (_, mirror) = found.unwrap_or_else(|| panic!("{key:?} has no other half {other:?}"));
             assert_eq!(Meta(mirror.meta).generation(), meta.generation(), "halves of different flows");
@@ -149,6 +152,19 @@ impl Model {
         }
         entries.into_iter().filter(|(_, flow)| flow.flags & FLOW_INITIATOR != 0).collect()
     }
+}
+
+/// The responder's entry of a closed connection may be alone.
+fn is_tombstone(
+    key: &Tuple<Ipv4Addr>,
+    flow: &Flow<Ipv4Addr>,
+    entries: &[(Tuple<Ipv4Addr>, Flow<Ipv4Addr>)],
+) -> bool {
+    let closed = key.proto == tcp::PROTO && Meta(flow.meta).bits() & Meta::CLOSED != 0;
+    let other = other_key(flow, key.proto);
+    closed
+        && flow.flags & FLOW_INITIATOR == 0
+        && entries.iter().all(|(key, flow)| *key != other || other_key(flow, key.proto) != other)
 }
 
 /// What [`Model::flush`] did with the generation that it listed.
@@ -207,7 +223,8 @@ pub(crate) fn answered(to: Place, sport: u16) -> Outcome {
 
 /// A packet's key in the flow table.
 pub(crate) fn key(sent: &Sent<Ipv4Addr>) -> Tuple<Ipv4Addr> {
-    let proto = if let Carries::Tcp(_) = sent.carries { tcp::PROTO } else { udp::PROTO };
+    let proto =
+        if let Carries::Tcp(_) | Carries::Segment(_) = sent.carries { tcp::PROTO } else { udp::PROTO };
     let port = netdp_common::family::Be16::new;
     Tuple {
         src: sent.src,

@@ -4,18 +4,19 @@
 //! freed first, so that a stale handle sees another flow; a value that is written and read piece by piece while
 //! others hold handles to it; a meta word that changes by compare-and-swap. Loads acquire and stores release, as
 //! all do on x86-64. What is not: one lock for all buckets (the look-up takes it too), one list of free elements for
-//! all CPUs (the kernel's is per CPU: less hostile), five pieces to a value instead of eight words, a lock that is
+//! all CPUs (the kernel's is per CPU: less hostile), six pieces to a value instead of eight words, a lock that is
 //! never busy, and no reclaim ring ([`Shared::slot`] is none: whoever reclaims in a scenario is a thread of it).
 
 use std::sync::Mutex as Interner;
 
 use loom::sync::atomic::Ordering::{AcqRel, Acquire, Release};
-use loom::sync::atomic::{AtomicU64, AtomicUsize};
+use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use loom::sync::{Condvar, Mutex};
 use netdp_common::family::{Address, Ipv4Addr};
 use netdp_common::flow::{Flow, Tuple};
 use netdp_common::meta::Meta;
 use netdp_common::tables::{Entry, Flows, InsertError, RingSlot, Way};
+use netdp_common::tcp::End;
 
 use netdp_model::cpu::Shared;
 
@@ -59,8 +60,10 @@ struct Element {
     meta: AtomicU64,
     /// Addresses and ports to translate to.
     translation: AtomicUsize,
-    /// What [`Entry::set_next_hop`] sets.
+    /// What [`Entry::set_way`] and [`Entry::set_end`] set.
     next_hop: AtomicUsize,
+    /// [`Flow::next`].
+    next: AtomicU32,
     /// The entry's own key.
     own: AtomicUsize,
     /// The rest.
@@ -74,6 +77,7 @@ impl Table {
             meta: AtomicU64::new(0),
             translation: AtomicUsize::new(0),
             next_hop: AtomicUsize::new(0),
+            next: AtomicU32::new(0),
             own: AtomicUsize::new(0),
             tail: AtomicUsize::new(0),
         };
@@ -123,10 +127,12 @@ impl Table {
         match self.copied {
             Copied::Upwards => {
                 element.meta.store(value.meta, Release);
+                element.next.store(value.next, Release);
                 pieces.iter().for_each(|piece| piece.store(number, Release));
             }
             Copied::Downwards => {
                 pieces.iter().rev().for_each(|piece| piece.store(number, Release));
+                element.next.store(value.next, Release);
                 element.meta.store(value.meta, Release);
             }
         }
@@ -206,6 +212,7 @@ impl Entry<Ipv4Addr> for Handle<'_> {
         let tail = self.table.piece(&element.tail);
         Value {
             meta,
+            next: element.next.load(Acquire),
             src: translation.src,
             dst: translation.dst,
             sport: translation.sport,
@@ -214,6 +221,7 @@ impl Entry<Ipv4Addr> for Handle<'_> {
             via: next_hop.via,
             mtu: next_hop.mtu,
             flags: next_hop.flags,
+            ended_at: next_hop.ended_at,
             own_src: own.own_src,
             own_dst: own.own_dst,
             own_sport: own.own_sport,
@@ -231,8 +239,20 @@ impl Entry<Ipv4Addr> for Handle<'_> {
     }
 
     fn set_way(&self, way: &Way) {
-        let Way { oif, via, mtu, flags, .. } = *way;
-        let number = self.table.intern(Value { oif, via, mtu, flags, ..Value::default() });
+        let mut value = self.table.piece(&self.element().next_hop);
+        way.write_to(&mut value);
+        let number = self.table.intern(value);
+        self.element().next_hop.store(number, Release);
+    }
+
+    fn set_next(&self, next: u32) {
+        self.element().next.store(next, Release);
+    }
+
+    fn set_end(&self, end: &End) {
+        let mut value = self.table.piece(&self.element().next_hop);
+        end.write_to(&mut value);
+        let number = self.table.intern(value);
         self.element().next_hop.store(number, Release);
     }
 }

@@ -13,7 +13,7 @@ use netdp_common::packet::Packet as _;
 use netdp_common::quota::Held;
 use netdp_common::tables::{Flows as _, Host, RingSlot, Route, Scratch, Step, StepOn};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
-use netdp_common::{fragment, icmp_error, inbound, nat, outbound, own, refusal};
+use netdp_common::{closing, fragment, icmp_error, inbound, nat, outbound, own, refusal};
 use netdp_model::{same_prefix, waiting};
 
 use self::flows::FlowTable;
@@ -162,6 +162,9 @@ fn walk<F: Plan>(hook: Hook, frame: &mut Frame<F>) -> (Verdict, Option<DropReaso
         }
         if verdict == Verdict::FRAGMENT {
             verdict = fragment::carry::<F, _>(frame, &mut scratch.known);
+        }
+        if verdict == Verdict::CLOSING {
+            verdict = closing::follow::<F, _>(frame, &mut scratch, hook == Hook::ToWorld);
         }
         if verdict == Verdict::NO_FLOW_YET {
             verdict = match hook {

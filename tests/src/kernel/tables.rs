@@ -182,7 +182,7 @@ fn pair<F: Plan>(
 }
 
 fn direction<A: Address>(key: Tuple<A>, to: Tuple<A>, kind: Kind) -> Flow<A> {
-    let meta = Meta::new(GENERATION, Meta::ACTIVE | Meta::SYN | Meta::ACK, now());
+    let meta = Meta::new(GENERATION, Meta::ACTIVE | Meta::ACK, now());
     Flow {
         meta: meta.0,
         tag: meta.tag(),

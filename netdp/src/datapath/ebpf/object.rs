@@ -22,7 +22,7 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdp-e
 
 /// The TC programs that others continue in, in the order of their indices in the map `PROGRAMS`: IPv4's, then IPv6's.
 /// The hooks' programs are among them.
-const CONTINUATIONS: [&str; 22] = [
+const CONTINUATIONS: [&str; 24] = [
     "from_container",
     "open_from_container",
     "from_world",
@@ -34,6 +34,7 @@ const CONTINUATIONS: [&str; 22] = [
     "from_host",
     "open_from_host",
     "wait",
+    "closing",
     "from_container_v6",
     "open_from_container_v6",
     "from_world_v6",
@@ -45,6 +46,7 @@ const CONTINUATIONS: [&str; 22] = [
     "from_host_v6",
     "open_from_host_v6",
     "wait_v6",
+    "closing_v6",
 ];
 
 /// The TC programs that only user space runs.

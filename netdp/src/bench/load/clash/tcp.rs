@@ -26,12 +26,23 @@ pub(super) fn open(
     ready: Result<(), Error>,
     start: &Barrier,
 ) -> Result<Vec<Fate>, Error> {
-    let mut fates = vec![Fate::default(); sources.len()];
-    let mut connections: Vec<Option<Connection>> = Vec::with_capacity(sources.len());
+    let mut connections = Vec::with_capacity(sources.len());
     let poll = ready.and_then(|()| Poll::new());
     // Nobody may be missing at the barrier, whatever went wrong before it.
     start.wait();
-    let mut poll = poll?;
+    let fates = poll.and_then(|poll| open_all(sources, to, poll, &mut connections));
+    // Until everybody has been answered nobody closes: the port of a closed connection may be the next one's.
+    start.wait();
+    fates
+}
+
+fn open_all(
+    sources: Vec<SocketAddr>,
+    to: SocketAddr,
+    mut poll: Poll,
+    connections: &mut Vec<Option<Connection>>,
+) -> Result<Vec<Fate>, Error> {
+    let mut fates = vec![Fate::default(); sources.len()];
     let mut open = sources.len();
     for (number, source) in sources.into_iter().enumerate() {
         let since = Instant::now();
@@ -47,12 +58,12 @@ pub(super) fn open(
             }
         }
         if number % READ_EVERY == 0 {
-            open -= read_ready(&mut poll, Duration::ZERO, &mut connections, &mut fates);
+            open -= read_ready(&mut poll, Duration::ZERO, connections, &mut fates);
         }
     }
     let since = Instant::now();
     while let (Some(left), 1..) = (time_left(since), open) {
-        open -= read_ready(&mut poll, left.min(Duration::from_millis(100)), &mut connections, &mut fates);
+        open -= read_ready(&mut poll, left.min(Duration::from_millis(100)), connections, &mut fates);
     }
     Ok(fates)
 }
