@@ -4,8 +4,8 @@ use aya::maps::MapData;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use netdp_common::family::{Be16, V4, V6};
 use netdp_common::flow::{
-    Flow, MOVED_AT, PortBlock, Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS, Tuple,
-    reserved_slot,
+    EVERYBODY, Flow, MOVED_AT, PortBlock, Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS,
+    Tuple, reserved_slot,
 };
 use netdp_common::lifetime::State;
 use netdp_common::meta::Meta;
@@ -32,7 +32,7 @@ pub(super) fn publish<F: Served>(ebpf: &Ebpf, entries: &[PublishEntry]) -> Resul
             let old = trie.get(&key, 0).ok().filter(|old| old.host_port == host_port);
             let moves = old.is_some_and(|old| (old.endpoint, old.port) != (endpoint, port));
             let moved = if moves { 1 } else { old.map_or(0, |old| old.moved) };
-            let value = Published { endpoint, host_port, port, moved };
+            let value = Published { endpoint, host_port, port, moved, sources: EVERYBODY };
             trie.insert(&key, value, 0).map_err(|e| doing(format!("publishing {}", describe(entry)), e))?;
             any_moves |= moves;
         }
@@ -74,7 +74,7 @@ impl<F: Served> Moves<F> {
         let end = moved::host_end(flow, key.proto);
         let any = PublishedKey { addr: F::Addr::default(), ..end };
         let found = [end, any].map(|key| self.trie.get(&Key::new(F::PUBLISHED_PREFIX + 16, key), 0));
-        found.into_iter().find_map(Result::ok).is_some_and(|found| found.has_cut(flow))
+        found.into_iter().find_map(Result::ok).is_some_and(|found| found.has_cut(flow, |_, _| false))
     }
 }
 
