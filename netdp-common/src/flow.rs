@@ -241,8 +241,33 @@ pub struct Published<A> {
     pub host_port: u16,
     /// First endpoint port of the range, host byte order.
     pub port: u16,
-    /// 1: it led to another endpoint before, whose flows through it have ended, see [`crate::moved`].
+    /// 1: it led to another endpoint or took other sources before, whose flows through it have ended, see
+    /// [`crate::moved`].
     pub moved: u32,
+    /// Whose packets it takes; [`EVERYBODY`] has no list.
+    pub sources: SourceList,
+}
+
+/// A list of sources (`--from`), by 64 bits that tell it from every other.
+pub type SourceList = [u32; 2];
+
+/// The list of a port that takes packets from everybody.
+pub const EVERYBODY: SourceList = [0; 2];
+
+/// Key of the sources that published ports take packets from, an LPM trie over list and address. A list may
+/// have no address of a family: then nobody is in it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
+pub struct SourceKey<A> {
+    /// The list.
+    pub list: SourceList,
+    /// The address.
+    pub addr: A,
+}
+
+impl<A: Address> SourceKey<A> {
+    /// Prefix length that covers the list; add the address's prefix bits.
+    pub const PREFIX: u32 = u64::BITS;
 }
 
 /// Index, in a family's `CLOCK` map, of the tick in which user space has last moved a published port of the family.
@@ -531,7 +556,8 @@ plain_data! {
     AllowedKey: 8, 20;
     Network: 36, 60;
     PublishedKey: 8, 20;
-    Published: 12, 24;
+    Published: 20, 32;
+    SourceKey: 12, 24;
     Uplink: 8, 20;
     Slot: 32, 56;
     FragmentKey: 16, 40;

@@ -1,13 +1,14 @@
 //! A published port that is moved to another endpoint takes its clients along at once, whatever it costs nobody: the
-//! table is not searched for the flows to the old endpoint. Each of them finds by itself that it has ended.
+//! table is not searched for the flows to the old endpoint. Each of them finds by itself that it has ended. So do those
+//! of clients that are not in a port's new list of sources.
 //!
-//! User space changes where the port leads, marks it as moved ([`Published::moved`]), and then notes the tick. From
+//! User space changes where the port leads, or which list it has, marks it as moved ([`Published::moved`]), and then notes the tick. From
 //! that tick on, the first packet of each flow in each tick asks where its port leads; in that tick and the next,
-//! every packet does. A flow that ends elsewhere is removed through the gate of [`crate::reclaim`], and its packet
+//! every packet does. A flow that ends elsewhere, or whose client is not listed, is removed through the gate of [`crate::reclaim`], and its packet
 //! starts over. A port that was unpublished and then published anew is not marked: flows that were left to drain go on.
 
 use crate::family::Address;
-use crate::flow::{FLOW_INITIATOR, Flow, Published, PublishedKey};
+use crate::flow::{EVERYBODY, FLOW_INITIATOR, Flow, Published, PublishedKey, SourceList};
 use crate::meta::Meta;
 use crate::outbound::published;
 use crate::tables::Host;
@@ -28,11 +29,11 @@ const fn is_recent(tick: u32, now: u32) -> bool {
     now.wrapping_sub(tick).wrapping_add(1) <= 2
 }
 
-/// Whether the port of an entry's flow was moved, and leads elsewhere than the flow.
+/// Whether the port of an entry's flow was moved, and leads elsewhere than the flow, or not for its client.
 #[inline(never)]
 fn has_moved<A: Address, H: Host<A>>(host: &H, flow: &Flow<A>, proto: u8) -> bool {
     match published(host, &host_end(flow, proto)) {
-        Some(published) => published.has_cut(flow),
+        Some(published) => published.has_cut(flow, |list, addr| host.is_source(list, addr)),
         None => false,
     }
 }
@@ -49,15 +50,25 @@ pub fn host_end<A: Address>(flow: &Flow<A>, proto: u8) -> PublishedKey<A> {
 }
 
 impl<A: Address> Published<A> {
-    /// Whether an entry's flow, which came by this port, ended when the port was moved.
+    /// Whether an entry's flow, which came by this port, ended when the port was moved. `is_source`: whether a list has
+    /// an address.
     #[inline(always)]
-    pub fn has_cut(&self, flow: &Flow<A>) -> bool {
-        let (addr, port) = if flow.flags & FLOW_INITIATOR != 0 {
-            (flow.dst, flow.dport)
+    pub fn has_cut(&self, flow: &Flow<A>, is_source: impl FnOnce(SourceList, &A) -> bool) -> bool {
+        let (client, addr, port) = if flow.flags & FLOW_INITIATOR != 0 {
+            (flow.own_src, flow.dst, flow.dport)
         } else {
-            (flow.own_src, flow.own_sport)
+            (flow.dst, flow.own_src, flow.own_sport)
         };
         let host_port = host_end(flow, 0).port;
-        self.moved != 0 && (addr != self.endpoint || port != self.endpoint_port(host_port))
+        if self.moved == 0 {
+            return false;
+        }
+        addr != self.endpoint || port != self.endpoint_port(host_port) || !self.admits(&client, is_source)
+    }
+
+    /// Whether this source may open flows by the port. `is_source`: whether a list has an address.
+    #[inline(always)]
+    pub fn admits(&self, source: &A, is_source: impl FnOnce(SourceList, &A) -> bool) -> bool {
+        self.sources == EVERYBODY || is_source(self.sources, source)
     }
 }

@@ -176,6 +176,9 @@ fn to_host<F: Family, C: Context<F>>(
     if network.flags & NETWORK_INTERNAL != 0 && target.network != sender.network {
         return Err(DropReason::Internal);
     }
+    if !published.admits(&parsed.tuple.src, |list, addr| c.is_source(list, addr)) {
+        return Err(DropReason::NotAllowed);
+    }
     let request = &mut work.request;
     request.translated = parsed.tuple;
     request.translated.dst = target.addr;

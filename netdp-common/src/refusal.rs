@@ -19,10 +19,11 @@ const PROHIBITED: u64 = bits(&[
     DropReason::FlowLimit,
     DropReason::UplinkNotAttached,
     DropReason::Internal,
+    DropReason::NotAllowed,
     DropReason::Isolated,
     DropReason::UnsupportedProtocol,
 ]);
-/// The same from outside. What is internal or not published is met with silence.
+/// The same from outside. What is internal, not published, or not for them is met with silence.
 const PROHIBITED_OUTSIDE: u64 =
     bits(&[DropReason::PortsExhausted, DropReason::TableFull, DropReason::FlowLimit]);
 const HOST_UNREACHABLE: u64 = bits(&[DropReason::HostUnreachable, DropReason::EndpointGone]);

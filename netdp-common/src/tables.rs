@@ -6,7 +6,7 @@
 use crate::family::{Address, Be16};
 use crate::flow::{
     Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, Label, Network,
-    NextHop, PortSpans, Probing, Published, PublishedKey, Tuple, Uplink,
+    NextHop, PortSpans, Probing, Published, PublishedKey, SourceList, Tuple, Uplink,
 };
 use crate::icmp_error::Quoted;
 use crate::meta::Meta;
@@ -257,7 +257,9 @@ pub trait Host<A: Address> {
     fn network(&self, bridge: u32) -> Option<&Network<A>>;
     /// The most specific published port for exactly this address, protocol and port.
     fn published(&self, key: &PublishedKey<A>) -> Option<&Published<A>>;
-    /// The tick in which a published port was last moved to another endpoint.
+    /// Whether a list of sources has this address, see [`crate::flow::SourceKey`].
+    fn is_source(&self, list: SourceList, addr: &A) -> bool;
+    /// The tick in which a published port was last moved to another endpoint, or given another list of sources.
     fn moved_at(&self) -> u32;
     /// An interface that carries our programs.
     fn uplink(&self, ifindex: u32) -> Option<&Uplink<A>>;

@@ -88,6 +88,8 @@ counters! {
     Untranslated = "untranslated",
     /// A packet from outside was addressed to an endpoint, and nothing is published there.
     NotPublished = "not_published",
+    /// The port is published for other sources only (--from).
+    NotAllowed = "not_allowed",
     /// The source address or interface is not the sender's own.
     Spoofed = "spoofed",
     /// Two endpoints that may not reach each other: different networks, or --no-icc.

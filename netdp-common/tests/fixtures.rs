@@ -63,6 +63,7 @@ in_both_families! {
     inward: crate::published::inward;
     hairpins: crate::published::hairpins;
     moved: crate::published::moved;
+    sources: crate::published::sources;
     between_endpoints: crate::refused::neighbours;
     not_ours: crate::stack::rows;
     of_the_host: crate::own::rows;

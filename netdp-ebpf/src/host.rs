@@ -13,8 +13,8 @@ use bytemuck::{Pod, Zeroable};
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
     AllowedKey, Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, MAPPED,
-    MOVED_AT, Network, NextHop, PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, Slot, Tuple,
-    Uplink, mapped_bit, reserved_slot,
+    MOVED_AT, Network, NextHop, PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, Slot,
+    SourceKey, SourceList, Tuple, Uplink, mapped_bit, reserved_slot,
 };
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
@@ -245,6 +245,11 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     #[inline(always)]
     fn published(&self, key: &PublishedKey<F::Addr>) -> Option<&Published<F::Addr>> {
         published::<F>(key)
+    }
+
+    #[inline(always)]
+    fn is_source(&self, list: SourceList, addr: &F::Addr) -> bool {
+        is_source::<F>(list, addr)
     }
 
     #[inline(always)]
@@ -556,6 +561,13 @@ extern "C" fn step_on_callback<H, S: StepOn<H>>(i: u32, both: *mut c_void) -> i6
 fn allowed<F: Maps>(sender: u32, addr: &F::Addr) -> bool {
     let key = AllowedKey { sender, addr: *addr };
     F::allowed().get(lpm_trie::Key::new(AllowedKey::<F::Addr>::PREFIX + F::Addr::BITS, key)).is_some()
+}
+
+/// Out of line: the key is on nobody else's stack.
+#[inline(never)]
+fn is_source<F: Maps>(list: SourceList, addr: &F::Addr) -> bool {
+    let key = SourceKey { list, addr: *addr };
+    F::sources().get(lpm_trie::Key::new(SourceKey::<F::Addr>::PREFIX + F::Addr::BITS, key)).is_some()
 }
 
 /// The most specific published port of exactly this address, protocol and port.

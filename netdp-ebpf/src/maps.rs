@@ -9,7 +9,8 @@ use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramAr
 use netdp_common::family::{Family, Ipv4Addr, Ipv6Addr, V4, V6};
 use netdp_common::flow::{
     AllowedKey, Config, Endpoint, Flow, FragmentKey, FragmentWay, Kept, Network, NextHop, PREFIX_WORDS,
-    PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS, Slot, Tuple, Uplink,
+    PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS, Slot, SourceKey, Tuple,
+    Uplink,
 };
 use netdp_common::tables::Scratch;
 use netdp_common::verdict::COUNTERS;
@@ -46,7 +47,7 @@ pub(crate) static PREFIXES: Array<u64> = Array::with_max_entries(PREFIX_WORDS, 0
 /// The tables of a family: statics can't be generic, so they are what is written for each family.
 macro_rules! tables_of {
     ($family:ty, $addr:ty, $first_program:expr; $flows:ident $ring:ident $endpoints:ident $senders:ident $allowed:ident
-     $networks:ident $published:ident $uplinks:ident $locals:ident $exhausted:ident $clock:ident $fragments:ident $waiting:ident
+     $networks:ident $published:ident $sources:ident $uplinks:ident $locals:ident $exhausted:ident $clock:ident $fragments:ident $waiting:ident
      $waited:ident $scratch:ident) => {
         /// Flows: two entries each.
         #[map]
@@ -76,6 +77,10 @@ macro_rules! tables_of {
         #[map]
         static $published: LpmTrie<PublishedKey<$addr>, Published<$addr>> =
             LpmTrie::with_max_entries(262_144, 0);
+
+        /// Sources that published ports take packets from, by list.
+        #[map]
+        static $sources: LpmTrie<SourceKey<$addr>, u32> = LpmTrie::with_max_entries(1_048_576, 0);
 
         /// Interfaces with our hooks by ifindex.
         #[map]
@@ -144,6 +149,10 @@ macro_rules! tables_of {
                 &$published
             }
             #[inline(always)]
+            fn sources() -> &'static LpmTrie<SourceKey<$addr>, u32> {
+                &$sources
+            }
+            #[inline(always)]
             fn uplinks() -> &'static HashMap<u32, Uplink<$addr>> {
                 &$uplinks
             }
@@ -180,9 +189,9 @@ macro_rules! tables_of {
 }
 
 tables_of!(V4, Ipv4Addr, 0; FLOWS_V4 RING_V4 ENDPOINTS_V4 SENDERS_V4 ALLOWED_V4
-    NETWORKS_V4 PUBLISHED_V4 UPLINKS_V4 LOCALS_V4 EXHAUSTED_V4 CLOCK_V4 FRAGMENTS_V4 WAITING_V4 WAITED_V4 SCRATCH_V4);
+    NETWORKS_V4 PUBLISHED_V4 SOURCES_V4 UPLINKS_V4 LOCALS_V4 EXHAUSTED_V4 CLOCK_V4 FRAGMENTS_V4 WAITING_V4 WAITED_V4 SCRATCH_V4);
 tables_of!(V6, Ipv6Addr, CONTINUATIONS; FLOWS_V6 RING_V6 ENDPOINTS_V6 SENDERS_V6 ALLOWED_V6
-    NETWORKS_V6 PUBLISHED_V6 UPLINKS_V6 LOCALS_V6 EXHAUSTED_V6 CLOCK_V6 FRAGMENTS_V6 WAITING_V6 WAITED_V6 SCRATCH_V6);
+    NETWORKS_V6 PUBLISHED_V6 SOURCES_V6 UPLINKS_V6 LOCALS_V6 EXHAUSTED_V6 CLOCK_V6 FRAGMENTS_V6 WAITING_V6 WAITED_V6 SCRATCH_V6);
 
 /// How many flows an endpoint has in each family's table, by the ifindex of its host veth.
 #[map]
@@ -257,6 +266,8 @@ pub(crate) trait Maps: Family<Addr: Into<IpAddr>> {
     fn networks() -> &'static HashMap<u32, Network<Self::Addr>>;
     /// Published ports.
     fn published() -> &'static LpmTrie<PublishedKey<Self::Addr>, Published<Self::Addr>>;
+    /// Sources that published ports take packets from, by list.
+    fn sources() -> &'static LpmTrie<SourceKey<Self::Addr>, u32>;
     /// Uplinks.
     fn uplinks() -> &'static HashMap<u32, Uplink<Self::Addr>>;
     /// The host's own addresses.

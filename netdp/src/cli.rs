@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::datapath::select::Feature;
 use crate::plan::names::DEFAULT_IFNAME;
+use crate::plan::sources;
 use crate::spec::Spec;
 use crate::target::Target;
 
@@ -311,8 +312,8 @@ pub struct Publish {
     /// Take the port from the endpoint that has it
     #[arg(long)]
     pub replace: bool,
-    /// Only for these clients (not in this version)
-    #[arg(long, value_name = "CIDR", hide = true)]
+    /// Only for clients with these addresses, and for the host itself [default: for everybody]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = sources::parse)]
     pub from: Vec<IpNet>,
 }
 

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::net::PortFlags;
+use crate::plan::sources::Sources;
 
 pub mod ebpf;
 pub mod iptables;
@@ -116,7 +117,7 @@ pub struct EndpointEntry {
 }
 
 /// A published port or range: key (`proto`, `host_addr`, `host_port`..=`host_port_end`).
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct PublishEntry {
     /// Protocol.
     pub proto: Proto,
@@ -130,12 +131,15 @@ pub struct PublishEntry {
     pub endpoint: IpAddr,
     /// First endpoint port.
     pub port: u16,
+    /// Who may open connections to it, in both families.
+    #[serde(default, skip_serializing_if = "Sources::is_everybody")]
+    pub sources: Sources,
 }
 
 impl PublishEntry {
     /// What no two entries have in common: the host ports, in one family where there is no host address.
     pub const fn key(&self) -> PublishKey {
-        let Self { proto, host_addr, host_port, host_port_end, endpoint, port: _ } = *self;
+        let Self { proto, host_addr, host_port, host_port_end, endpoint, port: _, sources: _ } = *self;
         (proto, host_addr, host_port, host_port_end, endpoint.is_ipv4())
     }
 }
@@ -210,7 +214,8 @@ pub trait Datapath {
     fn remove_endpoint(&mut self, endpoint: &EndpointEntry) -> Result<(), Error>;
     /// How ports of a network's bridge treat frames.
     fn port_flags(&self, bridge: u32) -> PortFlags;
-    /// Publishes, or moves published ports to another endpoint, each in one step; flows of the old one are removed.
+    /// Publishes, or moves published ports to another endpoint or gives them other sources, each in one step; flows of
+    /// the old one, and of who is no source any more, are removed.
     fn publish(&mut self, entries: &[PublishEntry]) -> Result<(), Error>;
     /// Unpublishes and removes the flows of those ports.
     fn unpublish(&mut self, entries: &[PublishEntry], flows: FlowsOfPort) -> Result<(), Error>;

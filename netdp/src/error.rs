@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::plan::{allowed, ipam, mac, names, ports, subnet};
+use crate::plan::{allowed, ipam, mac, names, ports, sources, subnet};
 use crate::refusal::Refusal;
 use crate::{bench, datapath, net, spec, state, target};
 
@@ -32,6 +32,9 @@ pub enum Error {
     /// An address to use besides.
     #[error(transparent)]
     Allowed(#[from] allowed::Error),
+    /// Clients of a published port.
+    #[error(transparent)]
+    Sources(#[from] sources::Error),
     /// An address.
     #[error(transparent)]
     Ipam(#[from] ipam::Error),
@@ -114,6 +117,7 @@ impl Error {
             | Self::Name(_)
             | Self::Subnet(_)
             | Self::Allowed(_)
+            | Self::Sources(_)
             | Self::Ipam(_)
             | Self::Mac(_)
             | Self::Ports(_)

@@ -7,4 +7,5 @@ pub mod mode;
 pub mod names;
 pub mod ports;
 pub mod published;
+pub mod sources;
 pub mod subnet;

@@ -5,13 +5,13 @@ use crate::net::NetNsId;
 /// Bad input that depends on what is there. Exit code 2.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// An option of a later version.
-    #[error("{what} is not in this version: {remedy}")]
-    NotInThisVersion {
-        /// The option or value.
-        what: String,
-        /// What to do instead.
-        remedy: &'static str,
+    /// `--replace` without `--from` of a port that has sources.
+    #[error(
+        "{published}: who may reach it was said with --from: say it again, or open it with --from 0.0.0.0/0,::/0"
+    )]
+    SourcesLeftOut {
+        /// The port with its sources.
+        published: String,
     },
     /// `--max-flows 0`.
     #[error(

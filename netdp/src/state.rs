@@ -322,6 +322,7 @@ impl Endpoint {
             host_port_end: published.host_port_end,
             endpoint,
             port: published.port,
+            sources: published.sources.clone(),
         };
         let entries_of = |published: &'a Published| {
             let applies =

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
+use netdp_common::family::Address as _;
 use netdp_common::flow::Tuple;
 use netdp_common::header::{ethernet, udp};
 use netdp_common::verdict::DropReason;
@@ -14,7 +15,7 @@ use netdp_tests::kernel::parity::{Sides, established, frames, outward};
 use netdp_tests::kernel::plan::Plan;
 use netdp_tests::kernel::programs::{Code, Linear, Outcome};
 use netdp_tests::kernel::site::{BRIDGE_MAC, ENDPOINT_MACS, NEXT_HOP_MAC, UPLINK_MAC, in_new_site};
-use netdp_tests::kernel::tables::{ONLY_PORT, TCP, Tables, UDP, tuple};
+use netdp_tests::kernel::tables::{ONLY_PORT, PUBLISHED, TCP, Tables, UDP, tuple};
 
 in_both_families!(
     established_flows_are_translated_alike_and_right,
@@ -24,6 +25,7 @@ in_both_families!(
     truncated_anywhere,
     refusals_have_the_same_reasons,
     an_address_besides_its_own_is_translated,
+    a_list_of_sources_is_heeded,
     a_stray_segment_is_reset,
     icmp_errors_are_translated_with_what_they_quote,
     icmp_errors_with_a_wrong_checksum_are_dropped,
@@ -186,6 +188,28 @@ fn an_address_besides_its_own_is_translated<F: Plan>() {
         let translated = tuple(UDP, (F::HOST, ONLY_PORT), (F::REMOTE, 53));
         assert_eq!((outcome.action, outcome.reason), (Code::Redirect, None));
         assert_eq!(outcome.packet, expected(Hook::FromContainer, &frame, translated));
+        sides.assert_same_flows();
+    });
+}
+
+/// A published port with a list of sources: who is in one of its prefixes, who is not, and who is in another list.
+fn a_list_of_sources_is_heeded<F: Plan>() {
+    in_new_site(|site| {
+        let mut tables = Tables::of::<F>(site);
+        let (list, other) = ([7, 1], [7, 2]);
+        let bits = F::Addr::BITS;
+        tables.sources = vec![(list, F::REMOTE, bits - 4), (other, F::STRANGER, bits)];
+        for publication in &mut tables.published {
+            publication.value.sources = list;
+        }
+        let sides = Sides::<F>::new(site, tables);
+        let to = |from| Frame::<F>::of_world(tuple(UDP, (from, 5), (F::HOST, PUBLISHED.0)));
+        let outcome = sides.run(Hook::FromWorld, &to(F::REMOTE).bytes());
+        assert_eq!((outcome.action, outcome.reason), (Code::Redirect, None));
+        let frame = to(F::STRANGER).bytes();
+        let outcome = sides.run(Hook::FromWorld, &frame);
+        let refused = Outcome { action: Code::Shot, reason: Some(DropReason::NotAllowed), packet: frame };
+        assert_eq!(outcome, refused);
         sides.assert_same_flows();
     });
 }

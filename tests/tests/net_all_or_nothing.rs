@@ -61,8 +61,8 @@ cases! {
     first_attach: Case::new("attach {a} --name a -p 8088:80", nothing, |lab| drop(lab.netdp.ok("down")));
     second_attach: Case::new("attach {b} --name b", attached, |lab| drop(lab.netdp.ok("detach b")));
     attach_creating: Case::new("attach {new} --name n --create -p 8090:80 -p 8091:81/udp", attached, |lab| drop(lab.netdp.ok("detach n")));
-    publish: Case::new("publish a 8090:80 8091:81/udp", attached, |lab| drop(lab.netdp.ok("unpublish a 8090:80 8091:81/udp")));
-    replace: Case::new("publish b 8088:81 --replace", both, |lab| drop(lab.netdp.ok("publish a 8088:80 --replace")));
+    publish: Case::new("publish a 8090:80 8091:81/udp --from 198.51.100.0/24,203.0.113.7", attached, |lab| drop(lab.netdp.ok("unpublish a 8090:80 8091:81/udp")));
+    replace: Case::new("publish b 8088:81 --replace --from 198.51.100.0/24,203.0.113.7", both_listed, list);
     unpublish: Case::new("unpublish a --all", attached, |lab| drop(lab.netdp.ok("publish a 8088:80")));
     detach: Case::new("detach b", both, attach_b);
     detach_created: Case::new("detach n", created, create_n);
@@ -110,6 +110,16 @@ fn attach_b(lab: &Lab) {
 fn both(lab: &Lab) {
     attached(lab);
     attach_b(lab);
+}
+
+/// The port of A has a list of sources.
+fn list(lab: &Lab) {
+    lab.netdp.ok("publish a 8088:80 --replace --from 10.0.0.0/8,198.51.100.0/24");
+}
+
+fn both_listed(lab: &Lab) {
+    both(lab);
+    list(lab);
 }
 
 fn create_n(lab: &Lab) {

@@ -23,6 +23,7 @@ on_every_datapath!(
     networks_are_refused,
     addresses_are_refused,
     specs_are_refused,
+    sources_are_refused,
     taken_ports_are_refused,
     modes_are_refused,
     what_the_first_command_fixed_stays,
@@ -276,6 +277,24 @@ fn specs_are_refused(lab: &Lab) {
         ("publish web 8111:80 --replace", &["8111:80", "leave --replace out"]),
         ("attach {free} -p 0:80", &["`0:80`", "from 1 to 65535"]),
         ("attach {free} -p 192.0.2.1:8111:80", &["192.0.2.1", "one of its own"]),
+    ]);
+}
+
+/// Who may reach a port (`--from`).
+fn sources_are_refused(lab: &Lab) {
+    let crowded = Crowded::new(lab);
+    crowded.check(&[
+        ("publish web 8111:80 --from localhost", &["'localhost'", "--from", "198.51.100.7"]),
+        ("publish web 8111:80 --from 10.0.0.0/33", &["'10.0.0.0/33'", "--from", "198.51.100.7"]),
+        ("publish web 8111:80 --from 10.0.0.0/8,", &["''", "--from"]),
+        ("publish web 8111:80 --from", &["--from", "--help"]),
+        ("publish web 8111:80 --from 10.0.0.5/8", &["--from 10.0.0.5/8", "write 10.0.0.0/8"]),
+        ("publish web 8111:80 --from 127.0.0.1", &["--from 127.0.0.1/32", "leave it out"]),
+        ("publish web 8111:80 --from 10.0.0.0/8 --from ff02::/16", &["--from ff02::/16", "leave it out"]),
+        ("publish web 8111:80 --from 2001:db8::/32", &["--from 2001:db8::/32", "IPv4 only", "add"]),
+        ("publish web 127.0.0.1:8111:80 --from 10.0.0.0/8", &["127.0.0.1:8111", "leave --from out"]),
+        ("publish web 8111:80 --replace --from 10.0.0.0/8", &["8111:80", "leave --replace out"]),
+        ("publish web 8088:80 --from 10.0.0.0/8", &["8088:80", "--replace"]),
     ]);
 }
 

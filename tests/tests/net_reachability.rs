@@ -29,9 +29,11 @@ fn what_is_said_is_so(lab: &Lab) {
     let open = lab.container("open", &format!("-p 8080:{PORT}"));
     let part = lab.container("part", &format!("-p {HOST}:8081:{PORT}"));
     let shut = lab.container("shut", &format!("-p 127.0.0.1:8082:{PORT}"));
+    let listed = lab.container("listed", "");
+    lab.netdp.ok(&format!("publish listed 8084:{PORT} --from {}", listed.address));
     let inner = lab.container("inner", &format!("--network inner -p 8083:{PORT}"));
-    let names = ["open", "part", "shut", "inner"];
-    let _servers: Vec<Server> = [&open, &part, &shut, &inner]
+    let names = ["open", "part", "shut", "inner", "listed"];
+    let _servers: Vec<Server> = [&open, &part, &shut, &inner, &listed]
         .iter()
         .zip(names)
         .map(|(container, name)| Server::tcp(&container.netns, name, container.address, &[PORT]))
@@ -45,10 +47,15 @@ fn what_is_said_is_so(lab: &Lab) {
     }
     assert_eq!(said(lab, 8081), (json!("networks"), vec![json!(HOST)]));
     assert_eq!(said(lab, 8082), (json!("host"), Vec::new()));
+    assert_eq!(said(lab, 8084).0, "listed");
     assert_eq!(said(lab, 8083), (json!("networks"), vec![json!(inner.gateway)]));
     let text = lab.netdp.ok("doctor --reachability");
     let verdict = text.lines().last().unwrap_or_default();
-    assert!(verdict.starts_with("reached from the internet") && verdict.ends_with(": open 80/tcp"), "{text}");
+    assert!(
+        verdict.starts_with("reached from the internet") && verdict.contains(": open 80/tcp; "),
+        "{text}"
+    );
+    assert!(verdict.ends_with("only from what its --from lists: listed 80/tcp"), "{text}");
 
     let asked =
         [(&lab.world, HOST), (&lab.world, PUBLIC), (&part.netns, HOST), (&lab.host, Ipv4Addr::LOCALHOST)];
@@ -57,6 +64,7 @@ fn what_is_said_is_so(lab: &Lab) {
         (8081, "part", [true, false, true, false]),
         (8082, "shut", [false, false, false, true]),
         (8083, "inner", [false, false, false, true]),
+        (8084, "listed", [false, false, false, true]),
     ] {
         for ((netns, addr), expected) in asked.into_iter().zip([world, public, endpoint, host]) {
             match expected {

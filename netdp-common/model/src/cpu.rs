@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use bytemuck::Pod;
 use netdp_common::family::{Address, Family};
 use netdp_common::flow::{
-    Config, Endpoint, FragmentKey, FragmentWay, Network, NextHop, Probing, Published, PublishedKey, Tuple,
-    Uplink,
+    Config, Endpoint, FragmentKey, FragmentWay, Network, NextHop, Probing, Published, PublishedKey,
+    SourceList, Tuple, Uplink,
 };
 use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet};
@@ -276,6 +276,11 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
                 && (first.port.get()..=*last).contains(&key.port.get())
         });
         found.map(|(_, _, published)| published)
+    }
+
+    fn is_source(&self, list: SourceList, addr: &F::Addr) -> bool {
+        let mut sources = self.world.sources.iter().filter(|(number, ..)| *number == list);
+        sources.any(|(_, prefix, bits)| crate::same_prefix(prefix, addr, *bits))
     }
 
     fn moved_at(&self) -> u32 {

@@ -15,8 +15,8 @@ use std::sync::Mutex;
 
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
-    Config, Endpoint, FragmentKey, FragmentWay, Network, NextHop, PortSpans, Probing, Published,
-    PublishedKey, Timeouts, Uplink,
+    Config, EVERYBODY, Endpoint, FragmentKey, FragmentWay, Network, NextHop, PortSpans, Probing, Published,
+    PublishedKey, SourceList, Timeouts, Uplink,
 };
 use netdp_common::tables::Route;
 
@@ -72,7 +72,9 @@ pub struct World<A> {
     pub networks: HashMap<u32, Network<A>>,
     /// With the last port of each range.
     pub published: Vec<(PublishedKey<A>, u16, Published<A>)>,
-    /// The tick in which one of them was last moved.
+    /// Address and prefix length of what is in the lists of sources.
+    pub sources: Vec<(SourceList, A, u32)>,
+    /// The tick in which a published port was last moved, or given another list.
     pub moved_at: u32,
     /// Interfaces with our hooks.
     pub uplinks: HashMap<u32, Uplink<A>>,
@@ -136,6 +138,7 @@ impl<A: Address + std::hash::Hash> World<A> {
             allowed: Vec::new(),
             networks: HashMap::new(),
             published: Vec::new(),
+            sources: Vec::new(),
             moved_at: 0,
             uplinks: HashMap::new(),
             reserved: HashSet::new(),
@@ -202,7 +205,8 @@ impl<A: Address + std::hash::Hash> World<A> {
     ) {
         let (first, last) = host_ports.into_inner();
         let key = PublishedKey { addr: F::at(Place::Unspecified), proto, pad: 0, port: Be16::new(first) };
-        let published = Published { endpoint: F::at(endpoint), host_port: first, port, moved: 0 };
+        let published =
+            Published { endpoint: F::at(endpoint), host_port: first, port, moved: 0, sources: EVERYBODY };
         self.published.push((key, last, published));
         self.reserved.extend((first..=last).map(|port| (proto, port)));
     }
@@ -212,6 +216,19 @@ impl<A: Address + std::hash::Hash> World<A> {
         for (key, _, published) in &mut self.published {
             if (key.proto, published.host_port) == (proto, host_port) {
                 (published.endpoint, published.moved) = (F::at(endpoint), 1);
+            }
+        }
+        self.moved_at = now;
+    }
+
+    /// Gives a published port a list of sources, as user space does at tick `now`: a prefix each.
+    pub fn take_from(&mut self, proto: u8, host_port: u16, sources: &[(A, u32)], now: u32) {
+        let number = u32::try_from(self.sources.len() + 1).expect("few");
+        let list = [0, number];
+        self.sources.extend(sources.iter().map(|(addr, bits)| (list, *addr, *bits)));
+        for (key, _, published) in &mut self.published {
+            if (key.proto, published.host_port) == (proto, host_port) {
+                (published.sources, published.moved) = (list, 1);
             }
         }
         self.moved_at = now;

@@ -268,7 +268,11 @@ impl<F: Plan> Watched<F> {
         let port = Be16::new(old.4);
         let key = PublishedKey { addr, proto: old.0, pad: 0, port };
         let found = self.cpu(0).published(&key).copied();
-        found.is_some_and(|found| (found.endpoint, found.endpoint_port(port).get()) == (new.3, new.4))
+        let cpu = self.cpu(0);
+        found.is_some_and(|found| {
+            let leads = (found.endpoint, found.endpoint_port(port).get()) == (new.3, new.4);
+            leads && found.admits(&old.1, |list, addr| cpu.is_source(list, addr))
+        })
     }
 
     /// An ICMP error: about a packet that was translated from what is quoted now to what was quoted.

@@ -31,5 +31,10 @@ pub async fn run(global: &Global, name: &str) -> Result<(), Error> {
         ("published", output::joined(&endpoint.published)),
         ("flows", endpoint.flows.map_or_else(|| "-".into(), |flows| flows.to_string())),
     ];
-    lines.iter().try_for_each(|(key, value)| output::line(format!("{key:<10} {value}")))
+    lines.iter().try_for_each(|(key, value)| output::line(format!("{key:<10} {value}")))?;
+    let listed = endpoint.published.iter().filter(|published| !published.sources.is_everybody());
+    listed.into_iter().try_for_each(|published| {
+        let port = format!("{}/{}", published.host(), published.proto.name());
+        output::line(format!("{:<10} {port}: {}", "from", output::joined(published.sources.nets())))
+    })
 }

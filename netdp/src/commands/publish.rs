@@ -13,6 +13,7 @@ use crate::net::sockets;
 use crate::output;
 use crate::plan::ports::{self, Host, Plan};
 use crate::plan::published::Published;
+use crate::plan::sources::{self, Sources};
 use crate::plan::subnet;
 use crate::random;
 use crate::refusal::Refusal;
@@ -24,10 +25,7 @@ mod bound;
 
 /// Publishes ports of one endpoint.
 pub async fn run(global: &Global, args: &cli::Publish) -> Result<(), Error> {
-    if !args.from.is_empty() {
-        let remedy = "leave it out, and restrict clients at the endpoint";
-        return Err(Refusal::NotInThisVersion { what: "--from".into(), remedy }.into());
-    }
+    sources::check(&args.from)?;
     let mut instance = Instance::change(global).await?;
     let published = publish(&mut instance, args).await;
     let published = instance.finish(published).await?;
@@ -40,12 +38,29 @@ async fn publish(instance: &mut Instance, args: &cli::Publish) -> Result<Vec<Pub
         return Err(Refusal::EndpointGone(args.name.clone()).into());
     }
     let published = instance.state.published();
-    let plan = plan(instance, &args.spec, &endpoint.addresses, &published, args.replace).await?;
+    let mut plan = plan(instance, &args.spec, &endpoint.addresses, &published, args.replace).await?;
+    restrict(&mut plan, &endpoint.addresses, &args.from)?;
     let unserved = no_longer_served(instance, &args.name, &plan)?;
     carry_out(instance, &args.name, &plan)?;
     warn(instance, &plan.add)?;
     unserved.into_iter().try_for_each(output::warning)?;
     Ok(plan.add)
+}
+
+/// Lets only these clients in, if any were named. A port that has such a list does not lose it by an oversight.
+fn restrict(plan: &mut Plan, endpoint: &[IpNet], from: &[IpNet]) -> Result<(), Error> {
+    if from.is_empty() {
+        let listed = plan.replaced.iter().find(|(_, replaced)| !replaced.sources.is_everybody());
+        return listed.map_or(Ok(()), |(_, replaced)| {
+            Err(Refusal::SourcesLeftOut { published: replaced.to_string() }.into())
+        });
+    }
+    let from = Sources::from(from.to_vec());
+    for published in &mut plan.add {
+        from.check_reach(published, endpoint)?;
+        published.sources = from.clone();
+    }
+    Ok(())
 }
 
 /// Says what of publishing does not work on this host.
@@ -130,12 +145,12 @@ fn no_longer_served(instance: &Instance, name: &str, plan: &Plan) -> Result<Vec<
 /// Those whose key none of the others has.
 fn without(entries: &[PublishEntry], others: &[PublishEntry]) -> Vec<PublishEntry> {
     let keys: HashSet<PublishKey> = others.iter().map(PublishEntry::key).collect();
-    entries.iter().filter(|entry| !keys.contains(&entry.key())).copied().collect()
+    entries.iter().filter(|entry| !keys.contains(&entry.key())).cloned().collect()
 }
 
 /// Notes in the state whose the ports are now.
 fn take_over(state: &mut State, name: &str, plan: &Plan) {
-    let replaced: HashSet<Published> = plan.replaced.iter().map(|(_, published)| *published).collect();
+    let replaced: HashSet<&Published> = plan.replaced.iter().map(|(_, published)| published).collect();
     let owners: BTreeSet<&String> = plan.replaced.iter().map(|(owner, _)| owner).collect();
     for owner in owners {
         if let Some(owner) = state.endpoints.get_mut(owner) {
@@ -143,7 +158,7 @@ fn take_over(state: &mut State, name: &str, plan: &Plan) {
         }
     }
     if let Some(endpoint) = state.endpoints.get_mut(name) {
-        endpoint.published.extend(&plan.add);
+        endpoint.published.extend(plan.add.iter().cloned());
     }
 }
 

@@ -34,7 +34,7 @@ fn unpublish(instance: &mut Instance, args: &cli::Unpublish) -> Result<Vec<Publi
         instance.datapath()?.unpublish(&entries, flows)?;
     }
     if let Some(endpoint) = instance.state.endpoints.get_mut(&args.name) {
-        let removed: HashSet<Published> = meant.iter().copied().collect();
+        let removed: HashSet<&Published> = meant.iter().collect();
         endpoint.published.retain(|published| !removed.contains(published));
     }
     Ok(meant)
@@ -43,7 +43,7 @@ fn unpublish(instance: &mut Instance, args: &cli::Unpublish) -> Result<Vec<Publi
 fn meant(endpoint: &Endpoint, args: &cli::Unpublish) -> Result<Vec<Published>, Refusal> {
     let mut meant = Vec::new();
     for spec in &args.spec {
-        let found = endpoint.published.iter().filter(|published| published.is_meant_by(spec));
+        let found = endpoint.published.iter().filter(|published| published.is_meant_by(spec)).cloned();
         let before = meant.len();
         meant.extend(found);
         if meant.len() == before {

@@ -5,6 +5,7 @@
 //! afterwards: what is no longer so was changed by somebody else, and is put back by the next command.
 
 use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -179,9 +180,10 @@ impl Iptables {
             let saved = self.saved(*family)?;
             let now = saved.own(&self.names());
             let program = self.model.backend.name(*family);
-            let gone = installed.iter().filter(|line| !now.contains(line));
+            let [before, after] = [installed, &now].map(|lines| lines.iter().collect::<HashSet<_>>());
+            let gone = installed.iter().filter(|line| !after.contains(line));
             found.extend(gone.map(|line| format!("{program}: gone: {line}")));
-            let strange = now.iter().filter(|line| !installed.contains(line));
+            let strange = now.iter().filter(|line| !before.contains(line));
             found.extend(strange.map(|line| format!("{program}: not netdp's: {line}")));
             let want = rules::ruleset(&self.model, &self.instance, *family);
             let late = saved.overtaken(&want);

@@ -15,11 +15,11 @@ impl<T> Default for PortMap<T> {
     }
 }
 
-impl<T: Copy> PortMap<T> {
+impl<T: Clone> PortMap<T> {
     /// Adds a value to each port of a range.
     pub fn add(&mut self, proto: Proto, ports: RangeInclusive<u16>, value: T) {
         for port in ports {
-            self.0.entry((proto.number(), port)).or_default().push(value);
+            self.0.entry((proto.number(), port)).or_default().push(value.clone());
         }
     }
 

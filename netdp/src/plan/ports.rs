@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::published::Published;
+use super::sources::Sources;
 use super::subnet;
 use crate::datapath::{PortMap, Proto};
 use crate::spec::{PortRange, Spec};
@@ -117,7 +118,7 @@ impl<'a> Taken<'a> {
     fn by(&self, wanted: &Published) -> Option<(&'a str, Published)> {
         let ports = wanted.host_port..=wanted.host_port_end;
         let mut there = ports.flat_map(|port| self.0.at(wanted.proto.number(), port));
-        there.find(|(_, taken)| taken.meets(wanted)).copied()
+        there.find(|(_, taken)| taken.meets(wanted)).cloned()
     }
 }
 
@@ -155,7 +156,7 @@ pub fn plan(
     let mut planned = Taken::default();
     let mut taken = Taken::default();
     for (owner, published) in published {
-        taken.add(owner, *published);
+        taken.add(owner, published.clone());
     }
     for spec in specs {
         check_supported(spec, endpoint, host)?;
@@ -178,7 +179,7 @@ pub fn plan(
                 holder,
             });
         }
-        planned.add("", wanted);
+        planned.add("", wanted.clone());
         plan.add.push(wanted);
     }
     Ok(plan)
@@ -251,7 +252,7 @@ fn choose(spec: &Spec, taken: [&Taken<'_>; 2], host: &Host<'_>) -> Result<Publis
         .ok_or_else(none_free)
 }
 
-fn entry(spec: &Spec, host: PortRange) -> Published {
+pub(super) fn entry(spec: &Spec, host: PortRange) -> Published {
     Published {
         proto: spec.proto,
         host_addr: spec.host_addr,
@@ -259,6 +260,7 @@ fn entry(spec: &Spec, host: PortRange) -> Published {
         host_port_end: host.last,
         port: spec.ports.first,
         port_end: spec.ports.last,
+        sources: Sources::default(),
     }
 }
 

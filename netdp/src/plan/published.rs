@@ -5,11 +5,12 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::sources::Sources;
 use crate::datapath::Proto;
 use crate::spec::{PortRange, Spec};
 
 /// A published port or range, as it stands in the state and in JSON listings.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
 pub struct Published {
     /// Protocol.
     pub proto: Proto,
@@ -23,6 +24,9 @@ pub struct Published {
     pub port: u16,
     /// Last endpoint port.
     pub port_end: u16,
+    /// Who may open connections to it.
+    #[serde(default, skip_serializing_if = "Sources::is_everybody")]
+    pub sources: Sources,
 }
 
 impl Published {
@@ -74,6 +78,6 @@ impl Published {
 
 impl fmt::Display for Published {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{} -> {}", self.ports(), self.proto.name(), self.host_name())
+        write!(f, "{}/{} -> {}{}", self.ports(), self.proto.name(), self.host_name(), self.sources)
     }
 }

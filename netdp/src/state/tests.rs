@@ -1,5 +1,6 @@
 use super::*;
 use crate::datapath::Proto;
+use crate::plan::sources::Sources;
 
 /// An instance with network `default` (10.9.0.0/24) and the given endpoints on it.
 pub(crate) fn state(endpoints: &[&str]) -> State {
@@ -75,6 +76,7 @@ fn a_port_is_published_for_the_families_it_applies_to() {
         host_port_end: 80,
         port: 80,
         port_end: 80,
+        sources: Sources::default(),
     };
     assert_eq!(endpoint.publish_entries([&published]).len(), 2);
     published.host_addr = Some("127.0.0.1".parse().unwrap());

@@ -109,6 +109,7 @@ fn tables<F: Plan + Model>(world: &World<F::Addr>) -> [Tables<F::Addr>; 2] {
         network: (here(ifindex::BRIDGE_AB), world.networks[&ifindex::BRIDGE_AB]),
         uplinks: world.uplinks.iter().map(|(number, uplink)| (here(*number), *uplink)).collect(),
         published: published.collect(),
+        sources: world.sources.clone(),
         flows: Vec::new(),
     };
     let second = Tables {
@@ -117,6 +118,7 @@ fn tables<F: Plan + Model>(world: &World<F::Addr>) -> [Tables<F::Addr>; 2] {
         network: (here(ifindex::BRIDGE_C), world.networks[&ifindex::BRIDGE_C]),
         uplinks: Vec::new(),
         published: Vec::new(),
+        sources: Vec::new(),
         flows: Vec::new(),
     };
     [first, second]

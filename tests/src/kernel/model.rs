@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use netdp_common::family::Address;
 use netdp_common::flow::{
-    Config, Endpoint, FragmentKey, FragmentWay, Network, NextHop, Probing, Published, PublishedKey, Timeouts,
-    Tuple, Uplink, mapped_bit,
+    Config, Endpoint, FragmentKey, FragmentWay, Network, NextHop, Probing, Published, PublishedKey,
+    SourceList, Timeouts, Tuple, Uplink, mapped_bit,
 };
 use netdp_common::packet::Packet as _;
 use netdp_common::quota::Held;
@@ -241,6 +241,11 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
             (own.addr, own.proto) == (key.addr, key.proto) && port(own, bits) == port(key, bits)
         });
         found.max_by_key(|publication| publication.port_bits).map(|publication| &publication.value)
+    }
+
+    fn is_source(&self, list: SourceList, addr: &F::Addr) -> bool {
+        let mut sources = self.tables.sources.iter().filter(|(number, ..)| *number == list);
+        sources.any(|(_, prefix, bits)| same_prefix(prefix, addr, *bits))
     }
 
     fn moved_at(&self) -> u32 {

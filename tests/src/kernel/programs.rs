@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 use netdp::datapath::ebpf::{OpenOptions, load_unpinned};
 use netdp_common::flow::{
     AllowedKey, Flow, FragmentKey, FragmentWay, Kept, Network, PortBlock, PublishedKey, RESERVED_BLOCKS,
-    Tuple, reserved_slot,
+    SourceKey, Tuple, reserved_slot,
 };
 use netdp_common::verdict::{DropReason, Event};
 use netdp_common::waiting::{ALL_SETS, PLACES};
@@ -118,6 +118,12 @@ impl Programs {
         self.hash(&F::map("NETWORKS")).insert(bridge, network, 0).expect("a network");
         for (ifindex, uplink) in &tables.uplinks {
             self.hash::<u32, _>(&F::map("UPLINKS")).insert(ifindex, *uplink, 0).expect("an uplink");
+        }
+        for (list, addr, bits) in &tables.sources {
+            let map = self.object.map_mut(&F::map("SOURCES")).expect("the trie");
+            let mut trie: LpmTrie<&mut MapData, _, _> = map.try_into().expect("a trie");
+            let key = Key::new(SourceKey::<F::Addr>::PREFIX + bits, SourceKey { list: *list, addr: *addr });
+            trie.insert(&key, 0u32, 0).expect("a source");
         }
         for publication in &tables.published {
             let prefix = PublishedKey::<F::Addr>::PREFIX + publication.port_bits;

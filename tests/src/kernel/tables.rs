@@ -2,8 +2,8 @@
 
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
-    Endpoint, FLOW_INITIATOR, FLOW_TO_ENDPOINT, Flow, Kind, Network, PortSpans, Published, PublishedKey,
-    Tuple, Uplink,
+    EVERYBODY, Endpoint, FLOW_INITIATOR, FLOW_TO_ENDPOINT, Flow, Kind, Network, PortSpans, Published,
+    PublishedKey, SourceList, Tuple, Uplink,
 };
 use netdp_common::meta::{Meta, ticks};
 use nix::time::{ClockId, clock_gettime};
@@ -38,6 +38,8 @@ pub struct Tables<A> {
     pub uplinks: Vec<(u32, Uplink<A>)>,
     /// Published ports.
     pub published: Vec<Publication<A>>,
+    /// Address and prefix length of what is in the lists of sources.
+    pub sources: Vec<(SourceList, A, u32)>,
     /// Flows.
     pub flows: Vec<FlowEntry<A>>,
 }
@@ -71,7 +73,7 @@ impl<A: Address> Tables<A> {
         let publication = |proto, (host_port, port), port_bits, to: usize| Publication {
             key: PublishedKey { addr: A::default(), proto, pad: 0, port: Be16::new(host_port) },
             port_bits,
-            value: Published { endpoint: F::ENDPOINTS[to], host_port, port, moved: 0 },
+            value: Published { endpoint: F::ENDPOINTS[to], host_port, port, moved: 0, sources: EVERYBODY },
         };
         Self {
             endpoints: vec![endpoint(0), endpoint(1)],
@@ -83,6 +85,7 @@ impl<A: Address> Tables<A> {
                 publication(UDP, PUBLISHED, 16, 0),
                 publication(TCP, PUBLISHED_RANGE, 13, 1),
             ],
+            sources: Vec::new(),
             flows: Vec::new(),
         }
     }

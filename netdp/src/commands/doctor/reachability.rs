@@ -14,6 +14,7 @@ use crate::instance::Instance;
 use crate::net::Net;
 use crate::output;
 use crate::plan::published::Published;
+use crate::plan::sources::Sources;
 use crate::plan::subnet;
 use crate::state::{Endpoint, Network};
 
@@ -30,7 +31,9 @@ enum From {
     Host,
     /// Other endpoints, and who routes to an address of the host that is not public.
     Networks,
-    /// The same, and whoever routes to a public address of the host.
+    /// Those of them, and of whoever routes to a public address of the host, that are among its sources (`--from`).
+    Listed,
+    /// The same, all of them.
     Internet,
 }
 
@@ -40,6 +43,7 @@ impl From {
             Self::Nobody => "nobody",
             Self::Host => "this host",
             Self::Networks => "networks of this host",
+            Self::Listed => "its --from only, and this host",
             Self::Internet => "the internet",
         }
     }
@@ -95,19 +99,24 @@ pub(super) async fn run(global: &Global) -> Result<(), Error> {
 
 /// Is my database on the internet?
 fn verdict(published: &[Reached]) -> String {
-    let open = published.iter().filter(|reached| reached.from == From::Internet);
-    let open: Vec<String> = open
-        .map(|Reached { endpoint, published, .. }| {
-            format!("{endpoint} {}/{}", published.ports(), published.proto.name())
-        })
+    let shown = |Reached { endpoint, published, .. }: &Reached| {
+        format!("{endpoint} {}/{}", published.ports(), published.proto.name())
+    };
+    let at_public = |reached: &&Reached| reached.at.iter().any(|at| at.public);
+    let (open, listed): (Vec<&Reached>, Vec<&Reached>) =
+        published.iter().filter(at_public).partition(|reached| reached.from == From::Internet);
+    let said = [
+        ("reached from the internet, unless something before this host keeps it out", open),
+        ("reached at a public address, but only from what its --from lists", listed),
+    ];
+    let said = said.into_iter().filter(|(_, ports)| !ports.is_empty());
+    let said: Vec<String> = said
+        .map(|(what, ports)| format!("{what}: {}", output::joined(ports.into_iter().map(shown))))
         .collect();
-    if open.is_empty() {
+    if said.is_empty() {
         return "no published port has a public address of this host".to_owned();
     }
-    format!(
-        "reached from the internet, unless something before this host keeps it out: {}",
-        output::joined(open)
-    )
+    said.join("; ")
 }
 
 async fn answer(instance: &mut Instance) -> Result<Answer, Error> {
@@ -121,8 +130,8 @@ async fn answer(instance: &mut Instance) -> Result<Answer, Error> {
         for port in &endpoint.published {
             let at = if alive { reached_at(endpoint, internal, port, &addresses) } else { Vec::new() };
             let nearest = if alive && serves_host { From::Host } else { From::Nobody };
-            let from = farthest(&at).unwrap_or(nearest);
-            published.push(Reached { endpoint: name.clone(), published: *port, from, at });
+            let from = farthest(&at, &port.sources).unwrap_or(nearest);
+            published.push(Reached { endpoint: name.clone(), published: port.clone(), from, at });
         }
     }
     let detail = firewall::check(Some(state.datapath), state.networks.values())?.detail;
@@ -157,7 +166,7 @@ fn is_public(addr: IpAddr) -> bool {
     }
 }
 
-/// Those at which one published port is meant. Of an internal network, only its own endpoints come to them.
+/// Those at which one published port is meant, and somebody may reach it. Of an internal network, only its own endpoints come to them.
 fn reached_at(
     endpoint: &Endpoint,
     internal: Option<&Network>,
@@ -168,10 +177,17 @@ fn reached_at(
         Some(addr) => addr == at.addr,
         None => subnet::has_family(&endpoint.addresses, &at.addr),
     };
+    let sources = &published.sources;
+    let may = |at: &&At| sources.is_everybody() || subnet::has_family(sources.nets(), &at.addr);
     let comes = |at: &&At| internal.is_none_or(|network| network.ifindex == at.ifindex);
-    host.iter().filter(meant).filter(comes).cloned().collect()
+    host.iter().filter(meant).filter(may).filter(comes).cloned().collect()
 }
 
-fn farthest(at: &[At]) -> Option<From> {
-    at.iter().map(|at| if at.public { From::Internet } else { From::Networks }).max()
+fn farthest(at: &[At], sources: &Sources) -> Option<From> {
+    let reach = |at: &At| match (at.public, sources.admit_all_of(&at.addr)) {
+        (_, false) => From::Listed,
+        (false, true) => From::Networks,
+        (true, true) => From::Internet,
+    };
+    at.iter().map(reach).max()
 }

@@ -12,32 +12,41 @@ use netdp_common::meta::Meta;
 use netdp_common::moved;
 
 use super::super::{Error, FlowHandle, FlowInfo, FlowsOfPort, PortMap, Proto, PublishEntry};
+use super::sources::{Lists, list_of};
 use super::{Ebpf, Served, absent_is_ok, doing, flows, step};
 
 type Trie<A> = LpmTrie<MapData, PublishedKey<A>, Published<A>>;
 
-/// Publishes a family's ports and ranges, or moves them to another endpoint, which ends the flows to the old one.
+/// Publishes a family's ports and ranges, or moves them to another endpoint or gives them other sources, which ends the
+/// flows to the old one and those of clients that may not any more.
 pub(super) fn publish<F: Served>(ebpf: &Ebpf, entries: &[PublishEntry]) -> Result<(), Error> {
     let entries = of_family::<F>(entries);
     if entries.is_empty() {
         return Ok(());
     }
     let mut trie: Trie<F::Addr> = ebpf.trie(&F::map("PUBLISHED"))?;
+    let mut lists = Lists::<F>::of(ebpf)?;
+    lists.add(&entries)?;
     reserve(ebpf, &entries)?;
     let mut any_moves = false;
     for &entry in &entries {
         let (endpoint, host_port, port) = (F::first(&[entry.endpoint]), entry.host_port, entry.port);
+        let sources = list_of(&entry.sources);
         for key in keys::<F>(entry) {
             step("publish a prefix")?;
             let old = trie.get(&key, 0).ok().filter(|old| old.host_port == host_port);
-            let moves = old.is_some_and(|old| (old.endpoint, old.port) != (endpoint, port));
+            let moves =
+                old.is_some_and(|old| (old.endpoint, old.port, old.sources) != (endpoint, port, sources));
             let moved = if moves { 1 } else { old.map_or(0, |old| old.moved) };
-            let value = Published { endpoint, host_port, port, moved };
+            let value = Published { endpoint, host_port, port, moved, sources };
             trie.insert(&key, value, 0).map_err(|e| doing(format!("publishing {}", describe(entry)), e))?;
             any_moves |= moves;
         }
     }
-    if any_moves { note_move::<F>(ebpf) } else { Ok(()) }
+    if any_moves {
+        note_move::<F>(ebpf)?;
+    }
+    lists.sweep(&trie)
 }
 
 /// Lets the programs know that flows may have ended, see [`netdp_common::moved`].
@@ -51,6 +60,7 @@ fn note_move<F: Served>(ebpf: &Ebpf) -> Result<(), Error> {
 /// What tells the flows that a moved port has ended from those that go on.
 pub(super) struct Moves<F: Served> {
     trie: Trie<F::Addr>,
+    lists: Lists<F>,
     last: u32,
 }
 
@@ -61,7 +71,8 @@ impl<F: Served> Moves<F> {
             .array::<u64>(&F::map("CLOCK"))?
             .get(&MOVED_AT, 0)
             .map_err(|e| doing("reading when a published port was moved", e))?;
-        Ok(Self { trie: ebpf.trie(&F::map("PUBLISHED"))?, last: u32::try_from(last).unwrap_or(0) })
+        let (trie, lists) = (ebpf.trie(&F::map("PUBLISHED"))?, Lists::of(ebpf)?);
+        Ok(Self { trie, lists, last: u32::try_from(last).unwrap_or(0) })
     }
 
     /// Whether an entry's flow has ended.
@@ -74,7 +85,10 @@ impl<F: Served> Moves<F> {
         let end = moved::host_end(flow, key.proto);
         let any = PublishedKey { addr: F::Addr::default(), ..end };
         let found = [end, any].map(|key| self.trie.get(&Key::new(F::PUBLISHED_PREFIX + 16, key), 0));
-        found.into_iter().find_map(Result::ok).is_some_and(|found| found.has_cut(flow))
+        found
+            .into_iter()
+            .find_map(Result::ok)
+            .is_some_and(|found| found.has_cut(flow, |list, addr| self.lists.has(list, addr)))
     }
 }
 
@@ -100,6 +114,7 @@ pub(super) fn unpublish<F: Served>(
             absent_is_ok(trie.remove(&key), || format!("unpublishing {}", describe(entry)))?;
         }
     }
+    Lists::<F>::of(ebpf)?.sweep(&trie)?;
     rebuild_reserved(ebpf)?;
     match fate {
         FlowsOfPort::End => remove_flows::<F>(ebpf, &entries),

@@ -49,7 +49,8 @@ pub(super) fn remove_where(fits: impl Fn(&Connection) -> bool) -> Result<(), Err
 }
 
 /// Removes what published ports' packets belong to, unless it ends where it should (`keep`): connections to another
-/// endpoint, and those that began before the port was published, which would go on reaching the host.
+/// endpoint, those of clients that may not open them, and those that began before the port was published, which would go
+/// on reaching the host.
 pub(super) fn remove_published(model: &Model, entries: &[PublishEntry], keep: bool) -> Result<(), Error> {
     let host = host_addresses()?;
     let published = PortMap::of_host_ports(entries);
@@ -60,7 +61,9 @@ pub(super) fn remove_published(model: &Model, entries: &[PublishEntry], keep: bo
             entry.host_addr.is_none_or(|wanted| wanted == addr) && addr.is_ipv4() == entry.endpoint.is_ipv4()
         };
         let Some(entry) = published.at(connection.proto, port).iter().find(is_at) else { return false };
-        let is_right = answerer == (entry.endpoint, entry.port + (port - entry.host_port));
+        let client = connection.original.src.0;
+        let may = host.contains(&client) || entry.sources.admit(&client);
+        let is_right = may && answerer == (entry.endpoint, entry.port + (port - entry.host_port));
         let ours = if answerer.0 == addr { host.contains(&addr) } else { model.owner(answerer.0).is_some() };
         ours && !(keep && is_right)
     })

@@ -126,7 +126,7 @@ impl Model {
     /// Adds published ports, or moves them.
     pub(super) fn publish(&mut self, entries: &[PublishEntry]) {
         self.unpublish(entries);
-        self.published.extend(entries);
+        self.published.extend(entries.iter().cloned());
         // One address before all of them, and the same order whatever came first.
         self.published.sort_by_key(|entry| {
             let ports = (entry.host_port, entry.host_port_end, entry.endpoint.is_ipv6());

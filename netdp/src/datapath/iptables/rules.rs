@@ -3,6 +3,7 @@
 //! ```text
 //! raw PREROUTING      who may have sent this? (spoofed)
 //! mangle PREROUTING   addressed to an endpoint directly? (not_published, isolated)
+//!                     to a published port that has sources? (not_allowed)
 //! nat PREROUTING      published ports, for packets to addresses of this host
 //! filter FORWARD      between networks, and out (internal, isolated, untranslated)
 //! nat POSTROUTING     MASQUERADE, and what comes back to the network that it came from
@@ -21,6 +22,7 @@ use super::model::{Model, Network};
 use super::names::Names;
 use super::ruleset::{Chains, Place, Ruleset, Table};
 
+mod clients;
 mod forward;
 mod guard;
 mod ingress;
@@ -31,6 +33,7 @@ mod source;
 pub(super) mod counter {
     pub(in super::super) const SPOOFED: &str = "spoofed";
     pub(in super::super) const NOT_PUBLISHED: &str = "not_published";
+    pub(in super::super) const NOT_ALLOWED: &str = "not_allowed";
     pub(in super::super) const ISOLATED: &str = "isolated";
     pub(in super::super) const INTERNAL: &str = "internal";
     pub(in super::super) const UNTRANSLATED: &str = "untranslated";
@@ -38,8 +41,8 @@ pub(super) mod counter {
     pub(in super::super) const PACKETS: &str = "packets";
     pub(in super::super) const SNAT_ALLOCATED: &str = "snat_allocated";
     /// Those that drop.
-    pub(in super::super) const DROPS: [&str; 6] =
-        [SPOOFED, NOT_PUBLISHED, ISOLATED, INTERNAL, UNTRANSLATED, NO_ROUTE];
+    pub(in super::super) const DROPS: [&str; 7] =
+        [SPOOFED, NOT_PUBLISHED, NOT_ALLOWED, ISOLATED, INTERNAL, UNTRANSLATED, NO_ROUTE];
 }
 
 /// Everything that one family has.
@@ -49,6 +52,7 @@ pub(super) fn ruleset(model: &Model, instance: &str, family: Family) -> Ruleset 
     let mut set = Ruleset::default();
     rules.ingress(set.table(Table::Raw));
     rules.direct(set.table(Table::Mangle));
+    rules.clients(set.table(Table::Mangle));
     rules.published(set.table(Table::Nat));
     rules.sources(set.table(Table::Nat));
     rules.forward(set.table(Table::Filter));

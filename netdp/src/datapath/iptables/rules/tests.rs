@@ -6,6 +6,7 @@ use super::super::model::{Model, Network};
 use super::super::program::Backend;
 use super::super::ruleset::Table;
 use super::{Names, ruleset};
+use crate::plan::sources::Sources;
 
 /// A dual-stack network with one endpoint.
 fn model() -> Model {
@@ -54,6 +55,7 @@ fn publish(model: &mut Model, host: (Option<&str>, u16, u16), endpoint: &str, po
         host_port_end: host.2,
         endpoint: endpoint.parse().unwrap(),
         port,
+        sources: Sources::default(),
     }]);
 }
 
@@ -79,6 +81,37 @@ fn a_range_is_one_rule() {
         chain(&model, Family::V6, Table::Nat, "PORTS"),
         [rule("8080", "[fd00:9::2]:80"), rule("9000:9009", "[fd00:9::2]:8000-8009/9000")]
     );
+}
+
+#[test]
+fn sources_are_looked_at_before_a_port_is_translated() {
+    let mut model = model();
+    let jumps = |model: &Model| {
+        let set = ruleset(model, "test", Family::V4);
+        let jumps = set.tables[&Table::Mangle].jumps.clone();
+        jumps.into_iter().filter(|jump| jump.to.ends_with("CLIENTS")).count()
+    };
+    publish(&mut model, (None, 8080, 8080), "10.9.0.2", 80);
+    assert_eq!(jumps(&model), 0);
+    publish(&mut model, (None, 9000, 9009), "10.9.0.2", 8000);
+    publish(&mut model, (Some("192.0.2.1"), 443, 443), "10.9.0.2", 443);
+    publish(&mut model, (None, 443, 443), "fd00:9::2", 443);
+    for entry in model.published.iter_mut().filter(|entry| entry.host_port != 8080) {
+        entry.sources = vec!["198.51.100.7/32".parse().unwrap(), "2001:db8::/32".parse().unwrap()].into();
+    }
+    let names = Names::of("test");
+    let (list, dropped) = (names.chain("L0"), names.chain("not_allowed"));
+    assert_eq!(jumps(&model), 1);
+    assert_eq!(
+        chain(&model, Family::V4, Table::Mangle, "CLIENTS"),
+        [
+            format!("-d 192.0.2.1 -p tcp -m tcp --dport 443 -g {list}"),
+            format!("-p tcp -m tcp --dport 9000:9009 -g {list}")
+        ]
+    );
+    let rules = |family| chain(&model, family, Table::Mangle, "L0");
+    assert_eq!(rules(Family::V4), ["-s 198.51.100.7 -j RETURN".to_owned(), format!("-j {dropped}")]);
+    assert_eq!(rules(Family::V6), ["-s 2001:db8::/32 -j RETURN".to_owned(), format!("-j {dropped}")]);
 }
 
 #[test]
