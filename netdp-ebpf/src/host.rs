@@ -14,7 +14,7 @@ use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
     AllowedKey, Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, MAPPED,
     MOVED_AT, Network, NextHop, PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, Slot,
-    SourceKey, SourceList, Tuple, Uplink, mapped_bit, reserved_slot,
+    SourceKey, SourceList, TimeoutSet, Tuple, Uplink, mapped_bit, reserved_slot,
 };
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
@@ -24,7 +24,9 @@ use netdp_common::tcp::End;
 use netdp_common::verdict::{DropReason, Event};
 
 use crate::atomic::{compare_and_swap, compiler_barrier, fetch_add, fetch_and, fetch_or};
-use crate::maps::{CONFIG, COUNTS, HELD_FLOWS, Maps, POPULATION, PREFIXES, PROBING, RESERVED, TURNS};
+use crate::maps::{
+    CONFIG, COUNTS, HELD_FLOWS, Maps, POPULATION, PREFIXES, PROBING, RESERVED, TIMEOUTS, TURNS,
+};
 use crate::skb::Skb;
 use crate::waiting::KeptFragment;
 
@@ -277,6 +279,14 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     #[inline(always)]
     fn config(&self) -> Option<&Config> {
         CONFIG.get(0)
+    }
+
+    #[inline(always)]
+    fn timeouts(&self, number: u16) -> Option<&TimeoutSet> {
+        match TIMEOUTS.get(u32::from(number)) {
+            Some(set) if set.shortest != 0 => Some(set),
+            _ => TIMEOUTS.get(0),
+        }
     }
 
     #[inline(always)]
