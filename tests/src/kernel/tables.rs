@@ -56,7 +56,8 @@ pub const PUBLISHED_RANGE: (u16, u16) = (9000, 7000);
 pub const ONLY_PORT: u16 = 50_000;
 
 /// Those of the network.
-pub const OWN_TIMEOUTS: Timeouts = Timeouts { udp: 20, icmp: 10, tcp_established: 600, ..Timeouts::DEFAULT };
+pub const OWN_TIMEOUTS: Timeouts =
+    Timeouts { udp: 20, udp_answered: 20, icmp: 10, tcp_established: 600, ..Timeouts::DEFAULT };
 
 impl<A: Address> Tables<A> {
     /// Two endpoints on one network, one uplink, some published ports, no flow.
