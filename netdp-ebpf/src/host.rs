@@ -6,7 +6,7 @@ use core::ptr;
 use aya_ebpf::bindings::{BPF_FIB_LOOKUP_SRC, BPF_NOEXIST, bpf_sock_tuple};
 use aya_ebpf::helpers::{
     bpf_check_mtu, bpf_fib_lookup, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_loop,
-    bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
+    bpf_redirect, bpf_redirect_peer, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
 };
 use aya_ebpf::maps::{Array, HashMap, lpm_trie};
 use bytemuck::{Pod, Zeroable};
@@ -25,7 +25,7 @@ use netdp_common::verdict::{DropReason, Event};
 
 use crate::atomic::{compare_and_swap, compiler_barrier, fetch_add, fetch_and, fetch_or};
 use crate::maps::{
-    CONFIG, COUNTS, HELD_FLOWS, Maps, POPULATION, PREFIXES, PROBING, RESERVED, TIMEOUTS, TURNS,
+    CONFIG, COUNTS, HELD_FLOWS, Maps, POPULATION, PREFIXES, PROBING, QUEUEING, RESERVED, TIMEOUTS, TURNS,
 };
 use crate::skb::Skb;
 use crate::waiting::KeptFragment;
@@ -526,6 +526,21 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     #[inline(always)]
     fn ifindex(&self) -> u32 {
         self.interface()
+    }
+}
+
+/// Hands a frame over to the endpoint behind a host veth: into its namespace at once, or, where somebody has given the
+/// veth a queueing discipline, through that. Out of line, as [`allowed`].
+#[inline(never)]
+pub(crate) fn deliver(veth: u32) -> i32 {
+    let queueing = POPULATION.get(1).copied().unwrap_or(0);
+    // SAFETY: the element is only asked for; helpers without pointers.
+    unsafe {
+        if queueing != 0 && QUEUEING.get(veth).is_some() {
+            bpf_redirect(veth, 0) as i32
+        } else {
+            bpf_redirect_peer(veth, 0) as i32
+        }
     }
 }
 

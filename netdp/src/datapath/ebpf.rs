@@ -29,6 +29,7 @@ pub mod monitor;
 pub mod object;
 pub mod probe;
 pub mod published;
+mod queueing;
 mod sources;
 pub mod stats;
 mod timeouts;

@@ -18,7 +18,7 @@ pub(super) fn number<F: Served>(ebpf: &Ebpf, bridge: u32, timeouts: &Timeouts) -
     }
     let networks = ebpf.hash::<u32, Network<F::Addr>>(&F::map("NETWORKS"))?;
     let mut used = vec![0];
-    for entry in networks.iter() {
+    for entry in &networks {
         let (other, network) = entry.map_err(|e| doing("reading the networks", e))?;
         if other == bridge && network.timeouts != 0 {
             return Ok(network.timeouts);
