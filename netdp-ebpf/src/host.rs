@@ -290,6 +290,11 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     }
 
     #[inline(always)]
+    fn has_policies(&self) -> bool {
+        POPULATION.get(2).is_some_and(|policies| *policies != 0)
+    }
+
+    #[inline(always)]
     fn now(&self) -> u32 {
         // SAFETY: a helper without arguments.
         ticks(unsafe { bpf_ktime_get_coarse_ns() })

@@ -25,6 +25,7 @@ mod error;
 mod fdb;
 mod filter;
 pub mod forwarding;
+pub mod ipsec;
 mod link;
 mod mac;
 mod named;

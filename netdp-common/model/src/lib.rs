@@ -88,6 +88,8 @@ pub struct World<A> {
     pub mtus: HashMap<u32, u16>,
     /// What user space has set.
     pub config: Config,
+    /// There are IPsec policies.
+    pub has_policies: bool,
     /// By number: the usual ones, and those of networks that have their own.
     pub timeouts: Vec<TimeoutSet>,
     /// Fragments that wait.
@@ -162,6 +164,7 @@ impl<A: Address + std::hash::Hash> World<A> {
                 flows_max: 1 << 20,
                 pad: 0,
             },
+            has_policies: false,
             timeouts: vec![timeout_set(TIMEOUTS)],
         }
     }
