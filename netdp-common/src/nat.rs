@@ -137,7 +137,7 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
     let now = c.now();
     if moved::ends_flow(c, flow, parsed.tuple.proto, now) {
         // Who is in between starts over, as whoever opens a flow.
-        reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::Ended);
+        reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::ENDED);
         return Verdict::NO_FLOW_YET;
     }
     if iif != FROM_OUTSIDE {
@@ -148,7 +148,7 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
     if asks || meta.bits() & (bits | Meta::CLOSING) != bits || is_syn(parsed) {
         if let Some(timeouts) = c.timeouts(flow.timeouts)
             && meta.idle(now) >= timeouts.shortest
-            && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::None) == Judged::Gone
+            && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::NONE) == Judged::Gone
         {
             return Verdict::NO_FLOW_YET;
         }

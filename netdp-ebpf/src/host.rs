@@ -283,10 +283,7 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
 
     #[inline(always)]
     fn timeouts(&self, number: u16) -> Option<&TimeoutSet> {
-        match TIMEOUTS.get(u32::from(number)) {
-            Some(set) if set.shortest != 0 => Some(set),
-            _ => TIMEOUTS.get(0),
-        }
+        TIMEOUTS.get(u32::from(number))
     }
 
     #[inline(always)]

@@ -249,7 +249,10 @@ impl<A: Address + std::hash::Hash> World<A> {
 /// Where ports or table run short, they count, too; in a full table, what is no conversation gives way at once.
 fn timeout_set(timeouts: Timeouts) -> TimeoutSet {
     let spent = Timeouts { tcp_half_open: 0, tcp_closed: 0, udp: 0, udp_answered: 0, icmp: 0, ..timeouts };
-    TimeoutSet { by_pressure: [timeouts, timeouts, spent], shortest: timeouts.shortest() }
+    TimeoutSet {
+        by_pressure: [timeouts, timeouts, spent, bytemuck::Zeroable::zeroed()],
+        shortest: timeouts.shortest(),
+    }
 }
 
 /// A route out of `oif` whose preferred source is the host's address.

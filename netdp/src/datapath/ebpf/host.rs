@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use netdp_common::family::{Family, V4, V6};
 use netdp_common::flow::{Endpoint, Network, Uplink};
 
-use super::super::Error;
+use super::super::{Error, NetworkEntry};
 use super::{Ebpf, Served, absent_is_ok, doing, hooks, published, queueing, step};
-use crate::net::{Link, Net, NetNs, ipsec};
+use crate::net::{Link, Net, NetNs, ipsec, sysctl};
 
 /// Hooks new uplinks, forgets those that are gone, and tells the programs the host's addresses and reserved ports.
 pub(super) fn refresh(ebpf: &Ebpf) -> Result<(), Error> {
@@ -76,6 +76,17 @@ fn read_policies(ebpf: &Ebpf) -> Result<u32, Error> {
 
 /// Its word in the map `POPULATION`.
 const POLICIES: u32 = 2;
+
+/// Lets the stack forward what it is left of a network's packets, as a bridge with `forwarding` does it in IPv4. In IPv6
+/// the kernel can say so of one interface since Linux 6.17; before, it forwards only where the whole host does.
+pub(super) fn let_bridge_forward(network: &NetworkEntry) -> Result<(), Error> {
+    let name = network.bridge_ifname.as_str();
+    let knob = ["net", "ipv6", "conf", name, "force_forwarding"];
+    if sysctl::get(&knob).is_err() {
+        return Ok(());
+    }
+    sysctl::set(&knob, "1").map_err(|e| doing(format!("preparing {name}"), e))
+}
 
 /// Uplinks and endpoints' veths without their programs, or with a queue that these don't know.
 pub(super) fn unhooked(ebpf: &Ebpf) -> Result<Vec<String>, Error> {
