@@ -38,7 +38,9 @@ fn a_policy_blocks(lab: &Lab) {
         assert_eq!(answer.peer.ip(), lab.at(HOST), "the outside sees the host");
     }
     // What an endpoint answers leaves, too.
-    unanswered(&lab.world, Transport::Tcp, (lab.at(HOST), 8088));
+    let client = (lab.at(WORLD), 5002);
+    ask_from(&lab.world, Transport::Tcp, client, (lab.at(HOST), 8088))
+        .expect_err("an answer past the policy");
     assert_eq!(lab.netdp.counter("untranslated"), 0, "{}", lab.netdp.json("stats"));
 
     lab.host.sh(&format!("ip xfrm policy del {policy}"));
