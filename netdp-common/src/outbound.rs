@@ -17,21 +17,42 @@ use crate::verdict::{DropReason, Verdict};
 /// Ports that a connection through a published port may get when its own looks like another's to the endpoint.
 pub(crate) const ANY_PORT: PortSpans = PortSpans::new(1024, 65_535, (1, 1));
 
-/// Decides about a packet from an endpoint that the flow table does not know.
+/// Decides about a packet from an endpoint that the flow table does not know. [`Verdict::NO_FLOW_YET`]: ask once more,
+/// with what is in the scratch space.
 #[inline(always)]
 pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>) -> Verdict {
     let Scratch { known: Known { parsed, .. }, work, .. } = scratch;
+    // Of this packet's: whoever leaves some starts over at once.
+    let spent = core::mem::take(&mut work.spent_addresses);
     if !parse_again::<F, C>(c, parsed) {
         return Verdict::drop(DropReason::Malformed);
     }
-    match decide::<F, C>(c, parsed, work) {
-        Ok(Decision::Open) => start::<F, C>(c, parsed, work),
+    match decide::<F, C>(c, parsed, work, spent) {
+        Ok(Decision::Open) => {
+            let verdict = start::<F, C>(c, parsed, work);
+            if verdict == Verdict::drop(DropReason::PortsExhausted) {
+                next(work, spent, verdict)
+            } else {
+                verdict
+            }
+        }
+        Err(reason @ DropReason::AddressGone) => next(work, spent, Verdict::drop(reason)),
         Ok(Decision::Stack) => Verdict::STACK,
         Ok(Decision::Overtaken) => Verdict::OVERTAKEN,
         Ok(Decision::OvertakenToHost) => Verdict::OVERTAKEN_TO_HOST,
         Ok(Decision::Neighbour { oif, macs }) => nat::deliver(c, oif, macs),
         Err(reason) => Verdict::drop(reason),
     }
+}
+
+/// On to the network's next external address, if it has one.
+#[inline(always)]
+const fn next<A>(work: &mut Work<A>, spent: u32, refused: Verdict) -> Verdict {
+    if !work.request.has_others {
+        return refused;
+    }
+    work.spent_addresses = spent + 1;
+    Verdict::NO_FLOW_YET
 }
 
 /// What to do with a packet that no flow knows.
@@ -58,6 +79,7 @@ fn decide<F: Family, C: Context<F>>(
     c: &C,
     parsed: &Parsed<F::Addr>,
     work: &mut Work<F::Addr>,
+    spent: u32,
 ) -> Result<Decision, DropReason> {
     let Tuple { src, dst, .. } = parsed.tuple;
     // A veth that is being taken down: the bridge drops it with the port.
@@ -120,14 +142,19 @@ fn decide<F: Family, C: Context<F>>(
                 return Err(DropReason::Isolated);
             }
             let uplink = c.uplink(oif).ok_or(DropReason::UplinkNotAttached)?;
-            if network.flags & NETWORK_ROUTED != 0 && network.snat_to == F::Addr::UNSPECIFIED {
+            if network.flags & NETWORK_ROUTED != 0 && network.snat_addresses == 0 {
                 return Ok(Decision::Stack);
             }
             if !resolved && !next_hop::is_tried(c, &NextHop { via, oif }) {
                 return Err(DropReason::HostUnreachable);
             }
-            let external = first_specified([network.snat_to, src, uplink.addr]).ok_or(DropReason::NoRoute)?;
             let request = &mut work.request;
+            request.has_others = spent + 1 < network.snat_addresses;
+            let chosen = network.external(&sender.addr, spent);
+            if chosen != F::Addr::UNSPECIFIED && !is_of_host::<F, C>(c, chosen, sender.network) {
+                return Err(DropReason::AddressGone);
+            }
+            let external = first_specified([chosen, src, uplink.addr]).ok_or(DropReason::NoRoute)?;
             request.translated = Tuple { src: external, ..parsed.tuple };
             request.spans = network.ports;
             request.kind = Kind::Snat as u8;
@@ -137,6 +164,12 @@ fn decide<F: Family, C: Context<F>>(
             masquerade(parsed, request)
         }
     }
+}
+
+/// See [`nat::is_local`]. Out of line: its stack is not there while the way is looked for.
+#[inline(never)]
+fn is_of_host<F: Family, C: Context<F>>(c: &C, addr: F::Addr, network: u32) -> bool {
+    nat::is_local(c, addr, network)
 }
 
 /// Within the network: straight to the neighbour, past bridge and br_netfilter, untranslated.
@@ -189,6 +222,7 @@ fn to_host<F: Family, C: Context<F>>(
     if target.ifindex == sender.ifindex {
         request.translated.src = network.gateway;
         request.spans = network.ports;
+        request.has_others = false;
         return masquerade(parsed, request);
     }
     keep_source(parsed, request);
@@ -221,6 +255,7 @@ pub(crate) fn keep_source<A: Address>(parsed: &Parsed<A>, request: &mut Request<
     request.spans = ANY_PORT;
     request.only_port = parsed.has_fixed_ports();
     request.keep_port = true;
+    request.has_others = false;
     request.host_address = false;
 }
 

@@ -110,6 +110,7 @@ pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>)
     request.spans = ANY_PORT;
     request.only_port = false;
     request.keep_port = parsed.transport == Transport::EchoRequest;
+    request.has_others = false;
     request.host_address = true;
     request.kind = Kind::Own as u8;
     let to_stack = Way { iif: 0, oif: OF_HOST, via: [0; 4], mtu: u16::MAX, flags: 0 };
