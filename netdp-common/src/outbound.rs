@@ -22,21 +22,19 @@ pub(crate) const ANY_PORT: PortSpans = PortSpans::new(1024, 65_535, (1, 1));
 #[inline(always)]
 pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>) -> Verdict {
     let Scratch { known: Known { parsed, .. }, work, .. } = scratch;
-    // Of this packet's: whoever leaves some starts over at once.
-    let spent = core::mem::take(&mut work.spent_addresses);
+    // This packet's: whoever leaves some starts over at once. (Not on the stack, which is short.)
+    work.request.spent_addresses = core::mem::take(&mut work.spent_addresses);
     if !parse_again::<F, C>(c, parsed) {
         return Verdict::drop(DropReason::Malformed);
     }
-    match decide::<F, C>(c, parsed, work, spent) {
+    match decide::<F, C>(c, parsed, work) {
+        Ok(Decision::Open) if has_gone::<F, C>(c, &work.request) => {
+            next(work, Verdict::drop(DropReason::AddressGone))
+        }
         Ok(Decision::Open) => {
             let verdict = start::<F, C>(c, parsed, work);
-            if verdict == Verdict::drop(DropReason::PortsExhausted) {
-                next(work, spent, verdict)
-            } else {
-                verdict
-            }
+            if verdict == Verdict::drop(DropReason::PortsExhausted) { next(work, verdict) } else { verdict }
         }
-        Err(reason @ DropReason::AddressGone) => next(work, spent, Verdict::drop(reason)),
         Ok(Decision::Stack) => Verdict::STACK,
         Ok(Decision::Overtaken) => Verdict::OVERTAKEN,
         Ok(Decision::OvertakenToHost) => Verdict::OVERTAKEN_TO_HOST,
@@ -47,11 +45,11 @@ pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>)
 
 /// On to the network's next external address, if it has one.
 #[inline(always)]
-const fn next<A>(work: &mut Work<A>, spent: u32, refused: Verdict) -> Verdict {
+const fn next<A>(work: &mut Work<A>, refused: Verdict) -> Verdict {
     if !work.request.has_others {
         return refused;
     }
-    work.spent_addresses = spent + 1;
+    work.spent_addresses = work.request.spent_addresses + 1;
     Verdict::NO_FLOW_YET
 }
 
@@ -79,7 +77,6 @@ fn decide<F: Family, C: Context<F>>(
     c: &C,
     parsed: &Parsed<F::Addr>,
     work: &mut Work<F::Addr>,
-    spent: u32,
 ) -> Result<Decision, DropReason> {
     let Tuple { src, dst, .. } = parsed.tuple;
     // A veth that is being taken down: the bridge drops it with the port.
@@ -149,12 +146,11 @@ fn decide<F: Family, C: Context<F>>(
                 return Err(DropReason::HostUnreachable);
             }
             let request = &mut work.request;
+            let spent = request.spent_addresses;
             request.has_others = spent + 1 < network.snat_addresses;
-            let chosen = network.external(&sender.addr, spent);
-            if chosen != F::Addr::UNSPECIFIED && !is_of_host::<F, C>(c, chosen, sender.network) {
-                return Err(DropReason::AddressGone);
-            }
-            let external = first_specified([chosen, src, uplink.addr]).ok_or(DropReason::NoRoute)?;
+            request.is_given = network.snat_addresses != 0;
+            let given = network.external(&sender.addr, spent);
+            let external = first_specified([given, src, uplink.addr]).ok_or(DropReason::NoRoute)?;
             request.translated = Tuple { src: external, ..parsed.tuple };
             request.spans = network.ports;
             request.kind = Kind::Snat as u8;
@@ -166,10 +162,17 @@ fn decide<F: Family, C: Context<F>>(
     }
 }
 
-/// See [`nat::is_local`]. Out of line: its stack is not there while the way is looked for.
+/// Whether the external address of a new flow was given and is not the host's any more: the kernel knows of its routes'
+/// addresses, but not of this one.
 #[inline(never)]
-fn is_of_host<F: Family, C: Context<F>>(c: &C, addr: F::Addr, network: u32) -> bool {
-    nat::is_local(c, addr, network)
+fn has_gone<F: Family, C: Context<F>>(c: &C, request: &Request<F::Addr>) -> bool {
+    if request.kind != Kind::Snat as u8 || !request.is_given {
+        return false;
+    }
+    match c.sender(request.forward.iif) {
+        Some(sender) => !nat::is_local(c, request.translated.src, sender.network),
+        None => false,
+    }
 }
 
 /// Within the network: straight to the neighbour, past bridge and br_netfilter, untranslated.

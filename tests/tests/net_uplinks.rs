@@ -163,10 +163,8 @@ fn answers_of_a_published_port_leave_by_the_address_that_was_dialled(lab: &Lab) 
         SECOND_LINKS[1]
     ));
     let capture = Capture::start(&lab.world, SECOND_LINKS[1]);
-    let mut stream = lab
-        .world
-        .enter(|| TcpStream::connect(SocketAddr::new(lab.at(SECOND[0]), PUBLISHED)))
-        .expect("a connection");
+    let dialled = SocketAddr::new(lab.at(SECOND[0]), PUBLISHED);
+    let mut stream = lab.world.enter(|| TcpStream::connect(dialled)).expect("a connection");
     stream.set_read_timeout(Some(Duration::from_secs(3))).expect("a timeout");
     stream.read_exact(&mut [0; 4]).expect("the greeting");
     // Also when the way is looked for again.
@@ -174,9 +172,8 @@ fn answers_of_a_published_port_leave_by_the_address_that_was_dialled(lab: &Lab) 
     stream.write_all(b"x").expect("a connection");
     stream.read_exact(&mut [0; 1]).expect("the rest of the greeting or the echo");
     let captured = capture.finish();
-    let from = SocketAddr::new(lab.at(SECOND[0]), PUBLISHED);
-    let answers = captured.iter().filter(|packet| packet.incoming && packet.src == from).count();
-    let questions = captured.iter().filter(|packet| !packet.incoming && packet.dst == from).count();
+    let answers = captured.iter().filter(|packet| packet.incoming && packet.src == dialled).count();
+    let questions = captured.iter().filter(|packet| !packet.incoming && packet.dst == dialled).count();
     assert!(answers >= 3 && questions >= 3, "{questions} questions and {answers} answers: {captured:?}");
 }
 
