@@ -23,9 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Ports of each address where there are few.
 const EACH: u16 = 16;
 
-on_every_datapath_in_both_families!(an_endpoint_keeps_its_address, the_source_that_the_route_prefers,);
+on_every_datapath_in_both_families!(an_endpoint_keeps_its_address);
 
 on_ebpf_only_in_both_families!(
+    the_source_that_the_route_prefers: "MASQUERADE takes the uplink's first address, whatever the route says",
     an_address_that_vanishes: "of a vanished address, netfilter forgets MASQUERADE's flows, and tells nobody",
     one_of_several_vanishes: "rules don't see which addresses there are",
 );
@@ -152,10 +153,8 @@ fn the_source_that_the_route_prefers(lab: &Lab) {
     let a = lab.container("a", "");
     let _world = Server::tcp(&lab.world, "world", world, &[PORT]);
     let seen = || answered(&a.netns, Transport::Tcp, (world, PORT), "world").peer.ip();
-    assert_eq!(seen(), lab.at(HOST));
     for addr in [MORE[1], MORE[0], HOST] {
         prefer(addr);
-        // MASQUERADE asks the kernel in the same way.
         assert_eq!(seen(), lab.at(addr));
     }
     assert_eq!(lab.netdp.processes(), Vec::<String>::new());
@@ -177,7 +176,9 @@ fn an_address_that_vanishes(lab: &Lab) {
     stream.read_exact(&mut [0; 5]).expect("the greeting");
     assert_eq!(asked(&a, 20_000, to).map(|peer| peer.ip()), Ok(gone));
     remove_address(lab, gone);
-    assert_eq!(seen(), lab.at(HOST), "a new connection has another address at once");
+    // In IPv6, the kernel chooses among the others.
+    let other = seen();
+    assert_ne!(other, gone, "a new connection has another address at once");
     let started = Instant::now();
     loop {
         let read = stream.write_all(b"x").and_then(|()| stream.read(&mut [0; 64]));
@@ -190,7 +191,7 @@ fn an_address_that_vanishes(lab: &Lab) {
     }
     // Its first packet in a tick is told so, and the next one is another flow.
     let started = Instant::now();
-    while asked(&a, 20_000, to).map(|peer| peer.ip()) != Ok(lab.at(HOST)) {
+    while asked(&a, 20_000, to).map(|peer| peer.ip()) != Ok(other) {
         assert!(started.elapsed() < PATIENCE, "no other address: {}", lab.netdp.json("stats"));
     }
     assert!(lab.netdp.counter("address_gone") >= 2, "{}", lab.netdp.json("stats"));
