@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use netdp_tests::ask::{Transport, answered, ask};
 use netdp_tests::capture::Capture;
 use netdp_tests::lab::{Container, HOST, Lab, WORLD};
+use netdp_tests::on_every_datapath_in_both_families;
 use netdp_tests::server::Server;
 use netdp_tests::variant::{Datapath, Family};
-use netdp_tests::{on_ebpf_only_in_both_families, on_every_datapath_in_both_families};
 
 const PORT: u16 = 7000;
 const PUBLISHED: u16 = 8088;
@@ -27,14 +27,26 @@ on_every_datapath_in_both_families!(
     a_policy_route_is_taken,
     paths_of_a_multipath_route_share,
     answers_come_by_either_uplink,
-    an_uplink_that_is_renamed_goes_down_and_comes_back,
 );
 
-on_ebpf_only_in_both_families!(
-    answers_of_a_published_port_leave_by_the_address_that_was_dialled:
-        "netfilter routes them by the container's address",
-    an_uplink_that_appears_is_hooked_by_the_next_command: "netfilter's rules are about every interface",
-);
+/// Not on iptables: netfilter routes them by the container's address.
+mod answers_leave_by_the_address_that_was_dialled {
+    netdp_tests::variants!(answers_leave_by_the_address_that_was_dialled: ebpf EBPF, ebpf_v6 EBPF_V6);
+}
+
+/// Not on iptables: netfilter's rules are about every interface.
+mod an_uplink_that_appears_is_hooked_by_the_next_command {
+    netdp_tests::variants!(
+        an_uplink_that_appears_is_hooked_by_the_next_command: ebpf EBPF, clsact CLSACT, ebpf_v6 EBPF_V6
+    );
+}
+
+mod an_uplink_is_renamed_goes_down_and_comes_back {
+    netdp_tests::variants!(
+        an_uplink_is_renamed_goes_down_and_comes_back:
+        ebpf EBPF, clsact CLSACT, ebpf_v6 EBPF_V6, iptables IPTABLES, iptables_v6 IPTABLES_V6
+    );
+}
 
 /// Connects the second uplink, and gives the world its far addresses.
 fn connect(lab: &Lab) {
@@ -148,7 +160,7 @@ fn answers_come_by_either_uplink(lab: &Lab) {
 
 /// A host with two uplinks, each with its provider's address: what was dialled decides, as it does for the host's own
 /// servers.
-fn answers_of_a_published_port_leave_by_the_address_that_was_dialled(lab: &Lab) {
+fn answers_leave_by_the_address_that_was_dialled(lab: &Lab) {
     connect(lab);
     let web = lab.container("web", &format!("-p {PUBLISHED}:{PORT}"));
     let _web = Server::tcp(&web.netns, "web", web.address, &[PORT]);
@@ -204,7 +216,7 @@ fn an_uplink_that_appears_is_hooked_by_the_next_command(lab: &Lab) {
 }
 
 /// Each as it happens to a host: by a cable, by udev, by a driver that is loaded anew.
-fn an_uplink_that_is_renamed_goes_down_and_comes_back(lab: &Lab) {
+fn an_uplink_is_renamed_goes_down_and_comes_back(lab: &Lab) {
     connect(lab);
     let a = lab.container("a", &format!("-p {PUBLISHED}:{PORT}"));
     let far = lab.at(FAR[0]);
