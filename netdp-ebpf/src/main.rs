@@ -8,6 +8,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "the hooks' macros pass the context by value")]
 
 mod atomic;
+mod frame;
 mod hook;
 mod host;
 mod maps;
@@ -17,9 +18,10 @@ mod skb;
 mod sockets;
 mod trace;
 mod waiting;
+mod xdp;
 
-use aya_ebpf::macros::{cgroup_sock_addr, classifier};
-use aya_ebpf::programs::{SockAddrContext, TcContext};
+use aya_ebpf::macros::{cgroup_sock_addr, classifier, xdp};
+use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
 use netdp_common::family::{V4, V6};
 
 use crate::maps::Continuation;
@@ -173,6 +175,12 @@ fn open_from_host(ctx: TcContext) -> i32 {
 #[classifier]
 fn open_from_host_v6(ctx: TcContext) -> i32 {
     hook::open_from_host::<V6>(&ctx)
+}
+
+/// Receive side of an uplink, where `--xdp` asks for it.
+#[xdp(frags)]
+fn from_wire(ctx: XdpContext) -> u32 {
+    xdp::from_wire(&ctx)
 }
 
 /// Run by user space (BPF_PROG_TEST_RUN), see [`removal`].
