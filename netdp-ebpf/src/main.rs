@@ -177,9 +177,17 @@ fn open_from_host_v6(ctx: TcContext) -> i32 {
     hook::open_from_host::<V6>(&ctx)
 }
 
-/// Receive side of an uplink, where `--xdp` asks for it.
+/// Receive side of an uplink, where `--xdp native` asks for it: in the driver, whose frames may be of several buffers.
 #[xdp(frags)]
 fn from_wire(ctx: XdpContext) -> u32 {
+    xdp::from_wire(&ctx)
+}
+
+/// The same for `--xdp generic`, behind the driver. The kernel makes one buffer of each packet here. (Where a program
+/// takes several, it makes another socket buffer and forgets the length of its link-layer header, so that the TC
+/// programs after it look at the wrong place: `skb_pp_cow_data()`, seen on Linux 6.18.)
+#[xdp]
+fn from_wire_generic(ctx: XdpContext) -> u32 {
     xdp::from_wire(&ctx)
 }
 

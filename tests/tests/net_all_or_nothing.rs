@@ -76,6 +76,7 @@ cases! {
     run: Case { rolls_forward: true, ..Case::new("run --name r -p 8090:80 -- true", attached, nothing) };
     gc: Case::new("gc", gone, lose_g);
     heal: Case::new("gc", unbridged, delete_bridge);
+    xdp: Case::new("repair --xdp generic", untagged, |lab| drop(lab.netdp.ok("repair --xdp off")));
     down: Case { rolls_forward: true, ..Case::new("down", both, both) };
 }
 
@@ -101,6 +102,12 @@ fn nothing(_: &Lab) {}
 
 fn attached(lab: &Lab) {
     lab.netdp.ok(&format!("attach {}-a --name a -p 8088:80", lab.id));
+}
+
+/// XDP programs may see the uplink's frames as they come.
+fn untagged(lab: &Lab) {
+    attached(lab);
+    lab.host.sh("ethtool -K up0 rxvlan off");
 }
 
 fn attach_b(lab: &Lab) {

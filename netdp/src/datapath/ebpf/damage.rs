@@ -16,7 +16,7 @@ pub(super) fn missing_pins(dir: &Path) -> Result<Vec<String>, Error> {
     step("look at the pins")?;
     let mut missing = Vec::new();
     let mut maps = BTreeSet::new();
-    for name in classifiers().chain(SOCKET_HOOKS).chain([xdp::PROGRAM]) {
+    for name in classifiers().chain(SOCKET_HOOKS).chain(xdp::PROGRAMS) {
         let pin = dir.join("programs").join(name);
         if !pin.exists() {
             missing.push(format!("the program {name}"));

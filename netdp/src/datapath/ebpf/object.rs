@@ -161,8 +161,10 @@ pub(super) fn load(options: &OpenOptions) -> Result<Object, Error> {
         program.load().map_err(|e| doing(format!("loading the program {name}"), e))?;
     }
     link_continuations(&mut object)?;
-    let from_wire: &mut Xdp = program(&mut object, xdp::PROGRAM)?;
-    from_wire.load().map_err(|e| doing(format!("loading the program {}", xdp::PROGRAM), e))?;
+    for name in xdp::PROGRAMS {
+        let program: &mut Xdp = program(&mut object, name)?;
+        program.load().map_err(|e| doing(format!("loading the program {name}"), e))?;
+    }
     for name in SOCKET_HOOKS {
         let program: &mut CgroupSockAddr = program(&mut object, name)?;
         program.load().map_err(|e| doing(format!("loading the program {name}"), e))?;

@@ -17,8 +17,8 @@ use super::super::{Error, XdpMode};
 use super::{Ebpf, absent_is_ok, doing, host, object, release, step};
 use crate::net::{self, Link, ethtool};
 
-/// The program.
-pub(super) const PROGRAM: &str = "from_wire";
+/// The program in native mode and in generic mode.
+pub(super) const PROGRAMS: [&str; 2] = ["from_wire", "from_wire_generic"];
 /// Where its links are pinned.
 pub(super) const LINKS: &str = "xdp";
 
@@ -79,18 +79,18 @@ pub enum Obstacle {
 /// # Errors
 /// When the kernel does not tell.
 pub fn candidates(instance: &str) -> Result<Vec<Candidate>, Error> {
-    let own = own_program(&object::layout_dir(instance))?;
+    let own = own_programs(&object::layout_dir(instance))?;
     let (links, routes) = net::blocking(async |net| Ok((net.links().await?, net.routes().await?)))
         .map_err(|e| doing("reading the host's links and routes", e))?;
     let reaches_router =
         |link: &&Link| routes.iter().any(|route| route.gateway.is_some() && route.oif == Some(link.index));
     let meant = links.iter().filter(|link| host::is_uplink(link)).filter(reaches_router);
-    meant.map(|link| Ok(Candidate { link: link.clone(), obstacle: obstacle(link, &links, own)? })).collect()
+    meant.map(|link| Ok(Candidate { link: link.clone(), obstacle: obstacle(link, &links, &own)? })).collect()
 }
 
-fn obstacle(link: &Link, links: &[Link], own: Option<u32>) -> Result<Option<Obstacle>, Error> {
+fn obstacle(link: &Link, links: &[Link], own: &[u32]) -> Result<Option<Obstacle>, Error> {
     let ifname = link.name.clone();
-    if let Some(id) = link.xdp.iter().find(|id| Some(**id) != own) {
+    if let Some(id) = link.xdp.iter().find(|id| !own.contains(id)) {
         return Ok(Some(Obstacle::Foreign { ifname, program: name_of(*id)? }));
     }
     if let Some(device) = vlan_on(link, links) {
@@ -110,14 +110,14 @@ fn vlan_on<'a>(link: &Link, links: &'a [Link]) -> Option<&'a Link> {
     links.iter().find(is_on_it)
 }
 
-/// The id of an instance's program; none if it is not there.
-fn own_program(dir: &Path) -> Result<Option<u32>, Error> {
-    let pin = dir.join("programs").join(PROGRAM);
-    if !pin.exists() {
-        return Ok(None);
-    }
-    let info = ProgramInfo::from_pin(&pin).map_err(|e| doing(format!("opening {}", pin.display()), e))?;
-    Ok(Some(info.id()))
+/// The ids of an instance's programs; none if it is not there.
+fn own_programs(dir: &Path) -> Result<Vec<u32>, Error> {
+    let pins = PROGRAMS.map(|name| dir.join("programs").join(name)).into_iter().filter(|pin| pin.exists());
+    let id = |pin: PathBuf| {
+        let info = ProgramInfo::from_pin(&pin).map_err(|e| doing(format!("opening {}", pin.display()), e))?;
+        Ok(info.id())
+    };
+    pins.map(id).collect()
 }
 
 /// How somebody may find a program: its name and its id.
@@ -183,16 +183,19 @@ pub(super) fn faults(ebpf: &Ebpf) -> Result<Vec<String>, Error> {
 
 /// Attaches the program unless it is attached; says if the interface does not take it.
 fn attach(ebpf: &Ebpf, link: &Link) -> Result<Option<Obstacle>, Error> {
-    let what = || format!("attaching {PROGRAM} to {}", link.name);
+    let (name, mode) = match ebpf.xdp {
+        XdpMode::Native => (PROGRAMS[0], Attach::Driver),
+        XdpMode::Generic | XdpMode::Off => (PROGRAMS[1], Attach::Skb),
+    };
+    let what = || format!("attaching {name} to {}", link.name);
     tell_mac(ebpf, link)?;
     if is_attached(ebpf, link)? {
         return Ok(None);
     }
     // In another mode, or of an earlier interface with this ifindex.
     release_links(ebpf, link.index)?;
-    let pinned = ebpf.dir.join("programs").join(PROGRAM);
+    let pinned = ebpf.dir.join("programs").join(name);
     let mut program = Xdp::from_pin(pinned, XdpAttachType::Interface).map_err(|e| doing(what(), e))?;
-    let mode = if ebpf.xdp == XdpMode::Native { Attach::Driver } else { Attach::Skb };
     step("attach the XDP program")?;
     let id = match program.attach_to_if_index(link.index, mode) {
         Ok(id) => id,
@@ -231,7 +234,8 @@ fn is_attached(ebpf: &Ebpf, link: &Link) -> Result<bool, Error> {
     if !pin(ebpf, link.index, ebpf.xdp).exists() {
         return Ok(false);
     }
-    Ok(own_program(&ebpf.dir)?.is_some_and(|own| link.xdp.contains(&own)))
+    let own = own_programs(&ebpf.dir)?;
+    Ok(link.xdp.iter().any(|id| own.contains(id)))
 }
 
 /// The interfaces for which there are pinned links.
