@@ -1,19 +1,16 @@
-//! A packet in an XDP program, and what becomes of it.
-//!
-//! Nothing here looks at a transport checksum: that it may be unfinished (a veth peer leaves it to a device that there
-//! is not) can't be seen before there is a socket buffer.
+//! A packet in an XDP program, and what becomes of it: it is dropped, or passed as it is.
 
 use core::mem::MaybeUninit;
 use core::ptr;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
-use aya_ebpf::helpers::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes};
+use aya_ebpf::helpers::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
 use bytemuck::Pod;
 use netdp_common::early;
 use netdp_common::family::{Family, V4, V6};
 use netdp_common::header::ethernet;
-use netdp_common::packet::{L4Fix, Packet, apply_difference, difference};
+use netdp_common::packet::{L4Fix, Packet};
 use netdp_common::verdict::{VerdictKind, drop_index, reason_in};
 
 use crate::frame::{Frame, Hooked};
@@ -72,14 +69,6 @@ impl<F> Hooked<F> for Xdp<F> {
     }
 }
 
-impl<F> Xdp<F> {
-    #[inline(always)]
-    fn linear<T>(&self, at: usize) -> Option<*mut T> {
-        let from = field!(self.context, data) as usize + at;
-        (from + size_of::<T>() <= field!(self.context, data_end) as usize).then_some(from as *mut T)
-    }
-}
-
 impl<F> Packet for Xdp<F> {
     #[inline(always)]
     fn l3(&self) -> usize {
@@ -108,10 +97,11 @@ impl<F> Packet for Xdp<F> {
 
     #[inline(always)]
     fn load<T: Pod>(&self, at: usize) -> Option<T> {
-        if let Some(from) = self.linear::<T>(at) {
+        let from = field!(self.context, data) as usize + at;
+        if from + size_of::<T>() <= field!(self.context, data_end) as usize {
             // SAFETY: inside the packet, as just compared (the verifier checks it). Packet data may be unaligned for T;
             // the verifier admits that only on machines that load unaligned words.
-            return Some(unsafe { ptr::read(from) });
+            return Some(unsafe { ptr::read(from as *const T) });
         }
         // In another buffer of the frame, or not there.
         let mut value = MaybeUninit::<T>::uninit();
@@ -123,17 +113,10 @@ impl<F> Packet for Xdp<F> {
         }
     }
 
+    /// The program only looks.
     #[inline(always)]
-    fn store<T: Pod>(&mut self, at: usize, value: &T) -> Option<()> {
-        if let Some(to) = self.linear::<T>(at) {
-            // SAFETY: as in `load`.
-            unsafe { ptr::write(to, *value) };
-            return Some(());
-        }
-        let from = ptr::from_ref(value).cast_mut().cast();
-        // SAFETY: reads size_of::<T>() initialised bytes; the helper checks the offset.
-        (unsafe { bpf_xdp_store_bytes(self.context, at as u32, from, size_of::<T>() as u32) } == 0)
-            .then_some(())
+    fn store<T: Pod>(&mut self, _at: usize, _value: &T) -> Option<()> {
+        None
     }
 
     /// What is aggregated is so later on.
@@ -143,33 +126,23 @@ impl<F> Packet for Xdp<F> {
     }
 
     #[inline(always)]
-    fn resize(&mut self, len: usize) -> Option<()> {
-        let by = len as i32 - self.len() as i32;
-        // SAFETY: a helper call on the program's own context.
-        (unsafe { bpf_xdp_adjust_tail(self.context, by) } == 0).then_some(())
+    fn resize(&mut self, _len: usize) -> Option<()> {
+        None
     }
 
-    /// No answer is made before there is a socket buffer.
     #[inline(always)]
     fn replace_head(&mut self, _old: usize, _new: usize) -> Option<()> {
         None
     }
 
-    /// Nor does anything go to a next hop.
+    /// Nothing is sent from here.
     #[inline(always)]
     fn set_next_hop(&mut self, _via: [u32; 4], _via_v6: bool) {}
 
+    /// Nor could it: that a checksum is unfinished (a veth peer leaves it to a device that there is not) can't be seen
+    /// before there is a socket buffer.
     #[inline(always)]
-    fn fix_l4_checksum(&mut self, at: usize, fix: &L4Fix) -> Option<()> {
-        let field: u16 = self.load(at)?;
-        if fix.zero_is_none && field == 0 {
-            return Some(());
-        }
-        let changed = difference(&[fix.old_ports], &[fix.new_ports], fix.addresses);
-        let field = match apply_difference(field, changed) {
-            0 if fix.zero_is_none => u16::MAX,
-            field => field,
-        };
-        self.store(at, &field)
+    fn fix_l4_checksum(&mut self, _at: usize, _fix: &L4Fix) -> Option<()> {
+        None
     }
 }

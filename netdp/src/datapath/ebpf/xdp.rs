@@ -4,8 +4,8 @@
 //! [`Obstacle`]) is refused when it is asked for. What gets in its way later takes it off again: TC does the same
 //! work, only later.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use aya::programs::links::FdLink;
@@ -148,7 +148,7 @@ pub(super) fn refresh(ebpf: &Ebpf) -> Result<(), Error> {
 
 fn put(ebpf: &Ebpf, hindered: impl Fn(&Link, Obstacle) -> Result<(), Error>) -> Result<(), Error> {
     let meant = if ebpf.xdp.is_off() { Vec::new() } else { candidates(&ebpf.instance)? };
-    for gone in attached(ebpf)? {
+    for gone in known(ebpf)? {
         if !meant.iter().any(|candidate| candidate.link.index == gone) {
             detach(ebpf, gone)?;
         }
@@ -183,10 +183,9 @@ pub(super) fn faults(ebpf: &Ebpf) -> Result<Vec<String>, Error> {
 
 /// Attaches the program unless it is attached; says if the interface does not take it.
 fn attach(ebpf: &Ebpf, link: &Link) -> Result<Option<Obstacle>, Error> {
-    let (name, mode) = match ebpf.xdp {
-        XdpMode::Native => (PROGRAMS[0], Attach::Driver),
-        XdpMode::Generic | XdpMode::Off => (PROGRAMS[1], Attach::Skb),
-    };
+    let [native, generic] = PROGRAMS;
+    let is_native = ebpf.xdp == XdpMode::Native;
+    let (name, mode) = if is_native { (native, Attach::Driver) } else { (generic, Attach::Skb) };
     let what = || format!("attaching {name} to {}", link.name);
     tell_mac(ebpf, link)?;
     if is_attached(ebpf, link)? {
@@ -207,6 +206,7 @@ fn attach(ebpf: &Ebpf, link: &Link) -> Result<Option<Obstacle>, Error> {
     let attached = program.take_link(id).map_err(|e| doing(what(), e))?;
     let attached: FdLink = attached.try_into().map_err(|e| doing(what(), e))?;
     step("pin a link")?;
+    fs::create_dir_all(ebpf.dir.join(LINKS)).map_err(|e| doing(what(), e))?;
     attached.pin(pin(ebpf, link.index, ebpf.xdp)).map_err(|e| doing(what(), e))?;
     Ok(None)
 }
@@ -238,16 +238,16 @@ fn is_attached(ebpf: &Ebpf, link: &Link) -> Result<bool, Error> {
     Ok(link.xdp.iter().any(|id| own.contains(id)))
 }
 
-/// The interfaces for which there are pinned links.
-fn attached(ebpf: &Ebpf) -> Result<Vec<u32>, Error> {
+/// The interfaces for which there are pinned links, or of which the program was told.
+fn known(ebpf: &Ebpf) -> Result<BTreeSet<u32>, Error> {
     let dir = ebpf.dir.join(LINKS);
-    let entries = match fs::read_dir(&dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(doing(format!("reading {}", dir.display()), error)),
-    };
+    // Somebody may have removed it, with what was in it.
+    let entries = fs::read_dir(&dir).into_iter().flatten();
     let ifindex = |name: &str| name.split_once('-')?.0.parse().ok();
-    Ok(entries.flatten().filter_map(|entry| ifindex(entry.file_name().to_str()?)).collect())
+    let pinned = entries.flatten().filter_map(|entry| ifindex(entry.file_name().to_str()?));
+    let told = ebpf.hash::<u32, [u8; 6]>("WIRES")?;
+    let known = pinned.chain(told.keys().flatten()).collect();
+    Ok(known)
 }
 
 fn pin(ebpf: &Ebpf, ifindex: u32, mode: XdpMode) -> PathBuf {
