@@ -14,7 +14,7 @@ use crate::net::PortFlags;
 
 use super::{
     Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, FlowsOfPort, Kind, NetworkEntry, PublishEntry,
-    Stats,
+    Stats, XdpMode,
 };
 
 mod allowed;
@@ -33,6 +33,7 @@ mod queueing;
 mod sources;
 pub mod stats;
 mod timeouts;
+pub mod xdp;
 
 use attachment::Attachment;
 use family::Served;
@@ -62,10 +63,14 @@ type FlowTable<A> = HashMap<MapData, flow::Tuple<A>, flow::Flow<A>>;
 /// The eBPF datapath of one instance.
 #[derive(Debug)]
 pub struct Ebpf {
+    /// Whose it is.
+    instance: String,
     /// Where this layout's pins are.
     dir: PathBuf,
     /// Whether this process loaded the programs (else they were there).
     created: bool,
+    /// How uplinks carry the XDP program.
+    xdp: XdpMode,
 }
 
 impl Ebpf {
@@ -76,7 +81,7 @@ impl Ebpf {
     /// verifier's log is in the error), or when another version's layout is pinned there.
     pub fn open(instance: &str, options: &OpenOptions) -> Result<Self, Error> {
         let (dir, created) = object::open(instance, options)?;
-        Ok(Self { dir, created })
+        Ok(Self { instance: instance.to_owned(), dir, created, xdp: options.xdp })
     }
 
     /// Whether an instance's datapath is there, all of it.
@@ -307,7 +312,13 @@ impl Datapath for Ebpf {
     }
 
     fn refresh_host(&mut self) -> Result<(), Error> {
-        host::refresh(self)
+        host::refresh(self)?;
+        xdp::refresh(self)
+    }
+
+    fn set_xdp(&mut self, mode: XdpMode) -> Result<(), Error> {
+        self.xdp = mode;
+        xdp::set(self)
     }
 
     fn flows(&self) -> Result<Vec<FlowInfo>, Error> {
@@ -329,7 +340,9 @@ impl Datapath for Ebpf {
     }
 
     fn faults(&self) -> Result<Vec<String>, Error> {
-        host::unhooked(self)
+        let mut faults = host::unhooked(self)?;
+        faults.append(&mut xdp::faults(self)?);
+        Ok(faults)
     }
 
     fn remove(self: Box<Self>) -> Result<Vec<String>, Error> {
