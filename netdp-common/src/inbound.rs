@@ -94,6 +94,7 @@ fn to_published<F: Family, C: Context<F>>(
     request.translated.dst = target.addr;
     request.translated.dport = published.endpoint_port(parsed.tuple.dport);
     request.kind = Kind::Dnat as u8;
+    request.timeouts = network.timeouts as u16;
     request.forward = to_endpoint(c, 0, target);
     request.reverse = way_back(c, &request.translated.reversed(), target)?;
     keep_source(parsed, request);

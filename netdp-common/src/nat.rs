@@ -5,7 +5,7 @@ use bytemuck::Zeroable as _;
 use crate::closing;
 use crate::family::{Address, Family};
 use crate::flow::{
-    FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Kind, NextHop, OF_HOST, Timeouts,
+    FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Kind, NextHop, OF_HOST, Pressure,
 };
 use crate::fragment;
 use crate::header::{ethernet, tcp, udp};
@@ -137,16 +137,16 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
     let now = c.now();
     if moved::ends_flow(c, flow, parsed.tuple.proto, now) {
         // Who is in between starts over, as whoever opens a flow.
-        reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, &Timeouts::OVER);
+        reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::Ended);
         return Verdict::NO_FLOW_YET;
     }
     if iif != FROM_OUTSIDE {
         closing::note_acknowledgement(&entry, meta, parsed);
     }
     if meta.seen() != now || meta.bits() & (bits | Meta::CLOSING) != bits || is_syn(parsed) {
-        if let Some(config) = c.config()
-            && meta.idle(now) >= config.timeouts.shortest()
-            && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, &config.timeouts) == Judged::Gone
+        if let Some(timeouts) = c.timeouts(flow.timeouts)
+            && meta.idle(now) >= timeouts.shortest
+            && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::None) == Judged::Gone
         {
             return Verdict::NO_FLOW_YET;
         }

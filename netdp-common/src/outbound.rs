@@ -131,6 +131,7 @@ fn decide<F: Family, C: Context<F>>(
             request.translated = Tuple { src: external, ..parsed.tuple };
             request.spans = network.ports;
             request.kind = Kind::Snat as u8;
+            request.timeouts = network.timeouts as u16;
             request.forward =
                 Way { iif: sender.ifindex, oif, via, mtu, flags: if via_v6 { FLOW_NEXT_HOP_V6 } else { 0 } };
             request.reverse = to_endpoint(c, 0, sender);
@@ -184,6 +185,7 @@ fn to_host<F: Family, C: Context<F>>(
     request.translated.dst = target.addr;
     request.translated.dport = published.endpoint_port(parsed.tuple.dport);
     request.kind = Kind::Hairpin as u8;
+    request.timeouts = network.timeouts as u16;
     request.forward = to_endpoint(c, sender.ifindex, target);
     request.reverse = to_endpoint(c, target.ifindex, sender);
     if target.ifindex == sender.ifindex {

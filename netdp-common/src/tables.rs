@@ -6,7 +6,7 @@
 use crate::family::{Address, Be16};
 use crate::flow::{
     Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, Label, Network,
-    NextHop, PortSpans, Probing, Published, PublishedKey, SourceList, Tuple, Uplink,
+    NextHop, PortSpans, Probing, Published, PublishedKey, SourceList, TimeoutSet, Tuple, Uplink,
 };
 use crate::icmp_error::Quoted;
 use crate::meta::Meta;
@@ -203,6 +203,8 @@ pub struct Request<A> {
     pub host_address: bool,
     /// What the flow is, a [`crate::flow::Kind`].
     pub kind: u8,
+    /// See [`Flow::timeouts`].
+    pub timeouts: u16,
     /// The way of the initiator's packets.
     pub forward: Way,
     /// The way of the responder's packets.
@@ -269,6 +271,8 @@ pub trait Host<A: Address> {
     fn private_prefix(&self, digest: u16) -> bool;
     /// What user space has set.
     fn config(&self) -> Option<&Config>;
+    /// The timeouts with this number; the usual ones if there are none.
+    fn timeouts(&self, number: u16) -> Option<&TimeoutSet>;
     /// The clock, in ticks.
     fn now(&self) -> u32;
     /// 32 bits from the kernel's pseudo-random generator.

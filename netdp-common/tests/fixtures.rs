@@ -30,6 +30,8 @@ mod script;
 mod snat;
 #[path = "fixtures/stack.rs"]
 mod stack;
+#[path = "fixtures/timeouts.rs"]
+mod timeouts;
 
 use crate::script::Script;
 
@@ -74,6 +76,8 @@ in_both_families! {
     next_hops: crate::answers::next_hops;
     fragmented: crate::fragments::in_order, crate::fragments::overtaken, crate::fragments::of_the_stack;
     over_time: crate::lifetime::rows;
+    of_networks: crate::timeouts::of_networks, crate::timeouts::taken_over,
+        crate::timeouts::through_published_ports;
     connections_end: crate::churn::rows, crate::churn::in_fragments, crate::churn::of_the_host;
     icmp_errors: crate::icmp::translated, crate::icmp::refused;
 }

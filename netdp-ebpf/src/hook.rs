@@ -1,7 +1,7 @@
 //! The hooks of a family: a few lines each, from context to core to action.
 
 use aya_ebpf::bindings::{TC_ACT_SHOT, bpf_redir_neigh, tcx_action_base};
-use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer};
+use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh};
 use aya_ebpf::programs::TcContext;
 use netdp_common::family::{Family, V4, V6};
 use netdp_common::packet::Packet;
@@ -257,8 +257,7 @@ fn act<F: Maps>(skb: &mut Skb<F>, verdict: Verdict) -> i32 {
         }
         VerdictKind::ToEndpoint => {
             skb.hand_over();
-            // SAFETY: a helper without pointers; `detail` is the host end of a veth pair.
-            unsafe { bpf_redirect_peer(detail, 0) as i32 }
+            host::deliver(detail)
         }
         VerdictKind::ToNextHop => {
             let params: *mut bpf_redir_neigh = skb.next_hop().cast();

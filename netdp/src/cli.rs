@@ -10,6 +10,7 @@ use crate::datapath::XdpMode;
 use crate::datapath::select::Feature;
 use crate::plan::names::DEFAULT_IFNAME;
 use crate::plan::sources;
+use crate::plan::timeouts;
 use crate::spec::Spec;
 use crate::target::Target;
 
@@ -231,6 +232,10 @@ pub struct NetworkCreate {
     /// Unpublished ports are reachable for whoever has a route
     #[arg(long)]
     pub routed: bool,
+    /// How long idle flows live, like udp=30s: tcp-half-open, tcp-established, tcp-transitory, tcp-closed, udp,
+    /// udp-answered, udp-stream or icmp
+    #[arg(long, value_name = "KEY=DURATION", value_parser = timeouts::parse)]
+    pub timeout: Vec<timeouts::Given>,
 }
 
 /// What `attach` and `run` share.

@@ -33,6 +33,7 @@ mod neighbour;
 pub mod netfilter;
 mod netns;
 pub mod ports;
+mod qdisc;
 mod route;
 pub mod sockets;
 pub mod sysctl;

@@ -23,6 +23,11 @@ pub enum Refusal {
         "--max-flows: the iptables datapath can't limit an endpoint's flows: leave it out, or use --datapath ebpf"
     )]
     NoLimits,
+    /// Timeouts on the iptables datapath.
+    #[error(
+        "--timeout: the iptables datapath can't give a network timeouts of its own: leave it out, set netfilter's for the whole host (sysctl net.netfilter), or use --datapath ebpf"
+    )]
+    NoTimeouts,
     /// Another datapath than the instance's.
     #[error(
         "--datapath {asked}: instance {instance} uses {has} since its first command: leave --datapath out, or start over with netdp down"

@@ -215,6 +215,18 @@ fn networks_are_refused(lab: &Lab) {
             &["10.60.7.0/24", "10.60.0.0/16", "route of this host", "another --subnet"],
         ),
         ("network create x --subnet 10.99.0.0/24", &["10.99.0.0/24", "another --subnet"]),
+        ("network create x --subnet 10.70.0.0/24 --timeout udp", &["`udp`", "KEY=DURATION"]),
+        (
+            "network create x --subnet 10.70.0.0/24 --timeout tcp=1s",
+            &["tcp=1s", "tcp-half-open, tcp-established"],
+        ),
+        ("network create x --subnet 10.70.0.0/24 --timeout udp=30", &["udp=30", "30s, 2h or 5d"]),
+        ("network create x --subnet 10.70.0.0/24 --timeout udp=0s", &["udp=0s", "from 1s to"]),
+        ("network create x --subnet 10.70.0.0/24 --timeout udp=2years", &["udp=2years", "from 1s to"]),
+        (
+            "network create x --subnet 10.70.0.0/24 --timeout icmp=1m --timeout icmp=2m",
+            &["--timeout icmp", "leave one of them out"],
+        ),
         (
             "network create x --subnet 10.70.0.0/24 --gateway 10.71.0.1",
             &["10.71.0.1", "10.70.0.1 to 10.70.0.254"],

@@ -7,7 +7,7 @@ use bytemuck::Pod;
 use netdp_common::family::{Address, Family};
 use netdp_common::flow::{
     Config, Endpoint, FragmentKey, FragmentWay, Network, NextHop, Probing, Published, PublishedKey,
-    SourceList, Tuple, Uplink,
+    SourceList, TimeoutSet, Tuple, Uplink,
 };
 use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet};
@@ -302,6 +302,10 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
 
     fn config(&self) -> Option<&Config> {
         Some(&self.world.config)
+    }
+
+    fn timeouts(&self, number: u16) -> Option<&TimeoutSet> {
+        self.world.timeouts.get(usize::from(number))
     }
 
     fn now(&self) -> u32 {

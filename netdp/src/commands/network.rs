@@ -6,11 +6,13 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::cli::{self, Global, NetworkCreate};
+use crate::datapath::Kind;
 use crate::error::Error;
 use crate::instance::{Instance, lock_all_instances};
 use crate::net::{BridgeSpec, Link, Mac, sysctl};
 use crate::output;
 use crate::plan::subnet::Used;
+use crate::plan::timeouts::{Given, NetworkTimeouts};
 use crate::plan::{ipam, names, subnet};
 use crate::refusal::Refusal;
 use crate::state::{Network, Removal};
@@ -91,14 +93,19 @@ async fn inspect(global: &Global, name: &str) -> Result<(), Error> {
         return output::json(listed);
     }
     output::table(HEAD, vec![listed.row()])?;
-    let Network { mac, snat_to, snat_ports: (first, last), internal, no_icc, routed, .. } = listed.network;
+    let Network { mac, snat_to, snat_ports: (first, last), internal, no_icc, routed, timeouts, .. } =
+        listed.network;
     let options = [("internal", internal), ("no-icc", no_icc), ("routed", routed)];
     let options = options.iter().filter(|(_, on)| **on).map(|(name, _)| name);
     output::line(format!(
         "mac {mac}, snat to {} ports {first}-{last}, options {}",
         output::joined(snat_to),
         output::joined(options)
-    ))
+    ))?;
+    match timeouts {
+        Some(timeouts) => output::line(format!("timeouts {timeouts}")),
+        None => output::line("timeouts those of netfilter: sysctl net.netfilter"),
+    }
 }
 
 async fn create(global: &Global, args: &NetworkCreate) -> Result<(), Error> {
@@ -115,13 +122,22 @@ async fn create(global: &Global, args: &NetworkCreate) -> Result<(), Error> {
     if let Some(strange) = args.snat_to.iter().find(|addr| !subnet::has_family(&subnets, addr)) {
         return Err(Refusal::SnatToFamily(*strange).into());
     }
+    let timeouts = NetworkTimeouts::with(&args.timeout)?;
     let mut instance = Instance::change(global).await?;
     let created = async {
-        let network = plan(&instance, args, subnets, gateways).await?;
+        let mut network = plan(&instance, args, subnets, gateways).await?;
+        if let Some(usual) = &mut network.timeouts {
+            *usual = timeouts;
+        } else if !args.timeout.is_empty() {
+            return Err(Refusal::NoTimeouts.into());
+        }
         make(&mut instance, &args.name, network).await
     };
     let created = created.await;
     let network = instance.finish(created).await?;
+    for advice in args.timeout.iter().filter_map(Given::advice) {
+        output::warning(advice)?;
+    }
     if global.json {
         return output::json(&Listed { name: &args.name, network: &network, endpoints: Vec::new() });
     }
@@ -266,6 +282,7 @@ async fn blank(
         internal: false,
         no_icc: false,
         routed: false,
+        timeouts: (instance.state.datapath == Kind::Ebpf).then(NetworkTimeouts::default),
     })
 }
 

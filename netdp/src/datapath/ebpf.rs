@@ -29,8 +29,10 @@ pub mod monitor;
 pub mod object;
 pub mod probe;
 pub mod published;
+mod queueing;
 mod sources;
 pub mod stats;
+mod timeouts;
 pub mod xdp;
 
 use attachment::Attachment;
@@ -156,7 +158,7 @@ impl Ebpf {
     }
 
     /// A network has an entry in both families: that of a family which it does not serve has no gateway.
-    fn add_network<F: Served>(&self, network: &NetworkEntry) -> Result<(), Error> {
+    fn add_network<F: Served>(&self, network: &NetworkEntry, timeouts: u32) -> Result<(), Error> {
         let ephemeral =
             crate::net::ports::local_range().map_err(|e| doing("reading ip_local_port_range", e))?;
         let (lo, hi) = network.snat_ports;
@@ -172,6 +174,7 @@ impl Ebpf {
             .filter(|(on, _)| *on)
             .fold(0, |flags, (_, flag)| flags | flag),
             ports: flow::PortSpans::new(lo, hi, ephemeral),
+            timeouts,
         };
         self.hash::<u32, flow::Network<F::Addr>>(&F::map("NETWORKS"))?
             .insert(network.bridge, value, 0)
@@ -258,13 +261,16 @@ impl Datapath for Ebpf {
     }
 
     fn add_network(&mut self, network: &NetworkEntry) -> Result<(), Error> {
-        Self::add_network::<V4>(self, network)?;
-        Self::add_network::<V6>(self, network)?;
+        let number = timeouts::number::<V4>(self, network.bridge, &network.timeouts.0)?;
+        Self::add_network::<V4>(self, network, number)?;
+        Self::add_network::<V6>(self, network, number)?;
+        timeouts::set(self, number, &network.timeouts.0)?;
         // A bridge of ours that was taken for an uplink before it was known as such.
         hooks::detach_uplink(self, network.bridge)
     }
 
     fn remove_network(&mut self, bridge: u32) -> Result<(), Error> {
+        timeouts::forget::<V4>(self, bridge)?;
         Self::remove_network::<V4>(self, bridge)?;
         Self::remove_network::<V6>(self, bridge)
     }

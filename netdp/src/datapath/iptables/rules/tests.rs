@@ -7,6 +7,7 @@ use super::super::program::Backend;
 use super::super::ruleset::Table;
 use super::{Names, ruleset};
 use crate::plan::sources::Sources;
+use crate::plan::timeouts::NetworkTimeouts;
 
 /// A dual-stack network with one endpoint.
 fn model() -> Model {
@@ -21,6 +22,7 @@ fn model() -> Model {
         internal: false,
         no_icc: false,
         routed: false,
+        timeouts: NetworkTimeouts::default(),
     };
     model.networks.insert(4, Network { filtered: true, entry });
     let endpoint = EndpointEntry {
