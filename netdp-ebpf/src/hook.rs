@@ -68,7 +68,9 @@ pub(crate) fn from_container<F: Room>(ctx: &TcContext) -> i32 {
 pub(crate) fn open_from_container<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Skb::<F>::new(ctx.skb.skb);
     let verdict = with_scratch::<F>(|scratch| outbound::open::<F, _>(&mut skb, scratch));
-    act_or_continue(ctx, &mut skb, verdict, Continuation::FromContainer)
+    let again = verdict == Verdict::NO_FLOW_YET;
+    let program = if again { Continuation::OpenFromContainer } else { Continuation::FromContainer };
+    act_or_continue(ctx, &mut skb, verdict, program)
 }
 
 /// See [`refusal::tell`].

@@ -217,7 +217,8 @@ pub struct NetworkCreate {
     /// MTU [default: the default route's interface's]
     #[arg(long, value_name = "N")]
     pub mtu: Option<u32>,
-    /// Translate to this address of the host [default: what the route prefers]
+    /// Translate to this address of the host [default: what the route prefers]; several: each endpoint to one of them,
+    /// to the next where its ports are spent
     #[arg(long, value_name = "ADDR")]
     pub snat_to: Vec<IpAddr>,
     /// Translate to these ports

@@ -162,9 +162,15 @@ impl Ebpf {
         let ephemeral =
             crate::net::ports::local_range().map_err(|e| doing("reading ip_local_port_range", e))?;
         let (lo, hi) = network.snat_ports;
+        let snat_to: Vec<F::Addr> = network.snat_to.iter().filter_map(F::addr).collect();
+        let mut addresses = [F::Addr::default(); flow::SNAT_ADDRESSES];
+        for (place, addr) in addresses.iter_mut().zip(&snat_to) {
+            *place = *addr;
+        }
         let value = flow::Network {
             gateway: F::first(&network.gateways),
-            snat_to: F::first(&network.snat_to),
+            snat_to: addresses,
+            snat_addresses: u32::try_from(snat_to.len().min(addresses.len())).unwrap_or(0),
             flags: [
                 (network.internal, flow::NETWORK_INTERNAL),
                 (network.no_icc, flow::NETWORK_NO_ICC),
