@@ -18,7 +18,7 @@
 //!    tuple.
 //! 9. Where the uplink has an XDP program, [`early`] drops what would be dropped further on without a word.
 //! 10. The result is a [`verdict::Verdict`]; every drop has a [`verdict::DropReason`]. [`refusal`] says which
-//!    sender is told, by a [`reset`] or an [`icmp_answer`].
+//!     sender is told, by a [`reset`] or an [`icmp_answer`].
 //!
 //! [`meta`] and [`reclaim`] say when a flow ends and how it is removed while packets use it, [`moved`] when it has
 //! ended because its published port leads elsewhere now. [`tcp`] knows how a connection ends, [`closing`] follows one

@@ -99,6 +99,15 @@ mod clsact {
     }
 }
 
+/// Rules have no XDP programs.
+#[test]
+#[ignore = "needs root"]
+fn xdp() {
+    let back: fn(&Lab) = |lab| drop(lab.netdp.ok("repair --xdp off"));
+    let case = Case::new("repair --xdp generic", untagged, back);
+    Trial::new(Variant::EBPF, Case { from: Some("write a document"), ..case }).run();
+}
+
 /// The iptables datapath has none.
 mod own_timeouts {
     use super::*;
@@ -110,15 +119,6 @@ mod own_timeouts {
         Trial::new(Variant::EBPF, Case::new(line, attached, |lab| drop(lab.netdp.ok("network rm blue"))))
             .run();
     }
-}
-
-/// Rules have no XDP programs.
-#[test]
-#[ignore = "needs root"]
-fn xdp() {
-    let back: fn(&Lab) = |lab| drop(lab.netdp.ok("repair --xdp off"));
-    let case = Case::new("repair --xdp generic", untagged, back);
-    Trial::new(Variant::EBPF, Case { from: Some("write a document"), ..case }).run();
 }
 
 fn nothing(_: &Lab) {}
