@@ -101,7 +101,8 @@ fn tries<A: Address, H: Host<A>>(host: &H, work: &Work<A>) -> u32 {
         let is_reserved = request.host_address && host.reserved(answer.proto, answer.dport.get());
         return if is_reserved { 0 } else { 1 };
     }
-    search.tries() + LAST_TRIES - search.from
+    let last_tries = if request.has_others { 0 } else { LAST_TRIES };
+    search.tries() + last_tries - search.from
 }
 
 /// After the last one.
@@ -117,7 +118,9 @@ fn settle<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, result: Claimed)
             if is_exhausted && !work.request.only_port {
                 remember_exhausted(host, &mut work.remote, work.request.spans.id());
             }
-            host.count(Event::SnatExhausted, 1);
+            if !work.request.has_others {
+                host.count(Event::SnatExhausted, 1);
+            }
             Settled::NoPort
         }
     }

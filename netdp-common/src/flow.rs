@@ -192,20 +192,42 @@ pub const NETWORK_NO_ICC: u32 = 2;
 /// [`Network::flags`]: unpublished ports are reachable by whoever has a route (no `not_published`).
 pub const NETWORK_ROUTED: u32 = 4;
 
+/// Most external addresses that a network can have in a family: where one has no port left, the packet starts over
+/// with the next one, and the kernel ends what has done so 33 times.
+pub const SNAT_ADDRESSES: usize = 16;
+
 /// A network, by its bridge's ifindex.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
 pub struct Network<A> {
     /// The bridge's address: what an endpoint sees that reaches its own published port.
     pub gateway: A,
-    /// External address to translate to; unspecified: the one that the route prefers.
-    pub snat_to: A,
+    /// External addresses to translate to.
+    pub snat_to: [A; SNAT_ADDRESSES],
+    /// How many they are; 0: the one that the route prefers.
+    pub snat_addresses: u32,
     /// `NETWORK_*`.
     pub flags: u32,
     /// Ports for mappings.
     pub ports: PortSpans,
     /// Number of the [`TimeoutSet`] by which the flows of its endpoints live.
     pub timeouts: u32,
+}
+
+impl<A: Address> Network<A> {
+    /// The external address that an endpoint's new flows get, whatever their remote ("paired", RFC 4787 REQ-2);
+    /// unspecified: the one that the route prefers. `spent`: how many have no port left towards this one.
+    ///
+    /// Neighbours' addresses differ in their last bits: what is left of those spreads them evenly.
+    #[inline(always)]
+    pub fn external(&self, endpoint: &A, spent: u32) -> A {
+        let last = match endpoint.words().last() {
+            Some(word) => u32::from_be(*word),
+            None => 0,
+        };
+        let number = if self.snat_addresses > 1 { last.wrapping_add(spent) % self.snat_addresses } else { 0 };
+        self.snat_to[number as usize & (SNAT_ADDRESSES - 1)]
+    }
 }
 
 /// Key of the published ports, an LPM trie over address, protocol and port: a range of ports is a few prefixes.
@@ -600,7 +622,7 @@ plain_data! {
     Flow: 72, 120;
     Endpoint: 28, 40;
     AllowedKey: 8, 20;
-    Network: 40, 64;
+    Network: 104, 308;
     PublishedKey: 8, 20;
     Published: 20, 32;
     SourceKey: 12, 24;

@@ -25,7 +25,7 @@ pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>)
 
 /// What is not for an endpoint is the host's own affair. (A router looks no further than the network header.)
 #[inline(never)]
-fn malformed<F: Family, C: Context<F>>(c: &C) -> Verdict {
+pub(crate) fn malformed<F: Family, C: Context<F>>(c: &C) -> Verdict {
     match F::read_header(c, c.l3()) {
         Some(header) if nat::is_private::<F, C>(c, &header.dst) => Verdict::drop(DropReason::NotPublished),
         _ => Verdict::STACK,
@@ -33,7 +33,7 @@ fn malformed<F: Family, C: Context<F>>(c: &C) -> Verdict {
 }
 
 #[inline(never)]
-fn decide<F: Family, C: Context<F>>(
+pub(crate) fn decide<F: Family, C: Context<F>>(
     c: &C,
     parsed: &Parsed<F::Addr>,
     work: &mut Work<F::Addr>,
@@ -96,12 +96,13 @@ fn to_published<F: Family, C: Context<F>>(
     request.kind = Kind::Dnat as u8;
     request.timeouts = network.timeouts as u16;
     request.forward = to_endpoint(c, 0, target);
-    request.reverse = way_back(c, &request.translated.reversed(), target)?;
+    request.reverse = way_back(c, &parsed.tuple.reversed(), target)?;
     keep_source(parsed, request);
     Ok(Decision::Open)
 }
 
-/// The way of the answers: by the routing table, as it is now; looked up again once a tick.
+/// The way of the answers: that of a server of the host's own at the address that was dialled, by the routing table as
+/// it is now; looked up again once a tick.
 #[inline(always)]
 fn way_back<A: Address, H: Host<A>>(
     host: &H,

@@ -108,6 +108,7 @@ pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>)
     request.spans = ANY_PORT;
     request.only_port = false;
     request.keep_port = parsed.transport == Transport::EchoRequest;
+    request.has_others = false;
     request.host_address = true;
     request.kind = Kind::Own as u8;
     request.timeouts = 0;

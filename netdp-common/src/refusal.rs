@@ -22,6 +22,7 @@ const PROHIBITED: u64 = bits(&[
     DropReason::NotAllowed,
     DropReason::Isolated,
     DropReason::UnsupportedProtocol,
+    DropReason::AddressGone,
 ]);
 /// The same from outside. What is internal, not published, or not for them is met with silence.
 const PROHIBITED_OUTSIDE: u64 =
@@ -34,6 +35,16 @@ pub(crate) const TOLD: u64 = PROHIBITED
     | HOST_UNREACHABLE
     | RESETS
     | bits(&[DropReason::NoRoute, DropReason::TtlExceeded, DropReason::TooBig]);
+
+/// What a sender outside is told about, as [`answer`] decides it.
+const TOLD_OUTSIDE: u64 =
+    PROHIBITED_OUTSIDE | HOST_UNREACHABLE | bits(&[DropReason::TtlExceeded, DropReason::TooBig]);
+
+/// Whether somebody outside may be told about a drop for this reason.
+#[inline(always)]
+pub(crate) const fn tells_outside(reason: DropReason) -> bool {
+    TOLD_OUTSIDE >> reason as u32 & 1 != 0
+}
 
 /// A bit for each reason.
 const fn bits(reasons: &[DropReason]) -> u64 {

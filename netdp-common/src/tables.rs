@@ -169,6 +169,8 @@ pub struct Work<A> {
     pub search: Search,
     /// TCP: the SYN.
     pub segment: Segment,
+    /// [`Request::spent_addresses`] of the packet that starts over.
+    pub spent_addresses: u32,
     /// Its tuple was a closed connection's: that one's port is tried first.
     pub again: bool,
     /// The port was a closed connection's, see [`crate::recycle`]: the key of its initiator's entry, and its
@@ -201,6 +203,12 @@ pub struct Request<A> {
     pub only_port: bool,
     /// The new source is an address of this host: neither reserved ports nor its sockets' tuples may be taken.
     pub host_address: bool,
+    /// How many of the network's external addresses have no port left for this packet, or are gone.
+    pub spent_addresses: u32,
+    /// [`crate::flow::Kind::Snat`]: its source was chosen for the network, whatever the route prefers.
+    pub is_given: bool,
+    /// If this source has no port left, there are others to be tried: nobody's flow gives way to this one before.
+    pub has_others: bool,
     /// What the flow is, a [`crate::flow::Kind`].
     pub kind: u8,
     /// See [`Flow::timeouts`].

@@ -22,6 +22,8 @@ mod others;
 mod own;
 #[path = "fixtures/policed.rs"]
 mod policed;
+#[path = "fixtures/pool.rs"]
+mod pool;
 #[path = "fixtures/published.rs"]
 mod published;
 #[path = "fixtures/refused.rs"]
@@ -63,6 +65,7 @@ macro_rules! in_both_families {
 
 in_both_families! {
     outward: crate::snat::there_and_back, crate::snat::checksums, crate::snat::addresses;
+    several_addresses: crate::pool::rows;
     policies: crate::policed::rows;
     by_addresses: crate::others::tunnels, crate::others::sctp;
     inward: crate::published::inward;

@@ -9,6 +9,7 @@ use netdp_common::tables::Host;
 use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index, reason_in};
 use netdp_common::{closing, fragment as fragments, icmp_error, inbound, link, nat, outbound, own, refusal};
 
+use crate::frame::Hooked as _;
 use crate::host;
 use crate::maps::{Continuation, Maps, PROGRAMS};
 use crate::scratch::{Room, with_scratch};
@@ -67,7 +68,9 @@ pub(crate) fn from_container<F: Room>(ctx: &TcContext) -> i32 {
 pub(crate) fn open_from_container<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Skb::<F>::new(ctx.skb.skb);
     let verdict = with_scratch::<F>(|scratch| outbound::open::<F, _>(&mut skb, scratch));
-    act_or_continue(ctx, &mut skb, verdict, Continuation::FromContainer)
+    let again = verdict == Verdict::NO_FLOW_YET;
+    let program = if again { Continuation::OpenFromContainer } else { Continuation::FromContainer };
+    act_or_continue(ctx, &mut skb, verdict, program)
 }
 
 /// See [`refusal::tell`].

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use crate::datapath::XdpMode;
 use crate::datapath::select::Feature;
 use crate::plan::names::DEFAULT_IFNAME;
 use crate::plan::sources;
@@ -51,6 +52,10 @@ pub struct Global {
     /// How many flows the table holds; only with an instance's first command
     #[arg(long, value_name = "N", global = true, env = "NETDP_FLOWS_MAX")]
     pub flows_max: Option<u32>,
+    /// Drop what is refused from outside before the kernel makes a socket buffer of it: in the network card's driver, or
+    /// behind it; only with commands that change something, and it stays [default: as it is; off at first]
+    #[arg(long, value_name = "MODE", global = true, env = "NETDP_XDP", value_enum)]
+    pub xdp: Option<XdpMode>,
     /// Do as if the kernel didn't have this; for tests
     #[arg(
         long,
@@ -212,7 +217,8 @@ pub struct NetworkCreate {
     /// MTU [default: the default route's interface's]
     #[arg(long, value_name = "N")]
     pub mtu: Option<u32>,
-    /// Translate to this address of the host [default: what the route prefers]
+    /// Translate to this address of the host [default: what the route prefers]; several: each endpoint to one of them,
+    /// to the next where its ports are spent
     #[arg(long, value_name = "ADDR")]
     pub snat_to: Vec<IpAddr>,
     /// Translate to these ports

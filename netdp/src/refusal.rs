@@ -78,6 +78,44 @@ pub enum Refusal {
         /// What it said.
         why: String,
     },
+    /// `--xdp` that an interface is in the way of.
+    #[error("--xdp {mode}: {why}")]
+    Xdp {
+        /// The mode.
+        mode: &'static str,
+        /// Which interface, why, and what to do.
+        why: String,
+    },
+    /// `--xdp` on the iptables datapath.
+    #[error(
+        "--xdp {mode}: the iptables datapath has no programs: leave it out, or start over with --datapath ebpf"
+    )]
+    XdpWithoutPrograms {
+        /// The mode.
+        mode: &'static str,
+    },
+    /// `--xdp` where there is nothing.
+    #[error(
+        "--xdp {mode}: instance {instance} has no datapath yet: give it with its first command, like netdp attach"
+    )]
+    XdpOfNothing {
+        /// The mode.
+        mode: &'static str,
+        /// The instance.
+        instance: String,
+    },
+    /// `--xdp` with a command that only reads.
+    #[error(
+        "--xdp {asked}: instance {instance} has {has}, and this command changes nothing: say it with one that does, like netdp repair"
+    )]
+    XdpUnchanged {
+        /// As asked.
+        asked: &'static str,
+        /// What it has.
+        has: &'static str,
+        /// The instance.
+        instance: String,
+    },
     /// No eBPF datapath to watch.
     #[error(
         "instance {instance} has no eBPF datapath to watch: its first command, like netdp attach, makes one"
@@ -175,6 +213,22 @@ pub enum Refusal {
     /// An address of a family that the network doesn't have.
     #[error("--snat-to {0}: the network has no subnet of its family: leave it out, or add a --subnet for it")]
     SnatToFamily(std::net::IpAddr),
+    /// The same address again.
+    #[error("--snat-to {0} is given twice: leave one of them out")]
+    SnatToTwice(std::net::IpAddr),
+    /// More than a network can have.
+    #[error("--snat-to {addr}: a network has at most {most} of each family: leave some out")]
+    SnatToMany {
+        /// The first one too many.
+        addr: std::net::IpAddr,
+        /// How many there may be.
+        most: usize,
+    },
+    /// An address that means something on one link only.
+    #[error(
+        "--snat-to {0}: nobody beyond its link can answer a link-local address: use another of this host's"
+    )]
+    SnatToLinkLocal(std::net::IpAddr),
     /// Not an address of this host.
     #[error("--snat-to {0}: this host has no such address: use one of its own")]
     SnatTo(std::net::IpAddr),

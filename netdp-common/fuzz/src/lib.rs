@@ -124,7 +124,7 @@ impl Reached {
             RewriteFailed, Spoofed, TableFull, TooBig, TtlExceeded, UnsupportedProtocol, Untranslated,
             UplinkNotAttached,
         };
-        // Not of this host: nobody contends, everything is there, every rewrite of a whole packet succeeds, next hops
+        // Not of this host: nobody contends, everything is there and stays, every rewrite of a whole packet succeeds, next hops
         // answer, no input is as long as an MTU, no fragment is too long to wait, what fills the table gives way, and the shares are a big table's.
         let impossible = [
             ClaimContended,
@@ -134,6 +134,7 @@ impl Reached {
             TooBig,
             TableFull,
             FlowLimit,
+            DropReason::AddressGone,
             DropReason::Fragment,
         ];
         let mut reasons = DropReason::ALL.iter().filter(|reason| !impossible.contains(reason));

@@ -149,7 +149,7 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
             if verdict == Verdict::CLOSING {
                 verdict = closing::follow::<F, Self>(self, &mut scratch, hook == Hook::ToWorld);
             }
-            if verdict == Verdict::NO_FLOW_YET {
+            while verdict == Verdict::NO_FLOW_YET {
                 verdict = match hook {
                     Hook::FromContainer(_) => outbound::open::<F, Self>(self, &mut scratch),
                     Hook::FromWorld => inbound::open::<F, Self>(self, &mut scratch),

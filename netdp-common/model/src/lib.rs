@@ -2,6 +2,7 @@
 
 pub mod checksum;
 pub mod cpu;
+pub mod early;
 pub mod extensions;
 pub mod frame;
 pub mod hook;
@@ -171,10 +172,7 @@ impl<A: Address + std::hash::Hash> World<A> {
 
     fn add_network<F: Plan<Addr = A>>(&mut self, bridge: u32, gateway: Place, ports: PortSpans) {
         let gateway = F::at(gateway);
-        self.networks.insert(
-            bridge,
-            Network { gateway, snat_to: F::at(Place::Unspecified), flags: 0, ports, timeouts: 0 },
-        );
+        self.networks.insert(bridge, Network { gateway, ports, ..Network::default() });
         self.routes.insert(gateway, Route::Local);
     }
 

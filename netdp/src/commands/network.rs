@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use netdp_common::flow::SNAT_ADDRESSES;
 use serde::Serialize;
 
 use crate::cli::{self, Global, NetworkCreate};
@@ -119,9 +120,7 @@ async fn create(global: &Global, args: &NetworkCreate) -> Result<(), Error> {
     if let Some(mtu) = args.mtu.filter(|mtu| !(least..=MOST_MTU).contains(mtu)) {
         return Err(Refusal::Mtu { mtu, least, most: MOST_MTU }.into());
     }
-    if let Some(strange) = args.snat_to.iter().find(|addr| !subnet::has_family(&subnets, addr)) {
-        return Err(Refusal::SnatToFamily(*strange).into());
-    }
+    check_snat_to(&args.snat_to, &subnets)?;
     let timeouts = NetworkTimeouts::with(&args.timeout)?;
     let mut instance = Instance::change(global).await?;
     let created = async {
@@ -142,6 +141,26 @@ async fn create(global: &Global, args: &NetworkCreate) -> Result<(), Error> {
         return output::json(&Listed { name: &args.name, network: &network, endpoints: Vec::new() });
     }
     output::line(format!("{}: {} on {}", args.name, output::joined(&network.subnets), network.bridge))
+}
+
+/// Refuses external addresses that no host could serve the network with.
+fn check_snat_to(addresses: &[IpAddr], subnets: &[IpNet]) -> Result<(), Refusal> {
+    for (number, addr) in addresses.iter().enumerate() {
+        let before = &addresses[..number];
+        if !subnet::has_family(subnets, addr) {
+            return Err(Refusal::SnatToFamily(*addr));
+        }
+        if matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local()) {
+            return Err(Refusal::SnatToLinkLocal(*addr));
+        }
+        if before.contains(addr) {
+            return Err(Refusal::SnatToTwice(*addr));
+        }
+        if before.iter().filter(|other| other.is_ipv4() == addr.is_ipv4()).count() >= SNAT_ADDRESSES {
+            return Err(Refusal::SnatToMany { addr: *addr, most: SNAT_ADDRESSES });
+        }
+    }
+    Ok(())
 }
 
 async fn plan(

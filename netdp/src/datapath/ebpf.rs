@@ -14,7 +14,7 @@ use crate::net::PortFlags;
 
 use super::{
     Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, FlowsOfPort, Kind, NetworkEntry, PublishEntry,
-    Stats,
+    Stats, XdpMode,
 };
 
 mod allowed;
@@ -33,6 +33,7 @@ mod queueing;
 mod sources;
 pub mod stats;
 mod timeouts;
+pub mod xdp;
 
 use attachment::Attachment;
 use family::Served;
@@ -62,10 +63,14 @@ type FlowTable<A> = HashMap<MapData, flow::Tuple<A>, flow::Flow<A>>;
 /// The eBPF datapath of one instance.
 #[derive(Debug)]
 pub struct Ebpf {
+    /// Whose it is.
+    instance: String,
     /// Where this layout's pins are.
     dir: PathBuf,
     /// Whether this process loaded the programs (else they were there).
     created: bool,
+    /// How uplinks carry the XDP program.
+    xdp: XdpMode,
 }
 
 impl Ebpf {
@@ -76,7 +81,7 @@ impl Ebpf {
     /// verifier's log is in the error), or when another version's layout is pinned there.
     pub fn open(instance: &str, options: &OpenOptions) -> Result<Self, Error> {
         let (dir, created) = object::open(instance, options)?;
-        Ok(Self { dir, created })
+        Ok(Self { instance: instance.to_owned(), dir, created, xdp: options.xdp })
     }
 
     /// Whether an instance's datapath is there, all of it.
@@ -157,9 +162,15 @@ impl Ebpf {
         let ephemeral =
             crate::net::ports::local_range().map_err(|e| doing("reading ip_local_port_range", e))?;
         let (lo, hi) = network.snat_ports;
+        let snat_to: Vec<F::Addr> = network.snat_to.iter().filter_map(F::addr).collect();
+        let mut addresses = [F::Addr::default(); flow::SNAT_ADDRESSES];
+        for (place, addr) in addresses.iter_mut().zip(&snat_to) {
+            *place = *addr;
+        }
         let value = flow::Network {
             gateway: F::first(&network.gateways),
-            snat_to: F::first(&network.snat_to),
+            snat_to: addresses,
+            snat_addresses: u32::try_from(snat_to.len().min(addresses.len())).unwrap_or(0),
             flags: [
                 (network.internal, flow::NETWORK_INTERNAL),
                 (network.no_icc, flow::NETWORK_NO_ICC),
@@ -302,7 +313,13 @@ impl Datapath for Ebpf {
     }
 
     fn refresh_host(&mut self) -> Result<(), Error> {
-        host::refresh(self)
+        host::refresh(self)?;
+        xdp::refresh(self)
+    }
+
+    fn set_xdp(&mut self, mode: XdpMode) -> Result<(), Error> {
+        self.xdp = mode;
+        xdp::set(self)
     }
 
     fn flows(&self) -> Result<Vec<FlowInfo>, Error> {
@@ -324,7 +341,9 @@ impl Datapath for Ebpf {
     }
 
     fn faults(&self) -> Result<Vec<String>, Error> {
-        host::unhooked(self)
+        let mut faults = host::unhooked(self)?;
+        faults.append(&mut xdp::faults(self)?);
+        Ok(faults)
     }
 
     fn remove(self: Box<Self>) -> Result<Vec<String>, Error> {

@@ -163,7 +163,7 @@ fn walk<F: Plan>(hook: Hook, frame: &mut Frame<F>) -> (Verdict, Option<DropReaso
         if verdict == Verdict::CLOSING {
             verdict = closing::follow::<F, _>(frame, &mut scratch, hook == Hook::ToWorld);
         }
-        if verdict == Verdict::NO_FLOW_YET {
+        while verdict == Verdict::NO_FLOW_YET {
             verdict = match hook {
                 Hook::FromContainer => outbound::open::<F, _>(frame, &mut scratch),
                 Hook::FromWorld => inbound::open::<F, _>(frame, &mut scratch),

@@ -72,10 +72,9 @@ impl<A: Address> Tables<A> {
         };
         let network = Network {
             gateway: F::GATEWAY,
-            snat_to: A::default(),
-            flags: 0,
             ports: PortSpans::new(ONLY_PORT, ONLY_PORT, (1, 1)),
             timeouts: 1,
+            ..Network::default()
         };
         let publication = |proto, (host_port, port), port_bits, to: usize| Publication {
             key: PublishedKey { addr: A::default(), proto, pad: 0, port: Be16::new(host_port) },
