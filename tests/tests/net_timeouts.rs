@@ -92,7 +92,6 @@ fn each_network_has_its_own(lab: &Lab) {
     assert_eq!(flows_of(lab, "on-usual").len(), 1);
     // It starts anew.
     let mapped = reaches(|| brief.send(b"again"), &server).expect("another question");
-    assert_ne!(mapped.port(), late.port(), "one of 64 512 ports, at random");
     reaches(|| server.send_to(b"in time", mapped), brief).expect("its answer");
 }
 
