@@ -33,6 +33,7 @@ pub mod netfilter;
 mod netns;
 pub mod ports;
 mod route;
+pub mod skipped;
 pub mod sockets;
 pub mod sysctl;
 mod veth;
