@@ -5,7 +5,7 @@ use bytemuck::Zeroable as _;
 use crate::closing;
 use crate::family::{Address, Family};
 use crate::flow::{
-    FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Kind, NextHop, OF_HOST, Timeouts,
+    FLOW_BY_STACK, FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Kind, NextHop, OF_HOST, Timeouts,
 };
 use crate::fragment;
 use crate::header::{ethernet, tcp, udp};
@@ -177,6 +177,9 @@ pub(crate) fn send<F: Family, C: Context<F>>(
     parsed: &Parsed<F::Addr>,
     flow: &Flow<F::Addr>,
 ) -> Verdict {
+    if waits_for_verdict(flow) {
+        return Verdict::STACK;
+    }
     let is_own = flow.kind == Kind::Own as u8;
     if parsed.header.ttl <= 1 && !is_own {
         return Verdict::drop(DropReason::TtlExceeded);
@@ -189,12 +192,26 @@ pub(crate) fn send<F: Family, C: Context<F>>(
             return too_big::<F, C>(c, flow.mtu);
         }
     }
-    // The host is no hop on the way to itself.
-    let hops = u8::from(!is_own);
-    if rewrite::<F, C>(c, parsed, flow, parsed.header.ttl.wrapping_sub(hops)).is_none() {
+    let ttl = ttl_after(flow, parsed.header.ttl);
+    if rewrite::<F, C>(c, parsed, flow, ttl).is_none() {
         return Verdict::drop(DropReason::RewriteFailed);
     }
     send_on::<F, C>(c, flow)
+}
+
+/// Whether a packet of a flow goes on untranslated, as the host's firewall is to see it: [`crate::fragment::leave`]
+/// translates what that lets through.
+#[inline(always)]
+pub(crate) const fn waits_for_verdict<A>(flow: &Flow<A>) -> bool {
+    flow.flags & (FLOW_BY_STACK | FLOW_TO_ENDPOINT) == FLOW_BY_STACK
+}
+
+/// The hops that a translated packet has left. The host is no hop on the way to itself, and a stack that forwards takes
+/// one off by itself.
+#[inline(always)]
+pub(crate) const fn ttl_after<A>(flow: &Flow<A>, ttl: u8) -> u8 {
+    let is_hop = flow.kind != Kind::Own as u8 && flow.flags & FLOW_BY_STACK == 0;
+    if is_hop { ttl.wrapping_sub(1) } else { ttl }
 }
 
 /// Sends a translated packet on its flow's way.
@@ -205,6 +222,9 @@ pub(crate) fn send_on<F: Family, C: Context<F>>(c: &mut C, flow: &Flow<F::Addr>)
     }
     c.count(Event::Packets, 1);
     c.count(Event::Bytes, c.len() as u64);
+    if flow.flags & FLOW_BY_STACK != 0 {
+        return Verdict::STACK;
+    }
     if flow.flags & FLOW_TO_ENDPOINT == 0 {
         c.set_next_hop(flow.via, flow.flags & FLOW_NEXT_HOP_V6 != 0);
         return Verdict::to_next_hop(flow.oif);

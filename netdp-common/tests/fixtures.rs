@@ -12,6 +12,8 @@ mod answers;
 mod churn;
 #[path = "fixtures/fragments.rs"]
 mod fragments;
+#[path = "fixtures/honoured.rs"]
+mod honoured;
 #[path = "fixtures/icmp.rs"]
 mod icmp;
 #[path = "fixtures/lifetime.rs"]
@@ -73,6 +75,7 @@ in_both_families! {
     too_big: crate::answers::too_big;
     next_hops: crate::answers::next_hops;
     fragmented: crate::fragments::in_order, crate::fragments::overtaken, crate::fragments::of_the_stack;
+    honoured: crate::honoured::outward, crate::honoured::inward;
     over_time: crate::lifetime::rows;
     connections_end: crate::churn::rows, crate::churn::in_fragments, crate::churn::of_the_host;
     icmp_errors: crate::icmp::translated, crate::icmp::refused;

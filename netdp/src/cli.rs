@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use crate::datapath::Firewall;
 use crate::datapath::select::Feature;
 use crate::plan::names::DEFAULT_IFNAME;
 use crate::plan::sources;
@@ -50,6 +51,9 @@ pub struct Global {
     /// How many flows the table holds; only with an instance's first command
     #[arg(long, value_name = "N", global = true, env = "NETDP_FLOWS_MAX")]
     pub flows_max: Option<u32>,
+    /// Who decides about translated packets; only with an instance's first command, which takes `bypass` if nothing is said
+    #[arg(long, global = true, env = "NETDP_FIREWALL", value_enum)]
+    pub firewall: Option<Firewall>,
     /// Do as if the kernel didn't have this; for tests
     #[arg(
         long,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::datapath::{EndpointEntry, Kind, NetworkEntry, PublishEntry};
+use crate::datapath::{EndpointEntry, Firewall, Kind, NetworkEntry, PublishEntry};
 use crate::failpoint;
 use crate::net::{Mac, NetNsId};
 use crate::plan::mode::Mode;
@@ -71,6 +71,9 @@ pub struct State {
     pub datapath_reason: Option<String>,
     /// The flow table's size, if it was given.
     pub flows_max: Option<u32>,
+    /// Who decides about translated packets.
+    #[serde(default)]
+    pub firewall: Firewall,
     /// Networks by name.
     pub networks: BTreeMap<String, Network>,
     /// Endpoints by name.
@@ -209,6 +212,7 @@ impl State {
             datapath,
             datapath_reason: None,
             flows_max,
+            firewall: Firewall::default(),
             networks: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             bound: BTreeMap::new(),

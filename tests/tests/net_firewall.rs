@@ -19,9 +19,6 @@ fn doctor_lists_what_is_skipped(lab: &Lab) {
     let found = said(lab);
     assert!(found.starts_with("mode bypass: "), "{found}");
     assert!(found.contains("this host has none that decide anything"), "{found}");
-    let early = format!(
-        "nft 'table netdev early {{ chain first {{ type filter hook ingress device {UPLINK} priority 0; udp dport 9 drop; }}; }}'"
-    );
     for line in [
         "iptables -w -P FORWARD DROP",
         "iptables -w -N DOCKER-USER",
@@ -32,8 +29,11 @@ fn doctor_lists_what_is_skipped(lab: &Lab) {
         "iptables -w -t raw -A PREROUTING -p udp --dport 9 -j DROP",
         "iptables -w -A INPUT -p udp --dport 9 -j DROP",
         "iptables -w -t nat -A PREROUTING -p udp --dport 9 -j ACCEPT",
-        &early,
-        "nft 'table inet idle { chain forward { type filter hook forward priority 0; }; }'",
+        "nft add table netdev early",
+        &format!("nft add chain netdev early first {{ type filter hook ingress device {UPLINK} priority 0 ; }}"),
+        "nft add rule netdev early first udp dport 9 drop",
+        "nft add table inet idle",
+        "nft add chain inet idle forward { type filter hook forward priority 0 ; }",
     ] {
         lab.host.sh(line);
     }

@@ -168,7 +168,7 @@ impl<A: Address + std::hash::Hash> World<A> {
                     ..TIMEOUTS
                 },
                 flows_max: 1 << 20,
-                pad: 0,
+                honours_firewall: 0,
             },
         }
     }

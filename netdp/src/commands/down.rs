@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cli::Global;
-use crate::datapath::select;
+use crate::datapath::{Firewall, select};
 use crate::error::Error;
 use crate::hostfiles;
 use crate::instance::{Instance, ROOT, bpffs_release};
@@ -36,6 +36,8 @@ pub async fn run(global: &Global) -> Result<(), Error> {
                 instance: &global.instance,
                 dir: &Path::new(ROOT).join(&global.instance),
                 flows_max: None,
+                // Whatever it was: what it may have set on the host is put back.
+                firewall: Firewall::Honour,
                 without: &[],
             };
             let removed = select::remove_left_behind(place).map_err(Error::from);

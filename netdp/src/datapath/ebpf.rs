@@ -23,6 +23,7 @@ mod clsact;
 mod damage;
 mod family;
 pub mod flows;
+mod forwarding;
 pub mod hooks;
 pub mod host;
 pub mod monitor;
@@ -34,6 +35,7 @@ pub mod stats;
 
 use attachment::Attachment;
 use family::Served;
+use forwarding::Forwarding;
 pub use object::{OpenOptions, Unsupported};
 pub use probe::{Probe, probe};
 
@@ -64,6 +66,8 @@ pub struct Ebpf {
     dir: PathBuf,
     /// Whether this process loaded the programs (else they were there).
     created: bool,
+    /// What lets the host's stack forward, where the host's firewall decides.
+    forwarding: Option<Forwarding>,
 }
 
 impl Ebpf {
@@ -74,7 +78,12 @@ impl Ebpf {
     /// verifier's log is in the error), or when another version's layout is pinned there.
     pub fn open(instance: &str, options: &OpenOptions) -> Result<Self, Error> {
         let (dir, created) = object::open(instance, options)?;
-        Ok(Self { dir, created })
+        Ok(Self { dir, created, forwarding: None })
+    }
+
+    /// The host's firewall decides about translated packets: its stack has to forward them. `dir`: the instance's.
+    pub fn let_stack_forward(&mut self, dir: &Path, instance: &str, without_force_forwarding: bool) {
+        self.forwarding = Some(Forwarding::new(dir, instance, without_force_forwarding));
     }
 
     /// Whether an instance's datapath is there, all of it.
@@ -317,11 +326,16 @@ impl Datapath for Ebpf {
     }
 
     fn faults(&self) -> Result<Vec<String>, Error> {
-        host::unhooked(self)
+        let mut faults = host::unhooked(self)?;
+        if let Some(forwarding) = &self.forwarding {
+            faults.extend(forwarding.faults()?);
+        }
+        Ok(faults)
     }
 
     fn remove(self: Box<Self>) -> Result<Vec<String>, Error> {
-        object::remove(&self.dir).map(|()| Vec::new())
+        object::remove(&self.dir)?;
+        self.forwarding.map_or_else(|| Ok(Vec::new()), |forwarding| forwarding.release())
     }
 }
 

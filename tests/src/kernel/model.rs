@@ -83,7 +83,7 @@ impl<F: Plan> Model<F> {
             pressed: Timeouts::PRESSED.in_ticks(),
             spent: Timeouts::SPENT.in_ticks(),
             flows_max: u32::MAX,
-            pad: 0,
+            honours_firewall: 0,
         };
         let traces = Traces {
             probing: HashMap::new(),

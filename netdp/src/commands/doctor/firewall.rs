@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Check;
-use crate::datapath::Kind;
+use crate::datapath::{Firewall, Kind};
 use crate::error::Error;
 use crate::net::forwarding::{self, ForwardChain};
 use crate::net::skipped::{self, SkippedChain};
@@ -20,10 +20,16 @@ const DECIDING: [&str; 4] = ["raw", "mangle", "filter", "security"];
 /// Who else decides about forwarded packets, and what that means for a datapath's.
 pub(super) fn check<'a>(
     datapath: Option<Kind>,
+    mode: Firewall,
     networks: impl Iterator<Item = &'a Network>,
 ) -> Result<Check, Error> {
     if datapath != Some(Kind::Iptables) {
-        return Ok(Check::new("firewall", true, bypassed(&skipped::chains()?)));
+        let chains = skipped::chains()?;
+        let detail = match mode {
+            Firewall::Bypass => bypassed(&chains),
+            Firewall::Honour => honoured(&chains),
+        };
+        return Ok(Check::new("firewall", true, detail));
     }
     let others: Vec<ForwardChain> = forwarding::chains()?.into_iter().filter(|chain| !chain.is_of_iptables()).collect();
     if others.is_empty() {
@@ -49,20 +55,35 @@ pub(super) fn check<'a>(
 fn bypassed(chains: &[SkippedChain]) -> String {
     let bridged = sysctl::get(&["net", "bridge", "bridge-nf-call-iptables"]).is_ok_and(|value| value == "1");
     let mut detail = "mode bypass: translated packets, and those between endpoints, go around FORWARD, DOCKER-USER, raw and netdev rules, and qdiscs of host veths".to_owned();
-    let mut skipped: Vec<String> = chains.iter().map(ToString::to_string).collect();
-    for (list, program) in [("ip_tables_names", "iptables-legacy"), ("ip6_tables_names", "ip6tables-legacy")] {
-        let tables = fs::read_to_string(Path::new("/proc/thread-self/net").join(list)).unwrap_or_default();
-        let deciding = tables.lines().filter(|table| DECIDING.contains(table));
-        skipped.extend(deciding.map(|table| format!("{program}'s {table} table")));
-    }
-    match skipped.is_empty() {
-        true => detail.push_str("; this host has none that decide anything"),
-        false => detail.push_str(&format!("; skipped here: {}", output::joined(&skipped))),
+    match listed(chains) {
+        None => detail.push_str("; this host has none that decide anything"),
+        Some(list) => detail.push_str(&format!("; skipped here: {list}")),
     }
     if bridged {
         detail.push_str("; bridge-nf-call-iptables is 1: what the bridge itself forwards passes FORWARD");
     }
     detail
+}
+
+/// What the host's own rules decide about.
+fn honoured(chains: &[SkippedChain]) -> String {
+    let mut detail = "mode honour: what endpoints and the outside send each other passes this host's rules, with the endpoint's address; only hairpins, what goes between endpoints, and ICMP errors go around them".to_owned();
+    match listed(chains) {
+        None => detail.push_str("; this host has none that decide anything"),
+        Some(list) => detail.push_str(&format!("; here: {list}")),
+    }
+    detail
+}
+
+/// Chains that decide something; none: there is none.
+fn listed(chains: &[SkippedChain]) -> Option<String> {
+    let mut found: Vec<String> = chains.iter().map(ToString::to_string).collect();
+    for (list, program) in [("ip_tables_names", "iptables-legacy"), ("ip6_tables_names", "ip6tables-legacy")] {
+        let tables = fs::read_to_string(Path::new("/proc/thread-self/net").join(list)).unwrap_or_default();
+        let deciding = tables.lines().filter(|table| DECIDING.contains(table));
+        found.extend(deciding.map(|table| format!("{program}'s {table} table")));
+    }
+    (!found.is_empty()).then(|| output::joined(&found))
 }
 
 /// A chain without a word about a bridge: by its rules for everybody, it may drop what netdp accepts.
