@@ -143,7 +143,9 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
     if iif != FROM_OUTSIDE {
         closing::note_acknowledgement(&entry, meta, parsed);
     }
-    if meta.seen() != now || meta.bits() & (bits | Meta::CLOSING) != bits || is_syn(parsed) {
+    // What the stack routes by itself must not get to an interface without our programs: asked for each packet.
+    let asks = meta.seen() != now || waits_for_verdict(flow);
+    if asks || meta.bits() & (bits | Meta::CLOSING) != bits || is_syn(parsed) {
         if let Some(config) = c.config()
             && meta.idle(now) >= config.timeouts.shortest()
             && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, &config.timeouts) == Judged::Gone
@@ -155,7 +157,7 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
             return Verdict::CLOSING;
         }
         // Before it counts as seen: while there is no way, every packet is told so.
-        if meta.seen() != now
+        if asks
             && let Err(reason) = look_again::<F, C>(c, &entry, flow, parsed)
         {
             return Verdict::drop(reason);

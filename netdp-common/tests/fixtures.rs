@@ -75,7 +75,7 @@ in_both_families! {
     too_big: crate::answers::too_big;
     next_hops: crate::answers::next_hops;
     fragmented: crate::fragments::in_order, crate::fragments::overtaken, crate::fragments::of_the_stack;
-    honoured: crate::honoured::outward, crate::honoured::inward;
+    by_the_hosts_rules: crate::honoured::outward, crate::honoured::inward, crate::honoured::refused_by_the_stack;
     over_time: crate::lifetime::rows;
     connections_end: crate::churn::rows, crate::churn::in_fragments, crate::churn::of_the_host;
     icmp_errors: crate::icmp::translated, crate::icmp::refused;

@@ -1,13 +1,14 @@
 //! `--firewall honour`: the host's rules decide about what endpoints and the outside send each other, as they do with
 //! `MASQUERADE` and netfilter's published ports; what they let through is translated as ever.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use netdp_tests::ask::{Transport, answered, ask_from, echo_bulk, unanswered};
 use netdp_tests::capture::Capture;
 use netdp_tests::lab::{Container, HOST, Lab, UPLINK, WORLD, WORLD_2, WORLD_LINK};
+use netdp_tests::netns::Netns;
 use netdp_tests::server::Server;
 use netdp_tests::sysctl;
 use netdp_tests::variant::Family;
@@ -213,10 +214,13 @@ fn rejections_are_told(lab: &Lab) {
     let honoured = Honoured::new(lab);
     let seen = Capture::start(&lab.world, WORLD_LINK);
     honoured.rule("-A FORWARD -p tcp --syn -j REJECT --reject-with tcp-reset");
-    let refused = |from: IpAddr, netns: &netdp_tests::netns::Netns, to: SocketAddr| {
-        let answer = ask_from(netns, Transport::Tcp, (from, 0), (to.ip(), to.port()));
-        let error = answer.expect_err("no answer");
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{to}: {error}");
+    honoured.rule("-A FORWARD -p udp -j REJECT");
+    let refused = |from: IpAddr, netns: &Netns, to: SocketAddr| {
+        for transport in Transport::ALL {
+            let answer = ask_from(netns, transport, (from, 0), (to.ip(), to.port()));
+            let error = answer.expect_err("no answer");
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{transport:?} to {to}: {error}");
+        }
     };
     refused(honoured.web.address, &honoured.web.netns, honoured.world());
     refused(lab.at(WORLD), &lab.world, honoured.published());
