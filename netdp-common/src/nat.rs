@@ -157,9 +157,7 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
             return Verdict::CLOSING;
         }
         // Before it counts as seen: while there is no way, every packet is told so.
-        if asks
-            && let Err(reason) = look_again::<F, C>(c, &entry, flow, parsed)
-        {
+        if asks && let Err(reason) = look_again::<F, C>(c, &entry, flow, parsed) {
             return Verdict::drop(reason);
         }
         if !refresh::<F, C>(c, &entry, flow, parsed, bits) {

@@ -47,7 +47,9 @@ pub fn leave<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) ->
     if !parse::<F, C>(c, parsed) {
         return Verdict::STACK;
     }
-    if parsed.transport == Transport::IcmpError && c.config().is_some_and(|config| config.honours_firewall != 0) {
+    if parsed.transport == Transport::IcmpError
+        && c.config().is_some_and(|config| config.honours_firewall != 0)
+    {
         return Verdict::NO_FLOW_YET;
     }
     if !matches!(parsed.transport, Transport::Tcp | Transport::Udp | Transport::EchoRequest) {

@@ -195,8 +195,8 @@ impl Instance {
         if found.is_none() && kind == Kind::Iptables && firewall == Firewall::Honour {
             return Err(Refusal::NoHonour.into());
         }
-        let state = found
-            .unwrap_or_else(|| State { firewall, ..State::new(host.id(), kind, global.flows_max) });
+        let state =
+            found.unwrap_or_else(|| State { firewall, ..State::new(host.id(), kind, global.flows_max) });
         let undo = Undo::new(dir, state.revision);
         let net = Net::open(&host)?;
         let name = global.instance.clone();

@@ -1,9 +1,11 @@
 //! The host's own firewall: which of its rules the programs go around, and that `doctor` says so.
 
 use netdp_tests::lab::{Lab, UPLINK};
-use netdp_tests::on_ebpf_as_attached;
 
-on_ebpf_as_attached!(doctor_lists_what_is_skipped: "netdp's rules are among the host's there");
+/// Not on iptables: netdp's rules are among the host's there.
+mod doctor_lists_what_is_skipped {
+    netdp_tests::variants!(doctor_lists_what_is_skipped: ebpf EBPF);
+}
 
 /// What `doctor` says about the firewall.
 fn said(lab: &Lab) -> String {
@@ -30,7 +32,9 @@ fn doctor_lists_what_is_skipped(lab: &Lab) {
         "iptables -w -A INPUT -p udp --dport 9 -j DROP",
         "iptables -w -t nat -A PREROUTING -p udp --dport 9 -j ACCEPT",
         "nft add table netdev early",
-        &format!("nft add chain netdev early first {{ type filter hook ingress device {UPLINK} priority 0 ; }}"),
+        &format!(
+            "nft add chain netdev early first {{ type filter hook ingress device {UPLINK} priority 0 ; }}"
+        ),
         "nft add rule netdev early first udp dport 9 drop",
         "nft add table inet idle",
         "nft add chain inet idle forward { type filter hook forward priority 0 ; }",

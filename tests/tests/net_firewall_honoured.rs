@@ -8,26 +8,34 @@ use std::time::Duration;
 use netdp_tests::ask::{Transport, answered, ask_from, echo_bulk, unanswered};
 use netdp_tests::capture::Capture;
 use netdp_tests::lab::{Container, HOST, Lab, UPLINK, WORLD, WORLD_2, WORLD_LINK};
+use netdp_tests::netdp::Netdp;
 use netdp_tests::netns::Netns;
 use netdp_tests::server::Server;
 use netdp_tests::sysctl;
 use netdp_tests::variant::Family;
-use netdp_tests::{on_ebpf_only, on_ebpf_only_in_both_families};
 
 const PORT: u16 = 7000;
 
-on_ebpf_only_in_both_families!(
-    forward_decides: "netdp's rules accept before the host's",
-    published_ports_pass_forward: "netdp's rules accept before the host's",
-);
+// Not on iptables: netdp's rules accept before the host's there.
 
-on_ebpf_only!(
-    rejections_are_told: "netdp's rules accept before the host's",
-    the_host_forwards_only_as_long: "the host forwards there in any mode",
-);
+mod forward_decides {
+    netdp_tests::variants!(forward_decides: ebpf EBPF, ebpf_v6_without_offloads EBPF_V6_PLAIN);
+}
+
+mod published_ports_pass_forward {
+    netdp_tests::variants!(published_ports_pass_forward: ebpf_without_offloads EBPF_PLAIN, ebpf_v6 EBPF_V6);
+}
+
+mod rejections_are_told {
+    netdp_tests::variants!(rejections_are_told: ebpf EBPF, ebpf_v6 EBPF_V6);
+}
+
+mod the_host_forwards_only_as_long {
+    netdp_tests::variants!(the_host_forwards_only_as_long: ebpf EBPF);
+}
 
 mod a_rule_added_later_cuts_at_once {
-    netdp_tests::variants!(a_rule_added_later_cuts_at_once: ebpf EBPF, ebpf_v6 EBPF_V6, clsact CLSACT);
+    netdp_tests::variants!(a_rule_added_later_cuts_at_once: clsact CLSACT, ebpf_v6 EBPF_V6);
 }
 
 /// A container of an instance in that mode, with servers around.
@@ -246,6 +254,7 @@ fn the_host_forwards_only_as_long(lab: &Lab) {
     lab.netdp.ok("down");
     let changed = sysctl::changed(&before, &sysctl::read_all(&lab.host));
     assert!(changed.is_empty(), "{changed:?}");
-    let why = lab.netdp.refused(2, "--firewall honour --datapath iptables network create n --subnet 10.5.0.0/24");
+    let by_rules = Netdp { datapath: "iptables", ..lab.netdp.clone() };
+    let why = by_rules.refused(2, "--firewall honour network create n --subnet 10.5.0.0/24");
     assert!(why.contains("--datapath ebpf"), "{why}");
 }

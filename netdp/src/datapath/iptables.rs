@@ -289,7 +289,8 @@ impl Datapath for Iptables {
 
     fn faults(&self) -> Result<Vec<String>, Error> {
         let mut faults = self.differences()?;
-        let undone = Sysctls::of(&self.dir, &self.instance, self.options.without_force_forwarding)?.undone()?;
+        let undone =
+            Sysctls::of(&self.dir, &self.instance, self.options.without_force_forwarding)?.undone()?;
         faults.extend(undone.iter().map(|name| format!("{name} was set back")));
         Ok(faults)
     }
@@ -298,7 +299,8 @@ impl Datapath for Iptables {
         for family in self.families().unwrap_or_else(|_| vec![Family::V4]) {
             self.clear(family)?;
         }
-        let left = Sysctls::alone(&self.dir, &self.instance, self.options.without_force_forwarding)?.release()?;
+        let left =
+            Sysctls::alone(&self.dir, &self.instance, self.options.without_force_forwarding)?.release()?;
         Model::remove(&self.dir)?;
         Ok(left)
     }

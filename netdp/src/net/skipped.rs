@@ -118,7 +118,12 @@ fn is_skipped(family: &str, part: &Hook) -> bool {
     if family == "netdev" {
         return number == u32::from(DevHookNumber::Ingress);
     }
-    [InetHookNumber::PreRouting, InetHookNumber::Forward, InetHookNumber::PostRouting, InetHookNumber::Ingress]
-        .map(u32::from)
-        .contains(&number)
+    [
+        InetHookNumber::PreRouting,
+        InetHookNumber::Forward,
+        InetHookNumber::PostRouting,
+        InetHookNumber::Ingress,
+    ]
+    .map(u32::from)
+    .contains(&number)
 }

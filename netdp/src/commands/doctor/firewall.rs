@@ -31,7 +31,8 @@ pub(super) fn check<'a>(
         };
         return Ok(Check::new("firewall", true, detail));
     }
-    let others: Vec<ForwardChain> = forwarding::chains()?.into_iter().filter(|chain| !chain.is_of_iptables()).collect();
+    let others: Vec<ForwardChain> =
+        forwarding::chains()?.into_iter().filter(|chain| !chain.is_of_iptables()).collect();
     if others.is_empty() {
         return Ok(Check::new("firewall", true, "nobody but iptables decides what is forwarded"));
     }
@@ -78,7 +79,8 @@ fn honoured(chains: &[SkippedChain]) -> String {
 /// Chains that decide something; none: there is none.
 fn listed(chains: &[SkippedChain]) -> Option<String> {
     let mut found: Vec<String> = chains.iter().map(ToString::to_string).collect();
-    for (list, program) in [("ip_tables_names", "iptables-legacy"), ("ip6_tables_names", "ip6tables-legacy")] {
+    for (list, program) in [("ip_tables_names", "iptables-legacy"), ("ip6_tables_names", "ip6tables-legacy")]
+    {
         let tables = fs::read_to_string(Path::new("/proc/thread-self/net").join(list)).unwrap_or_default();
         let deciding = tables.lines().filter(|table| DECIDING.contains(table));
         found.extend(deciding.map(|table| format!("{program}'s {table} table")));

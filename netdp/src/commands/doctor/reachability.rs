@@ -81,7 +81,10 @@ struct Answer {
 pub(super) async fn run(global: &Global) -> Result<(), Error> {
     let answer = match Instance::look(global)? {
         Some(mut instance) => answer(&mut instance).await?,
-        None => Answer { published: Vec::new(), firewall: firewall::check(None, global.firewall.unwrap_or_default(), [].into_iter())?.detail },
+        None => Answer {
+            published: Vec::new(),
+            firewall: firewall::check(None, global.firewall.unwrap_or_default(), [].into_iter())?.detail,
+        },
     };
     if global.json {
         return output::json(&answer);

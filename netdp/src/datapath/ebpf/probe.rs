@@ -24,7 +24,8 @@ pub fn probe(without_tcx: bool) -> Vec<Probe> {
 
 /// Whether the kernel takes the programs, and how they can be attached.
 fn programs(without_tcx: bool) -> Vec<Probe> {
-    const SMALL: OpenOptions = OpenOptions { flows_max: Some(1024), without_tcx: false, firewall: Firewall::Bypass };
+    const SMALL: OpenOptions =
+        OpenOptions { flows_max: Some(1024), without_tcx: false, firewall: Firewall::Bypass };
     match object::load(&SMALL) {
         Ok(mut object) => {
             let instructions: Vec<String> = object
