@@ -20,9 +20,20 @@ const MOUNTED: &str = "/run/netdp/.mounted-bpffs";
 const PINS: &str = "/sys/fs/bpf/netdp";
 
 /// Mounts the BPF file system if nobody did, and remembers that. Until the result is dropped, no other instance
-/// unmounts it or removes the directory that all pin below.
+/// unmounts it or removes the directory that all pin below; others may load their programs meanwhile.
 pub(super) fn bpffs_ensure() -> Result<Flock<File>, Error> {
-    let lock = lock()?;
+    loop {
+        let shared = lock_as(FlockArg::LockShared)?;
+        if bpffs::is_mounted()? {
+            return Ok(shared);
+        }
+        drop(shared);
+        bpffs_mount()?;
+    }
+}
+
+fn bpffs_mount() -> Result<(), Error> {
+    let _lock = lock()?;
     if !bpffs::is_mounted()? {
         // First: a mount that nobody remembers would stay for ever.
         failpoint::pass("remember the mount")
@@ -30,7 +41,7 @@ pub(super) fn bpffs_ensure() -> Result<Flock<File>, Error> {
             .map_err(Error::system(format!("creating {MOUNTED}")))?;
         bpffs::ensure_bpffs()?;
     }
-    Ok(lock)
+    Ok(())
 }
 
 /// Unmounts the BPF file system if netdp mounted it and nothing is pinned there.
@@ -82,9 +93,13 @@ pub(super) fn remove_if_unused(dir: &Path) {
 
 /// What concerns all instances is done by one at a time, as long as the result lives.
 pub fn lock() -> Result<Flock<File>, Error> {
+    lock_as(FlockArg::LockExclusive)
+}
+
+fn lock_as(how: FlockArg) -> Result<Flock<File>, Error> {
     let root = Path::new(ROOT);
     loop {
-        let locked = Flock::lock(open_dir(root)?, FlockArg::LockExclusive)
+        let locked = Flock::lock(open_dir(root)?, how)
             .map_err(|(_, errno)| Error::system(format!("locking {ROOT}"))(errno))?;
         let ours = locked.metadata().map_err(Error::system(format!("locking {ROOT}")))?.ino();
         // The last instance removes the directory: who waited has then locked one that nobody else will see.
