@@ -36,8 +36,7 @@ pub async fn run(global: &Global) -> Result<(), Error> {
                 instance: &global.instance,
                 dir: &Path::new(ROOT).join(&global.instance),
                 flows_max: None,
-                // Whatever it was: what it may have set on the host is put back.
-                firewall: Firewall::Honour,
+                firewall: Firewall::default(),
                 without: &[],
             };
             let removed = select::remove_left_behind(place).map_err(Error::from);

@@ -334,8 +334,7 @@ impl Datapath for Ebpf {
     }
 
     fn remove(self: Box<Self>) -> Result<Vec<String>, Error> {
-        object::remove(&self.dir)?;
-        self.forwarding.map_or_else(|| Ok(Vec::new()), |forwarding| forwarding.release())
+        object::remove(&self.dir).map(|()| Vec::new())
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::ebpf::{Ebpf, OpenOptions};
 use super::iptables::{self, Iptables};
-use super::{Datapath, Error, Firewall, Kind};
+use super::{Datapath, Error, Firewall, Kind, sysctls};
 
 /// Where instances pin.
 const PINS: &str = "/sys/fs/bpf/netdp";
@@ -103,6 +103,7 @@ pub fn remove(opened: Option<Box<dyn Datapath>>, place: Place<'_>) -> Result<Vec
             left.extend(datapath.remove()?);
         }
     }
+    left.extend(sysctls::release(place.dir, place.instance)?);
     match fs::remove_dir_all(pins(place.instance)) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(Error { doing: format!("removing {}", pins(place.instance).display()), cause: error.into() })

@@ -121,7 +121,7 @@ impl Sysctls {
         Ok(changes.iter().filter(|change| lost(change)).map(|change| change.path.join(".")).collect())
     }
 
-    /// Puts back what no other instance needs; returns what is left as it is, and why.
+    /// Puts back what no other instance needs, see [`release`]; returns what is left as it is, and why.
     pub(super) fn release(&self) -> Result<Vec<String>, Error> {
         let mut changes = self.load()?;
         let mut left = Vec::new();
@@ -156,6 +156,16 @@ impl Sysctls {
             _ => Ok(()),
         }
     }
+}
+
+/// Puts back what an instance changed, whichever datapath and mode it had: a first command that was killed may have left
+/// nothing that tells. Returns what is left as it is, and why.
+pub(super) fn release(dir: &Path, instance: &str) -> Result<Vec<String>, Error> {
+    let is_user = |change: &Change| change.users.contains(instance);
+    if !Sysctls::of(dir, instance, false)?.load()?.iter().any(is_user) {
+        return Ok(Vec::new());
+    }
+    Sysctls::alone(dir, instance, false)?.release()
 }
 
 /// Whether the whole host forwards, so that an interface that does is nobody's exception.

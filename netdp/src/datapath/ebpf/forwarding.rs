@@ -24,7 +24,7 @@ impl Forwarding {
 
     /// Makes uplinks and bridges forward what comes by them.
     pub(super) fn set<'a>(&self, links: impl Iterator<Item = &'a Link>) -> Result<(), Error> {
-        let sysctls = self.alone()?;
+        let sysctls = Sysctls::alone(&self.dir, &self.instance, self.without_force_forwarding)?;
         for link in links {
             for family in Family::ALL {
                 sysctls.forward(family, &link.name)?;
@@ -37,14 +37,5 @@ impl Forwarding {
     pub(super) fn faults(&self) -> Result<Vec<String>, Error> {
         let sysctls = Sysctls::of(&self.dir, &self.instance, self.without_force_forwarding)?;
         Ok(sysctls.undone()?.iter().map(|name| format!("{name} was set back")).collect())
-    }
-
-    /// Puts back what no other instance needs; returns what is left as it is, and why.
-    pub(super) fn release(&self) -> Result<Vec<String>, Error> {
-        self.alone()?.release()
-    }
-
-    fn alone(&self) -> Result<Sysctls, Error> {
-        Sysctls::alone(&self.dir, &self.instance, self.without_force_forwarding)
     }
 }
