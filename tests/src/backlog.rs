@@ -9,7 +9,7 @@ use std::fs;
 const TRIES: usize = 5;
 
 /// Does something that one lost packet makes fail, until it is done or fails without any.
-pub(crate) fn unless_dropped<T>(mut work: impl FnMut() -> T, is_done: impl Fn(&T) -> bool) -> T {
+pub fn unless_dropped<T>(mut work: impl FnMut() -> T, is_done: impl Fn(&T) -> bool) -> T {
     let mut before = dropped();
     for _ in 1..TRIES {
         let result = work();

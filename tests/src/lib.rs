@@ -11,7 +11,6 @@ pub mod backlog;
 pub mod behaviour;
 pub mod build;
 pub mod capture;
-pub mod churn;
 pub mod consistent;
 pub mod counters;
 pub mod footprint;

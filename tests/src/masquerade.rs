@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::lab::{Container, HOST, Lab, UPLINK};
+use crate::lab::{Container, Lab, UPLINK};
 use crate::variant::Family;
 
 /// Between connections that netfilter tracks, whatever else the machine tracks.
@@ -25,28 +25,16 @@ pub struct Masquerade<'a> {
 impl<'a> Masquerade<'a> {
     /// Sets it up; `options` are further ones of the rule.
     pub fn new(lab: &'a Lab, options: &str) -> Self {
-        let masquerade = Self::bridge(lab);
-        let subnet = lab.variant.family.with_prefix(SUBNET, 24);
-        masquerade
-            .iptables(&format!("-t nat -A POSTROUTING -s {subnet} -o {UPLINK} -j MASQUERADE {options}"));
-        masquerade
-    }
-
-    /// The same bridge without NAT, and without anything that tracks connections: the world knows the way back.
-    pub fn none(lab: &'a Lab) -> Self {
-        let plain = Self::bridge(lab);
-        let subnet = lab.variant.family.with_prefix(SUBNET, 24);
-        lab.world.sh(&format!("ip route add {subnet} via {}", lab.at(HOST)));
-        plain
-    }
-
-    fn bridge(lab: &'a Lab) -> Self {
         let (host, family) = (&lab.host, lab.variant.family);
         host.sh(&format!("ip link add {BRIDGE} type bridge"));
         host.sh(&format!("ip addr add {} dev {BRIDGE}{}", family.with_prefix(GATEWAY, 24), no_dad(family)));
         host.sh(&format!("ip link set {BRIDGE} up"));
         lab.set_forwarding("1");
-        Self { lab, next: std::cell::Cell::new(2) }
+        let masquerade = Self { lab, next: std::cell::Cell::new(2) };
+        let subnet = family.with_prefix(SUBNET, 24);
+        masquerade
+            .iptables(&format!("-t nat -A POSTROUTING -s {subnet} -o {UPLINK} -j MASQUERADE {options}"));
+        masquerade
     }
 
     /// Adds a rule of the lab's family.

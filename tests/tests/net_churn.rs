@@ -4,8 +4,12 @@
 //! There are four times as many ports as connections at a time: the next one's SYN may overtake the last segments of
 //! the one before, so that each has two ports for a moment.
 
-use netdp_tests::churn::{AT_ONCE, ChurnServer, ClosesFirst, Until, churn};
-use netdp_tests::lab::{Container, Lab, WORLD};
+use std::net::SocketAddr;
+
+use netdp::bench::load::Peer;
+use netdp::bench::load::churn::{AT_ONCE, ChurnServer, ClosesFirst, Until, churn};
+use netdp_tests::backlog;
+use netdp_tests::lab::{Container, HOST, Lab, WORLD};
 use netdp_tests::variant::Variant;
 
 const CLIENTS: [&str; 4] = ["a", "b", "c", "d"];
@@ -44,7 +48,17 @@ fn containers(lab: &Lab, ports: u16) -> Vec<Container> {
 fn comes_back(variant: Variant, first: ClosesFirst, ports: u16, kinds: &[Timestamps]) {
     let lab = Lab::new(variant);
     let clients = containers(&lab, ports);
-    let server = ChurnServer::new(&lab.world, (lab.at(WORLD), 80), first);
+    let seen_as = [lab.at(HOST)];
+    let server = ChurnServer::new(
+        &lab.world,
+        SocketAddr::new(lab.at(WORLD), 80),
+        first,
+        CLIENTS.len() * AT_ONCE,
+        &seen_as,
+    );
+    let server = server.expect("a server");
+    let peers: Vec<Peer<'_>> =
+        clients.iter().map(|client| Peer { ns: &client.netns, address: client.address }).collect();
     let wanted = CONNECTIONS * (CLIENTS.len() * AT_ONCE) as u64;
     let mut least = 0;
     for timestamps in kinds {
@@ -52,12 +66,16 @@ fn comes_back(variant: Variant, first: ClosesFirst, ports: u16, kinds: &[Timesta
         for client in &clients {
             client.netns.set_sysctl("net/ipv4/tcp_timestamps", timestamps.0);
         }
-        let report = churn(&clients, &server, first, Until::Connections(CONNECTIONS));
-        assert_eq!((report.connections, report.failed), (wanted, 0), "{timestamps:?}: {report:?}");
+        let dropped = backlog::dropped();
+        let report = churn(&peers, &server, first, Until::Connections(CONNECTIONS)).expect("churn");
+        let (opened, failed, again) = (report.connections, report.failed, report.syn_retransmitted);
+        assert_eq!((opened, failed), (wanted, 0), "{timestamps:?}: {again} SYN sent again");
+        let dropped = backlog::dropped() - dropped;
         assert!(
-            report.syn_retransmitted <= wanted / RARE + report.backlog_drops,
-            "{timestamps:?}: {report:?}"
+            again <= wanted / RARE + dropped,
+            "{timestamps:?}: {again} SYN sent again, {dropped} dropped"
         );
+        assert_eq!(server.strange(), None, "{timestamps:?}: seen from another address");
         least += wanted;
         let recycled = lab.netdp.counter("flows_recycled");
         assert!(

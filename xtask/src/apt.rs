@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::command::{find, is_root, run};
 
 /// A program of the tests and the Debian package it comes in.
-const TOOLS: [(&str, &str); 9] = [
+const TOOLS: [(&str, &str); 10] = [
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("nft", "nftables"),
@@ -17,6 +17,7 @@ const TOOLS: [(&str, &str); 9] = [
     ("dig", "dnsutils"),
     ("dnsmasq", "dnsmasq-base"),
     ("iperf3", "iperf3"),
+    ("wrk", "wrk"),
 ];
 
 /// Packages of the test tools that are not on this machine.

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod apt;
-mod bench_churn;
 mod bench_programs;
 mod captures;
 mod check;
@@ -42,8 +41,6 @@ enum Task {
     Demo(demo::Args),
     /// Show what a packet costs in each program, and each program the verifier.
     BenchPrograms(bench_programs::Args),
-    /// Show how many connections per second to one destination there are, beside plain routing and MASQUERADE.
-    BenchChurn(bench_churn::Args),
     /// Release binary, man pages and completions in target/dist.
     Dist,
 }
@@ -56,7 +53,6 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Fuzz(args) => fuzz::run_fuzzer(&args)?,
         Task::Demo(args) => demo::run_demo(&args)?,
         Task::BenchPrograms(args) => bench_programs::run_bench(&args)?,
-        Task::BenchChurn(args) => bench_churn::run_bench(&args)?,
         Task::Dist => dist::run()?,
     }
     Ok(ExitCode::SUCCESS)

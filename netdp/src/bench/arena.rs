@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::competitor::Competitor;
 use super::wiring::{Forward, Wiring};
-use super::{Error, command, counters, sweep};
+use super::{Error, counters, sweep};
 use crate::net::{LOOPBACK, Link, Mac, Net, NetNs, VethSpec, blocking};
 
 /// The world's address on the link.
@@ -109,11 +109,6 @@ impl Arena {
     /// Undoes it.
     pub(super) fn unpublish(&self) -> Result<(), Error> {
         self.wiring.unpublish(&self.host)
-    }
-
-    /// Another handle of the world's namespace.
-    pub(super) fn world_again(&self) -> Result<NetNs, Error> {
-        Ok(NetNs::open(command::path(&self.world).as_ref())?)
     }
 
     /// Where the world reaches a published port of the first container.

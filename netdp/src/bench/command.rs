@@ -1,9 +1,9 @@
 //! Programs that wire a competitor: netdp itself, iptables, nft.
 
-use std::io::{self, Write as _};
+use std::io::{self, BufRead, BufReader, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -25,6 +25,10 @@ pub(super) fn run(ns: &NetNs, line: &str) -> Result<String, Error> {
 
 /// The same with this on its standard input.
 pub(super) fn run_with_input(ns: &NetNs, line: &str, input: &str) -> Result<String, Error> {
+    finish(in_ns(ns, line)?, line, input, Some(PATIENCE))
+}
+
+fn in_ns(ns: &NetNs, line: &str) -> Result<Command, Error> {
     let mut words = line.split_whitespace();
     let mut command = Command::new(words.next().unwrap_or_default());
     command.args(words);
@@ -32,7 +36,7 @@ pub(super) fn run_with_input(ns: &NetNs, line: &str, input: &str) -> Result<Stri
     let enter = move || setns(&file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
     // SAFETY: between fork and exec the closure does one system call and allocates nothing.
     unsafe { command.pre_exec(enter) };
-    finish(command, line, input, Some(PATIENCE))
+    Ok(command)
 }
 
 /// Runs netdp (this very binary) for an instance whose host is this namespace.
@@ -45,6 +49,40 @@ pub(super) fn netdp(instance: &str, host: &NetNs, arguments: &[String]) -> Resul
     // What is taken down must be, however long it takes.
     let patience = (arguments != ["down"]).then_some(PATIENCE);
     finish(command, &format!("netdp {}", arguments.join(" ")), "", patience)
+}
+
+/// A program that runs until this is dropped.
+#[derive(Debug)]
+pub(super) struct Background(Child);
+
+impl Background {
+    /// Runs a command line (split at spaces) in a namespace, and waits for a line that begins so.
+    pub(super) fn start(ns: &NetNs, line: &str, ready: &str) -> Result<Self, Error> {
+        let failed = |why: String| Error::Command { line: shown(line), why };
+        let mut command = in_ns(ns, line)?;
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = Self(command.spawn().map_err(|error| failed(error.to_string()))?);
+        let (done, watchdog) = watch(child.0.id(), PATIENCE);
+        let stdout = child.0.stdout.take().map(BufReader::new);
+        let mut lines = stdout.into_iter().flat_map(BufRead::lines).map_while(Result::ok);
+        let is_ready = lines.any(|line| line.starts_with(ready));
+        drop(done);
+        let late = watchdog.join().unwrap_or(false);
+        if late || !is_ready {
+            return Err(failed(format!("it ended, or was not ready after {} s", PATIENCE.as_secs())));
+        }
+        // Whatever else it says is not read, and must not stop it.
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok(child)
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A path that stands for a namespace as long as it is open here, for every process.

@@ -14,6 +14,7 @@ pub mod churn;
 pub mod clash;
 pub(super) mod exchange;
 pub(super) mod frames;
+pub(super) mod http;
 pub mod poll;
 pub mod server;
 pub mod socket;

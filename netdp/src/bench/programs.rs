@@ -168,17 +168,28 @@ fn in_wire_order(address: Ipv4Addr) -> u32 {
 }
 
 /// Bytes that the kernel accounts for the pinned maps of an instance of netdp.
-pub(super) fn memory_of_pins(instance: &str) -> Result<u64, Error> {
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Memory {
+    /// All but those that are for IPv6 only.
+    pub(super) v4: u64,
+    /// Those that are for IPv6 only.
+    pub(super) v6: u64,
+}
+
+/// How much an instance has.
+pub(super) fn memory_of_pins(instance: &str) -> Result<Memory, Error> {
     let doing = "reading an instance's maps";
     let dir = std::path::Path::new("/sys/fs/bpf/netdp").join(instance).join("v1/maps");
     let entries = std::fs::read_dir(&dir).map_err(Error::system(format!("listing {}", dir.display())))?;
-    let mut bytes = 0;
+    let mut memory = Memory::default();
     for entry in entries {
         let path = entry.map_err(Error::system(format!("listing {}", dir.display())))?.path();
+        let is_v6 = path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("_V6"));
         let map = MapInfo::from_pin(&path).map_err(Error::bpf(doing))?;
-        bytes += memory_of(&map).map_err(Error::bpf(doing))?;
+        *(if is_v6 { &mut memory.v6 } else { &mut memory.v4 }) +=
+            memory_of(&map).map_err(Error::bpf(doing))?;
     }
-    Ok(bytes)
+    Ok(memory)
 }
 
 /// The kernel's own estimate, as it stands in the descriptor's fdinfo.

@@ -15,6 +15,7 @@ mod forward;
 mod memory;
 mod publish;
 mod race;
+mod tools;
 
 /// One round on a prepared arena, given its number (0: warm-up).
 pub(super) type Round<'a> = Box<dyn FnMut(u32) -> Result<Sample, Error> + 'a>;
@@ -47,7 +48,7 @@ pub(super) trait Case {
 type Cases = fn(Effort, u32) -> Vec<Box<dyn Case>>;
 
 /// Every workload by name, in the order in which they are measured, with what makes a round count.
-const ALL: [(&str, Cases, &str); 9] = [
+const ALL: [(&str, Cases, &str); 10] = [
     (
         "race",
         race::cases,
@@ -79,6 +80,11 @@ const ALL: [(&str, Cases, &str); 9] = [
     ),
     ("attach", attach::cases, "every command succeeded (that traffic then flows is what the others check)"),
     ("memory", memory::cases, "a packet of every flow arrived, translated"),
+    (
+        "tools",
+        tools::cases,
+        "the tool itself says that all went well; the world knows no way to an address that was not translated",
+    ),
 ];
 
 /// Their names.

@@ -184,10 +184,19 @@ pub fn print(global: &Global, published: &[Published]) -> Result<(), Error> {
 
 /// Who has a host port; what can't be found out counts as taken, with the reason.
 fn holder(proto: Proto, addr: Option<IpAddr>, port: u16, ours: &[Published]) -> Option<String> {
-    match sockets::holder(proto.number(), addr, port) {
-        Ok(Some(holder)) => Some(holder.to_string()),
-        Ok(None) => bound::is_bound(proto, addr, port, ours)
-            .then(|| "a process that has bound it and does not listen yet".into()),
-        Err(error) => Some(format!("a process that can't be told ({error})")),
+    find_holder(proto, addr, port, ours)
+        .unwrap_or_else(|error| Some(format!("a process that can't be told ({error})")))
+}
+
+fn find_holder(
+    proto: Proto,
+    addr: Option<IpAddr>,
+    port: u16,
+    ours: &[Published],
+) -> Result<Option<String>, Error> {
+    if let Some(holder) = sockets::holder(proto.number(), addr, port)? {
+        return Ok(Some(holder.to_string()));
     }
+    let bound = bound::is_bound(proto, addr, port, ours)?;
+    Ok(bound.then(|| "a process that has bound it and does not listen yet".into()))
 }

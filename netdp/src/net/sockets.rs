@@ -67,6 +67,11 @@ pub fn listening_ports(proto: u8) -> Result<Vec<u16>> {
     Ok(ports.into_iter().collect())
 }
 
+/// Whether TCP sockets that are bound and don't listen are found (Linux 6.8 with `sock_diag`).
+pub fn bound_are_shown() -> Result<bool> {
+    inactive::are_shown()
+}
+
 fn conflict(entries: &[Entry], proto: u8, addr: Option<IpAddr>, port: u16) -> Option<&Entry> {
     let same_port = || entries.iter().filter(|entry| entry.port == port);
     let v6_only = proto == TCP && same_port().any(|entry| entry.addr.is_ipv4());

@@ -25,21 +25,47 @@ pub enum ClosesFirst {
     Client,
 }
 
+/// For how long there is churn.
+#[derive(Clone, Copy, Debug)]
+pub enum Until {
+    /// Each of a client's threads has opened so many connections.
+    Connections(u64),
+    /// So much time is over.
+    Elapsed(Duration),
+}
+
+impl Until {
+    fn goes_on(self, opened: u64, start: Instant) -> bool {
+        match self {
+            Self::Connections(wanted) => opened < wanted,
+            Self::Elapsed(wanted) => start.elapsed() < wanted,
+        }
+    }
+
+    /// Whole seconds of it, if that is known before.
+    fn seconds(self) -> u64 {
+        match self {
+            Self::Connections(_) => 0,
+            Self::Elapsed(wanted) => wanted.as_secs(),
+        }
+    }
+}
+
 /// A server whose connections are over as soon as they are opened.
 #[derive(Debug)]
-pub struct ChurnServer {
+pub struct ChurnServer<'a> {
     at: SocketAddr,
-    ns: Arc<NetNs>,
+    ns: &'a NetNs,
     stop: Arc<AtomicBool>,
     /// An address that it saw and should not have.
     strange: Arc<Mutex<Option<IpAddr>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl ChurnServer {
+impl<'a> ChurnServer<'a> {
     /// Listens; `expected` are the addresses that it should see.
     pub fn new(
-        ns: NetNs,
+        ns: &'a NetNs,
         at: SocketAddr,
         first: ClosesFirst,
         threads: usize,
@@ -56,7 +82,7 @@ impl ChurnServer {
                 std::thread::spawn(move || serve(&listener, first, &stop, &expected, &strange))
             })
             .collect();
-        Ok(Self { at, ns: Arc::new(ns), stop, strange, threads })
+        Ok(Self { at, ns, stop, strange, threads })
     }
 
     /// An address that it saw and should not have.
@@ -65,7 +91,7 @@ impl ChurnServer {
     }
 }
 
-impl Drop for ChurnServer {
+impl Drop for ChurnServer<'_> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         // Each thread waits for one more connection.
@@ -111,29 +137,30 @@ pub struct ChurnReport {
     pub syn_retransmitted: u64,
     /// How long all of it took.
     pub elapsed: Duration,
-    /// Connections in each second.
+    /// Connections in each second, where it was to take so many.
     pub series: Vec<u64>,
     /// How long each took, from the first SYN to the last FIN.
     pub latencies: Vec<Duration>,
 }
 
-/// Opens connections to the server for so long, [`AT_ONCE`] from each client.
+/// Opens connections to the server, [`AT_ONCE`] from each client.
 pub fn churn(
     clients: &[Peer<'_>],
-    server: &ChurnServer,
+    server: &ChurnServer<'_>,
     first: ClosesFirst,
-    duration: Duration,
+    until: Until,
 ) -> Result<ChurnReport, Error> {
-    let namespaces = || clients.iter().map(|client| client.ns).chain([server.ns.as_ref()]);
+    let namespaces = || clients.iter().map(|client| client.ns).chain([server.ns]);
     let before = counters::syn_retransmitted(namespaces())?;
-    let seconds: Vec<AtomicU64> = (0..duration.as_secs()).map(|_| AtomicU64::new(0)).collect();
+    let seconds: Vec<AtomicU64> = (0..until.seconds()).map(|_| AtomicU64::new(0)).collect();
     let failed = AtomicU64::new(0);
     let start = Instant::now();
     let jobs = clients.iter().flat_map(|client| std::iter::repeat_n(client, AT_ONCE));
     let latencies = super::all(jobs, |_, client| {
         super::enter(client.ns)?;
-        let mut latencies = Vec::new();
-        while start.elapsed() < duration && !stop::requested() {
+        let (mut opened, mut latencies) = (0, Vec::new());
+        while until.goes_on(opened, start) && !stop::requested() {
+            opened += 1;
             let since = Instant::now();
             if exchange(server.at, first).is_err() {
                 failed.fetch_add(1, Ordering::Relaxed);

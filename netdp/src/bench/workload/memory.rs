@@ -36,13 +36,14 @@ impl Case for Memory {
     }
 
     fn about(&self) -> String {
-        "memory of netdp's maps, sized for that many flows, and of netfilter's connections (their slab, without \
-         extensions and hash table)"
+        "memory of netdp's maps, sized for that many flows (beside it, what IPv6 takes), and of netfilter's \
+         connections (their slab, without extensions and hash table)"
             .into()
     }
 
     fn metrics(&self) -> Vec<Metric> {
-        vec![Metric::new("memory", "MiB", Better::Lower), Metric::new("per_flow", "B", Better::Lower)]
+        let memory = |name| Metric::new(name, "MiB", Better::Lower);
+        vec![memory("memory"), Metric::new("per_flow", "B", Better::Lower), memory("memory_v6")]
     }
 
     /// netdp on iptables has netfilter's.
@@ -65,7 +66,11 @@ impl Case for Memory {
             let before = tracked()?;
             let mut sample = path.measure(0)?;
             let bytes = match arena.netdp() {
-                Some(instance) => programs::memory_of_pins(instance.name())?,
+                Some(instance) => {
+                    let memory = programs::memory_of_pins(instance.name())?;
+                    sample.metrics.insert("memory_v6".into(), memory.v6 as f64 / MIB);
+                    memory.v4
+                }
                 None => tracked()?.saturating_sub(before),
             };
             sample.metrics.insert("memory".into(), bytes as f64 / MIB);

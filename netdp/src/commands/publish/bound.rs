@@ -1,4 +1,4 @@
-//! TCP ports that a host socket has bound without listening, on kernels before 6.8, which show them nowhere: binding
+//! TCP ports that a host socket has bound without listening, on kernels that show them nowhere (before 6.8): binding
 //! fails there, unless both sockets share (SO_REUSEADDR).
 //!
 //! It also fails where netdp itself holds a port (the programs `bind4` and `bind6`): what is published by this
@@ -14,6 +14,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind,
 
 use crate::datapath::Proto;
 use crate::error::Error;
+use crate::net::sockets;
 use crate::plan::published::Published;
 use crate::spec::Spec;
 
@@ -21,18 +22,27 @@ use crate::spec::Spec;
 pub(super) fn ports(specs: &[Spec], ours: &[Published]) -> Result<Vec<u16>, Error> {
     let wanted = specs.iter().filter(|spec| spec.proto == Proto::Tcp).filter_map(|spec| spec.host);
     let wanted: BTreeSet<u16> = wanted.flat_map(|host| host.first..=host.last).collect();
-    if wanted.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (shown, ours) = (shown()?, tcp_ports(ours));
-    let unknown = |port: &u16| !shown.contains(port) && !ours.contains(port);
-    Ok(wanted.into_iter().filter(|port| unknown(port) && !can_bind(None, *port)).collect())
+    if wanted.is_empty() || sockets::bound_are_shown()? { Ok(Vec::new()) } else { hidden(None, wanted, ours) }
 }
 
 /// Whether a port is so bound at an address; none: at any.
-pub(super) fn is_bound(proto: Proto, addr: Option<IpAddr>, port: u16, ours: &[Published]) -> bool {
-    let unknown = || !tcp_ports(ours).contains(&port) && shown().is_ok_and(|shown| !shown.contains(&port));
-    proto == Proto::Tcp && unknown() && !can_bind(addr, port)
+pub(super) fn is_bound(
+    proto: Proto,
+    addr: Option<IpAddr>,
+    port: u16,
+    ours: &[Published],
+) -> Result<bool, Error> {
+    if proto != Proto::Tcp || sockets::bound_are_shown()? {
+        return Ok(false);
+    }
+    Ok(!hidden(addr, BTreeSet::from([port]), ours)?.is_empty())
+}
+
+/// Those of the ports that are so bound at an address; none: at any.
+fn hidden(addr: Option<IpAddr>, ports: BTreeSet<u16>, ours: &[Published]) -> Result<Vec<u16>, Error> {
+    let (shown, ours) = (shown()?, tcp_ports(ours));
+    let unknown = |port: &u16| !shown.contains(port) && !ours.contains(port);
+    Ok(ports.into_iter().filter(|port| unknown(port) && !can_bind(addr, *port)).collect())
 }
 
 /// The TCP ports that this instance has published, at whatever address.
@@ -85,12 +95,12 @@ mod tests {
         let bound: SockaddrStorage =
             nix::sys::socket::getsockname(std::os::fd::AsRawFd::as_raw_fd(&socket)).unwrap();
         let port = bound.as_sockaddr_in().unwrap().port();
-        assert!(is_bound(Proto::Tcp, None, port, &[]));
-        assert_eq!(ports(&[format!("{port}:80").parse().unwrap()], &[]).unwrap(), [port]);
+        let hidden = |port| hidden(None, BTreeSet::from([port]), &[]).unwrap();
+        assert_eq!(hidden(port), [port]);
         drop(socket);
-        assert!(!is_bound(Proto::Tcp, None, port, &[]));
+        assert_eq!(hidden(port), Vec::<u16>::new());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        assert!(!is_bound(Proto::Tcp, None, listener.local_addr().unwrap().port(), &[]));
+        assert_eq!(hidden(listener.local_addr().unwrap().port()), Vec::<u16>::new());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! TCP sockets that are bound and neither listen nor are connected. `/proc/net/tcp` does not show them; since Linux
 //! 6.8 `sock_diag(7)` does.
 
+use std::os::fd::AsRawFd as _;
+
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
@@ -8,6 +10,7 @@ use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, Stat
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
 
 use super::super::error::{Error, Result};
 use super::table::Entry;
@@ -23,16 +26,26 @@ pub(super) fn entries() -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// Whether the kernel can tell: a socket that is so bound is among them.
+pub(super) fn are_shown() -> Result<bool> {
+    let failed = || Error::system(|| "binding a TCP socket to a free port".to_owned());
+    let bound =
+        socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).map_err(failed())?;
+    bind(bound.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, 0)).map_err(failed())?;
+    let port = getsockname::<SockaddrIn>(bound.as_raw_fd()).map_err(failed())?.port();
+    Ok(dump(AF_INET, SocketId::new_v4())?.iter().any(|entry| entry.port == port))
+}
+
 fn dump(family: u8, socket_id: SocketId) -> Result<Vec<Entry>> {
     let failed = || Error::system(|| "asking for bound sockets (sock_diag)".to_owned());
-    let socket = match ask(family, socket_id) {
+    let asked = match ask(family, socket_id) {
         // Built without NETLINK_SOCK_DIAG.
         Err(error) if error.raw_os_error() == Some(Errno::EPROTONOSUPPORT as i32) => return Ok(Vec::new()),
         other => other.map_err(failed())?,
     };
     let mut entries = Vec::new();
     loop {
-        let (datagram, _) = socket.recv_from_full().map_err(failed())?;
+        let (datagram, _) = asked.recv_from_full().map_err(failed())?;
         let mut rest = &datagram[..];
         while !rest.is_empty() {
             let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)
@@ -79,21 +92,19 @@ fn ask(family: u8, socket_id: SocketId) -> std::io::Result<Socket> {
 
 #[cfg(test)]
 mod tests {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
-
     use super::*;
 
     #[test]
     fn a_bound_socket_is_found_and_a_listener_is_not() {
-        use std::os::fd::AsRawFd as _;
         let bound = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
         bind(bound.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
         let port = getsockname::<SockaddrIn>(bound.as_raw_fd()).unwrap().port();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let listening = listener.local_addr().unwrap().port();
+        assert!(are_shown().unwrap(), "this needs Linux 6.8");
         let found = entries().unwrap();
         assert!(!found.iter().any(|entry| entry.port == listening));
-        let entry = found.iter().find(|entry| entry.port == port).expect("this needs Linux 6.8");
+        let entry = found.iter().find(|entry| entry.port == port).expect("the bound one");
         assert!(entry.addr.is_loopback());
         assert_eq!(super::super::owner::of(entry.inode).map(|(pid, _)| pid), Some(std::process::id()));
     }
