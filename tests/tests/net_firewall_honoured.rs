@@ -2,7 +2,7 @@
 //! `MASQUERADE` and netfilter's published ports; what they let through is translated as ever.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use netdp_tests::ask::{Transport, answered, ask_from, echo_bulk, unanswered};
@@ -28,6 +28,10 @@ mod published_ports_pass_forward {
 
 mod rejections_are_told {
     netdp_tests::variants!(rejections_are_told: ebpf EBPF, ebpf_v6 EBPF_V6);
+}
+
+mod nothing_leaves_where_no_program_is {
+    netdp_tests::variants!(nothing_leaves_where_no_program_is: ebpf EBPF);
 }
 
 mod the_host_forwards_only_as_long {
@@ -233,6 +237,31 @@ fn rejections_are_told(lab: &Lab) {
     refused(honoured.web.address, &honoured.web.netns, honoured.world());
     refused(lab.at(WORLD), &lab.world, honoured.published());
     honoured.unseen(seen);
+}
+
+/// The stack would send packets of a flow out of an interface that appeared since, as soon as there is a route.
+fn nothing_leaves_where_no_program_is(lab: &Lab) {
+    let honoured = Honoured::new(lab);
+    let socket = honoured.web.netns.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket"));
+    socket.connect(honoured.world()).expect("a remote");
+    let say = || socket.send(b"word");
+    for line in [
+        "ip link add late0 type veth peer name late1",
+        "ip link set late1 up",
+        "ip link set late0 up",
+        &format!("ip neigh add {WORLD} lladdr 02:00:00:00:00:99 dev late0"),
+    ] {
+        lab.host.sh(line);
+    }
+    let seen = Capture::start(&lab.host, "late1");
+    say().expect("a way out");
+    lab.host.sh(&format!("ip route add {WORLD}/32 dev late0"));
+    // Told of one, the next call says so.
+    let told = (0..20).filter(|_| say().is_err()).count();
+    let leaked: Vec<_> =
+        seen.finish().into_iter().filter(|packet| packet.src.ip() == honoured.web.address).collect();
+    assert!(leaked.is_empty(), "{leaked:?}");
+    assert!(told > 0 && lab.netdp.counter("uplink_not_attached") > 0, "told {told} times");
 }
 
 fn the_host_forwards_only_as_long(lab: &Lab) {
