@@ -9,7 +9,7 @@
 //! found forward can always be found backward. The protocol is model-checked in `tests/protocol.rs`.
 
 use crate::family::{Address, Be16};
-use crate::flow::{FLOW_BY_STACK, FLOW_INITIATOR, FLOW_NO_TIMESTAMP, Flow, Kind, Tuple};
+use crate::flow::{FLOW_BY_STACK, FLOW_INITIATOR, FLOW_NO_TIMESTAMP, Flow, Kind, Pressure, Tuple};
 use crate::header::tcp;
 use crate::meta::Meta;
 use crate::ports::RANDOM_TRIES;
@@ -101,7 +101,8 @@ fn tries<A: Address, H: Host<A>>(host: &H, work: &Work<A>) -> u32 {
         let is_reserved = request.host_address && host.reserved(answer.proto, answer.dport.get());
         return if is_reserved { 0 } else { 1 };
     }
-    search.tries() + LAST_TRIES - search.from
+    let last_tries = if request.has_others { 0 } else { LAST_TRIES };
+    search.tries() + last_tries - search.from
 }
 
 /// After the last one.
@@ -117,7 +118,9 @@ fn settle<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, result: Claimed)
             if is_exhausted && !work.request.only_port {
                 remember_exhausted(host, &mut work.remote, work.request.spans.id());
             }
-            host.count(Event::SnatExhausted, 1);
+            if !work.request.has_others {
+                host.count(Event::SnatExhausted, 1);
+            }
             Settled::NoPort
         }
     }
@@ -189,8 +192,9 @@ fn created<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) {
 /// Both entries but for their port and meta word.
 #[inline(always)]
 fn prepare<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) {
-    let Request { first, translated, kind, .. } = work.request;
+    let Request { first, translated, kind, timeouts, .. } = work.request;
     work.answer = translated.reversed();
+    (work.forward.timeouts, work.reverse.timeouts) = (timeouts, timeouts);
     fill(&mut work.forward, &first, &translated, &work.request.forward, kind);
     work.forward.flags |= FLOW_INITIATOR;
     fill(&mut work.reverse, &translated.reversed(), &first.reversed(), &work.request.reverse, kind);
@@ -341,7 +345,7 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
         remote.pad = [0; 3];
     }
 
-    /// Whether the chosen port is another flow's; if that has expired, by the timeouts of a host with room or of one
+    /// Whether the chosen port is another flow's; if that has expired, by its timeouts on a host with room or on one
     /// under pressure, it is removed; if it has closed and this one may follow it, the port is ours.
     #[inline(always)]
     fn is_taken(&mut self, i: u32) -> bool {
@@ -350,19 +354,18 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
             self.result = Claimed::Port;
             return true;
         }
-        let Some(config) = self.host.config() else { return true };
-        let timeouts = if i < PRESSED_AFTER {
-            &config.timeouts
+        let pressure = if i < PRESSED_AFTER {
+            Pressure::None
         } else if i < self.work.search.tries() {
-            &config.pressed
+            Pressure::Short
         } else {
             let holder = entry.read_with(Flow::holder);
             if !quota::is_richer(self.host, holder, self.work.request.holder()) {
                 return true;
             }
-            &config.spent
+            Pressure::Spent
         };
-        let judged = reclaim::remove_if_expired(self.host, &entry, &self.work.answer, self.now, timeouts);
+        let judged = reclaim::remove_if_expired(self.host, &entry, &self.work.answer, self.now, pressure);
         if judged == Judged::Gone {
             return false;
         }

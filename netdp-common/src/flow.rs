@@ -120,8 +120,8 @@ pub struct Flow<A> {
     pub next: u32,
     /// MTU of the way, bytes from the network header on.
     pub mtu: u16,
-    /// Zero.
-    pub spare: u16,
+    /// Number of its network's [`TimeoutSet`], the same in both entries.
+    pub timeouts: u16,
     /// In a responder's entry: when the initiator of a closed connection sent last, in milliseconds since boot; 0: what
     /// closed it came from the responder, which knows.
     pub ended_at: u32,
@@ -195,18 +195,42 @@ pub const NETWORK_NO_ICC: u32 = 2;
 /// [`Network::flags`]: unpublished ports are reachable by whoever has a route (no `not_published`).
 pub const NETWORK_ROUTED: u32 = 4;
 
+/// Most external addresses that a network can have in a family: where one has no port left, the packet starts over
+/// with the next one, and the kernel ends what has done so 33 times.
+pub const SNAT_ADDRESSES: usize = 16;
+
 /// A network, by its bridge's ifindex.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Zeroable)]
 pub struct Network<A> {
     /// The bridge's address: what an endpoint sees that reaches its own published port.
     pub gateway: A,
-    /// External address to translate to; unspecified: the one that the route prefers.
-    pub snat_to: A,
+    /// External addresses to translate to.
+    pub snat_to: [A; SNAT_ADDRESSES],
+    /// How many they are; 0: the one that the route prefers.
+    pub snat_addresses: u32,
     /// `NETWORK_*`.
     pub flags: u32,
     /// Ports for mappings.
     pub ports: PortSpans,
+    /// Number of the [`TimeoutSet`] by which the flows of its endpoints live.
+    pub timeouts: u32,
+}
+
+impl<A: Address> Network<A> {
+    /// The external address that an endpoint's new flows get, whatever their remote ("paired", RFC 4787 REQ-2);
+    /// unspecified: the one that the route prefers. `spent`: how many have no port left towards this one.
+    ///
+    /// Neighbours' addresses differ in their last bits: what is left of those spreads them evenly.
+    #[inline(always)]
+    pub fn external(&self, endpoint: &A, spent: u32) -> A {
+        let last = match endpoint.words().last() {
+            Some(word) => u32::from_be(*word),
+            None => 0,
+        };
+        let number = if self.snat_addresses > 1 { last.wrapping_add(spent) % self.snat_addresses } else { 0 };
+        self.snat_to[number as usize & (SNAT_ADDRESSES - 1)]
+    }
 }
 
 /// Key of the published ports, an LPM trie over address, protocol and port: a range of ports is a few prefixes.
@@ -306,7 +330,7 @@ pub struct Uplink<A> {
 
 /// Idle timeouts, in seconds or in the programs' ticks.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
 pub struct Timeouts {
     /// TCP before the handshake is complete (RFC 5382 REQ-5: 4 minutes).
     pub tcp_half_open: u32,
@@ -328,7 +352,6 @@ pub struct Timeouts {
 
 impl Timeouts {
     /// The shortest of them: a flow that has been idle for less is alive in any state.
-    #[inline(always)]
     pub fn shortest(&self) -> u32 {
         self.tcp_half_open
             .min(self.tcp_transitory)
@@ -355,17 +378,21 @@ impl Timeouts {
         }
     }
 
-    /// None is left: a flow that has ended.
-    pub const OVER: Self = Self {
-        tcp_half_open: 0,
-        tcp_transitory: 0,
-        tcp_established: 0,
-        tcp_closed: 0,
-        udp: 0,
-        udp_answered: 0,
-        udp_stream: 0,
-        icmp: 0,
-    };
+    /// Of each the shorter one.
+    #[must_use]
+    pub fn at_most(&self, other: &Self) -> Self {
+        Self {
+            tcp_half_open: self.tcp_half_open.min(other.tcp_half_open),
+            tcp_transitory: self.tcp_transitory.min(other.tcp_transitory),
+            tcp_established: self.tcp_established.min(other.tcp_established),
+            tcp_closed: self.tcp_closed.min(other.tcp_closed),
+            udp: self.udp.min(other.udp),
+            udp_answered: self.udp_answered.min(other.udp_answered),
+            udp_stream: self.udp_stream.min(other.udp_stream),
+            icmp: self.icmp.min(other.icmp),
+        }
+    }
+
     /// The defaults while there is room.
     pub const DEFAULT: Self = Self {
         tcp_half_open: 240,
@@ -394,6 +421,55 @@ impl Timeouts {
         Self { tcp_half_open: 0, tcp_closed: 0, udp: 0, udp_answered: 0, icmp: 0, ..Self::PRESSED };
 }
 
+/// How much is asked of a flow for it to stay.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pressure {
+    /// There is room.
+    None,
+    /// Ports or table run short.
+    Short,
+    /// The table is full, or an endpoint has its share.
+    Spent,
+    /// It has ended, however long it could have lived.
+    Ended,
+}
+
+/// How long the flows of a network live, in ticks. Those of networks with the usual timeouts have number 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+pub struct TimeoutSet {
+    /// With [`Pressure::None`], [`Pressure::Short`] and [`Pressure::Spent`].
+    pub by_pressure: [Timeouts; 3],
+    /// The shortest of the first: a flow that has been idle for less is alive in any state. 0: there is no such set.
+    pub shortest: u32,
+}
+
+/// How many there are: one for each network, and the usual one.
+pub const TIMEOUT_SETS: u32 = 1025;
+
+impl TimeoutSet {
+    /// That of a network with these timeouts, in seconds: under pressure they are no longer than the usual ones.
+    pub fn of(timeouts: &Timeouts) -> Self {
+        let under = |pressed: &Timeouts| timeouts.at_most(pressed).in_ticks();
+        let relaxed = timeouts.in_ticks();
+        Self {
+            by_pressure: [relaxed, under(&Timeouts::PRESSED), under(&Timeouts::SPENT)],
+            shortest: relaxed.shortest(),
+        }
+    }
+
+    /// Those that count.
+    #[inline(always)]
+    pub const fn under(&self, pressure: Pressure) -> &Timeouts {
+        match pressure {
+            Pressure::None => &self.by_pressure[0],
+            Pressure::Short => &self.by_pressure[1],
+            Pressure::Spent | Pressure::Ended => &self.by_pressure[2],
+        }
+    }
+}
+
 /// What user space tells the programs; the one element of an array map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
@@ -406,12 +482,6 @@ pub struct Config {
     pub ring_slots: u32,
     /// 1 while somebody watches drops.
     pub trace: u32,
-    /// Idle timeouts in ticks.
-    pub timeouts: Timeouts,
-    /// Those that count when ports or table run short, in ticks.
-    pub pressed: Timeouts,
-    /// Those that count when the table is full, or an endpoint has its share, in ticks.
-    pub spent: Timeouts,
     /// Flows that a family's table holds.
     pub flows_max: u32,
     /// 1: the host's firewall decides about translated packets, see [`FLOW_BY_STACK`].
@@ -557,7 +627,7 @@ plain_data! {
     Flow: 72, 120;
     Endpoint: 28, 40;
     AllowedKey: 8, 20;
-    Network: 36, 60;
+    Network: 104, 308;
     PublishedKey: 8, 20;
     Published: 20, 32;
     SourceKey: 12, 24;
@@ -589,3 +659,7 @@ impl<A: Address> Flow<A> {
 #[cfg(feature = "user")]
 // SAFETY: plain data without padding (derived bytemuck::Pod checks it).
 unsafe impl aya::Pod for Config {}
+
+#[cfg(feature = "user")]
+// SAFETY: as above.
+unsafe impl aya::Pod for TimeoutSet {}

@@ -7,7 +7,7 @@
 use bytemuck::Zeroable as _;
 
 use crate::family::{Address, Be16, Family, IcmpKind};
-use crate::flow::{FLOW_BY_STACK, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, OF_HOST, Tuple};
+use crate::flow::{FLOW_BY_STACK, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, OF_HOST, Pressure, Tuple};
 use crate::header::{icmp, portless, sctp, tcp, udp};
 use crate::icmp_answer::sum_of_pseudo_header;
 use crate::nat::{self, Context, Known};
@@ -65,9 +65,7 @@ pub fn translate<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::A
     if outer.dst != key.dst {
         return unmatched::<F, C>(c, &outer, iif);
     }
-    if let Some(config) = c.config()
-        && reclaim::remove_if_expired(c, &entry, &key, c.now(), &config.timeouts) == Judged::Gone
-    {
+    if reclaim::remove_if_expired(c, &entry, &key, c.now(), Pressure::None) == Judged::Gone {
         return unmatched::<F, C>(c, &outer, iif);
     }
     if iif == 0 && !is_router::<F, C>(c, &outer.src) {

@@ -94,13 +94,15 @@ fn to_published<F: Family, C: Context<F>>(
     request.translated.dst = target.addr;
     request.translated.dport = published.endpoint_port(parsed.tuple.dport);
     request.kind = Kind::Dnat as u8;
+    request.timeouts = network.timeouts as u16;
     request.forward = to_endpoint(c, 0, target);
-    request.reverse = way_back(c, &request.translated.reversed(), target)?;
+    request.reverse = way_back(c, &parsed.tuple.reversed(), target)?;
     keep_source(parsed, request);
     Ok(Decision::Open)
 }
 
-/// The way of the answers: by the routing table, as it is now; looked up again once a tick.
+/// The way of the answers: that of a server of the host's own at the address that was dialled, by the routing table as
+/// it is now; looked up again once a tick.
 #[inline(always)]
 fn way_back<A: Address, H: Host<A>>(
     host: &H,

@@ -5,7 +5,8 @@ use bytemuck::Zeroable as _;
 use crate::closing;
 use crate::family::{Address, Family};
 use crate::flow::{
-    FLOW_BY_STACK, FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Kind, NextHop, OF_HOST, Timeouts,
+    FLOW_BY_STACK, FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Kind, NextHop, OF_HOST,
+    Pressure, Tuple,
 };
 use crate::fragment;
 use crate::header::{ethernet, tcp, udp};
@@ -137,7 +138,7 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
     let now = c.now();
     if moved::ends_flow(c, flow, parsed.tuple.proto, now) {
         // Who is in between starts over, as whoever opens a flow.
-        reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, &Timeouts::OVER);
+        reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::Ended);
         return Verdict::NO_FLOW_YET;
     }
     if iif != FROM_OUTSIDE {
@@ -146,9 +147,14 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
     // What the stack routes by itself must not get to an interface without our programs: asked for each packet.
     let asks = meta.seen() != now || waits_for_verdict(flow);
     if asks || meta.bits() & (bits | Meta::CLOSING) != bits || is_syn(parsed) {
-        if let Some(config) = c.config()
-            && meta.idle(now) >= config.timeouts.shortest()
-            && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, &config.timeouts) == Judged::Gone
+        if iif != FROM_OUTSIDE && meta.seen() != now && has_lost_its_address::<F, C>(c, flow) {
+            // The next packet may open another one.
+            reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::Ended);
+            return Verdict::drop(DropReason::AddressGone);
+        }
+        if let Some(timeouts) = c.timeouts(flow.timeouts)
+            && meta.idle(now) >= timeouts.shortest
+            && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::None) == Judged::Gone
         {
             return Verdict::NO_FLOW_YET;
         }
@@ -344,6 +350,26 @@ pub(crate) fn look_again<F: Family, C: Context<F>>(
     Ok(())
 }
 
+/// Whether an endpoint's flow has an address outside that is not this host's any more: nobody would be answered there.
+/// (Also that of a published port whose answers these are.)
+#[inline(never)]
+fn has_lost_its_address<F: Family, C: Context<F>>(c: &C, flow: &Flow<F::Addr>) -> bool {
+    if flow.flags & FLOW_TO_ENDPOINT != 0 {
+        return false;
+    }
+    match c.sender(flow.iif) {
+        Some(sender) => !is_local(c, flow.src, sender.network),
+        None => false,
+    }
+}
+
+/// Whether this is an address of the host's, as a packet from this network finds.
+#[inline(always)]
+pub(crate) fn is_local<A: Address, H: Host<A>>(host: &H, addr: A, network: u32) -> bool {
+    let tuple = Tuple { dst: addr, ..Tuple::default() };
+    host.route(&tuple, network) == Route::Local
+}
+
 /// What the routing table says now.
 #[inline(always)]
 fn route_again<F: Family, C: Context<F>>(
@@ -355,6 +381,11 @@ fn route_again<F: Family, C: Context<F>>(
     let mut tuple = parsed.tuple;
     tuple.dst = flow.dst;
     tuple.dport = flow.dport;
+    if flow.kind == Kind::Dnat as u8 {
+        // As `inbound` has it.
+        tuple.src = flow.src;
+        tuple.sport = flow.sport;
+    }
     let Route::Out { oif, via, via_v6, resolved, mtu, src: _ } = c.route(&tuple, sender.network) else {
         return Err(DropReason::NoRoute);
     };

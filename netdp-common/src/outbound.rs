@@ -17,21 +17,40 @@ use crate::verdict::{DropReason, Verdict};
 /// Ports that a connection through a published port may get when its own looks like another's to the endpoint.
 pub(crate) const ANY_PORT: PortSpans = PortSpans::new(1024, 65_535, (1, 1));
 
-/// Decides about a packet from an endpoint that the flow table does not know.
+/// Decides about a packet from an endpoint that the flow table does not know. [`Verdict::NO_FLOW_YET`]: ask once more,
+/// with what is in the scratch space.
 #[inline(always)]
 pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>) -> Verdict {
     let Scratch { known: Known { parsed, .. }, work, .. } = scratch;
+    // This packet's: whoever leaves some starts over at once. (Not on the stack, which is short.)
+    work.request.spent_addresses = core::mem::take(&mut work.spent_addresses);
     if !parse_again::<F, C>(c, parsed) {
         return Verdict::drop(DropReason::Malformed);
     }
     match decide::<F, C>(c, parsed, work) {
-        Ok(Decision::Open) => start::<F, C>(c, parsed, work),
+        Ok(Decision::Open) if has_gone::<F, C>(c, &work.request) => {
+            next(work, Verdict::drop(DropReason::AddressGone))
+        }
+        Ok(Decision::Open) => {
+            let verdict = start::<F, C>(c, parsed, work);
+            if verdict == Verdict::drop(DropReason::PortsExhausted) { next(work, verdict) } else { verdict }
+        }
         Ok(Decision::Stack) => Verdict::STACK,
         Ok(Decision::Overtaken) => Verdict::OVERTAKEN,
         Ok(Decision::OvertakenToHost) => Verdict::OVERTAKEN_TO_HOST,
         Ok(Decision::Neighbour { oif, macs }) => nat::deliver(c, oif, macs),
         Err(reason) => Verdict::drop(reason),
     }
+}
+
+/// On to the network's next external address, if it has one.
+#[inline(always)]
+const fn next<A>(work: &mut Work<A>, refused: Verdict) -> Verdict {
+    if !work.request.has_others {
+        return refused;
+    }
+    work.spent_addresses = work.request.spent_addresses + 1;
+    Verdict::NO_FLOW_YET
 }
 
 /// What to do with a packet that no flow knows.
@@ -120,22 +139,40 @@ fn decide<F: Family, C: Context<F>>(
                 return Err(DropReason::Isolated);
             }
             let uplink = c.uplink(oif).ok_or(DropReason::UplinkNotAttached)?;
-            if network.flags & NETWORK_ROUTED != 0 && network.snat_to == F::Addr::UNSPECIFIED {
+            if network.flags & NETWORK_ROUTED != 0 && network.snat_addresses == 0 {
                 return Ok(Decision::Stack);
             }
             if !resolved && !next_hop::is_tried(c, &NextHop { via, oif }) {
                 return Err(DropReason::HostUnreachable);
             }
-            let external = first_specified([network.snat_to, src, uplink.addr]).ok_or(DropReason::NoRoute)?;
             let request = &mut work.request;
+            let spent = request.spent_addresses;
+            request.has_others = spent + 1 < network.snat_addresses;
+            request.is_given = network.snat_addresses != 0;
+            let given = network.external(&sender.addr, spent);
+            let external = first_specified([given, src, uplink.addr]).ok_or(DropReason::NoRoute)?;
             request.translated = Tuple { src: external, ..parsed.tuple };
             request.spans = network.ports;
             request.kind = Kind::Snat as u8;
+            request.timeouts = network.timeouts as u16;
             request.forward =
                 Way { iif: sender.ifindex, oif, via, mtu, flags: if via_v6 { FLOW_NEXT_HOP_V6 } else { 0 } };
             request.reverse = to_endpoint(c, 0, sender);
             masquerade(parsed, request)
         }
+    }
+}
+
+/// Whether the external address of a new flow was given and is not the host's any more: the kernel knows of its routes'
+/// addresses, but not of this one.
+#[inline(never)]
+fn has_gone<F: Family, C: Context<F>>(c: &C, request: &Request<F::Addr>) -> bool {
+    if request.kind != Kind::Snat as u8 || !request.is_given {
+        return false;
+    }
+    match c.sender(request.forward.iif) {
+        Some(sender) => !nat::is_local(c, request.translated.src, sender.network),
+        None => false,
     }
 }
 
@@ -184,11 +221,13 @@ fn to_host<F: Family, C: Context<F>>(
     request.translated.dst = target.addr;
     request.translated.dport = published.endpoint_port(parsed.tuple.dport);
     request.kind = Kind::Hairpin as u8;
+    request.timeouts = network.timeouts as u16;
     request.forward = to_endpoint(c, sender.ifindex, target);
     request.reverse = to_endpoint(c, target.ifindex, sender);
     if target.ifindex == sender.ifindex {
         request.translated.src = network.gateway;
         request.spans = network.ports;
+        request.has_others = false;
         return masquerade(parsed, request);
     }
     keep_source(parsed, request);
@@ -221,6 +260,7 @@ pub(crate) fn keep_source<A: Address>(parsed: &Parsed<A>, request: &mut Request<
     request.spans = ANY_PORT;
     request.only_port = parsed.has_fixed_ports();
     request.keep_port = true;
+    request.has_others = false;
     request.host_address = false;
 }
 

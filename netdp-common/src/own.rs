@@ -11,7 +11,7 @@
 use crate::claim::claim;
 use crate::closing;
 use crate::family::{Be16, Family};
-use crate::flow::{Kind, OF_HOST};
+use crate::flow::{Kind, OF_HOST, Pressure};
 use crate::header::{tcp, udp};
 use crate::icmp_error;
 use crate::meta::{self, Meta};
@@ -72,9 +72,7 @@ pub fn leave<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) ->
     }
     closing::note_acknowledgement(&entry, meta, parsed);
     if meta.seen() != now || meta.bits() & (bits | Meta::CLOSING) != bits || nat::is_syn(parsed) {
-        if let Some(config) = c.config()
-            && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, &config.timeouts) == Judged::Gone
-        {
+        if reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::None) == Judged::Gone {
             return without_flow::<F, C>(c, parsed);
         }
         if closing::concerns(bits, flow, nat::is_syn(parsed)) {
@@ -122,8 +120,10 @@ pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>)
     request.spans = ANY_PORT;
     request.only_port = false;
     request.keep_port = parsed.transport == Transport::EchoRequest;
+    request.has_others = false;
     request.host_address = true;
     request.kind = Kind::Own as u8;
+    request.timeouts = 0;
     let to_stack = Way { iif: 0, oif: OF_HOST, via: [0; 4], mtu: u16::MAX, flags: 0 };
     request.forward = Way { iif: OF_HOST, ..to_stack };
     request.reverse = to_stack;

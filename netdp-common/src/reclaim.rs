@@ -9,7 +9,7 @@
 use bytemuck::Zeroable as _;
 
 use crate::family::{Address, Be16};
-use crate::flow::{FLOW_INITIATOR, Flow, Timeouts, Tuple};
+use crate::flow::{FLOW_INITIATOR, Flow, Pressure, TimeoutSet, Timeouts, Tuple};
 use crate::lifetime;
 use crate::meta::Meta;
 use crate::quota;
@@ -115,6 +115,23 @@ pub fn remaining(proto: u8, initiator: Meta, responder: Meta, now: u32, timeouts
     timeout.saturating_sub(if a < b { a } else { b })
 }
 
+/// The same by a flow's own timeouts; without any, it has not expired.
+#[inline(always)]
+fn left(
+    proto: u8,
+    initiator: Meta,
+    responder: Meta,
+    now: u32,
+    timeouts: Option<&TimeoutSet>,
+    pressure: Pressure,
+) -> u32 {
+    match (timeouts, pressure) {
+        (_, Pressure::Ended) => 0,
+        (Some(timeouts), _) => remaining(proto, initiator, responder, now, timeouts.under(pressure)),
+        (None, _) => 1,
+    }
+}
+
 /// What [`remove_if_expired`] found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Judged {
@@ -126,21 +143,23 @@ pub enum Judged {
     Gone,
 }
 
-/// Removes the flow that `entry`, found by `key`, belongs to, if it has expired by `timeouts` (in ticks).
+/// Removes the flow that `entry`, found by `key`, belongs to, if it has expired by its network's timeouts.
 #[inline(never)]
 pub fn remove_if_expired<A: Address, H: Host<A>>(
     host: &H,
     entry: &H_Entry<A, H>,
     key: &Tuple<A>,
     now: u32,
-    timeouts: &Timeouts,
+    pressure: Pressure,
 ) -> Judged {
     let mut other_key = Tuple::zeroed();
     let (mut flags, mut holder) = (0, 0);
+    let mut timeouts = None;
     let own = take_alive(entry, |flow| {
         other_key = self::other_key(flow, key.proto);
         flags = flow.flags;
         holder = flow.holder();
+        timeouts = host.timeouts(flow.timeouts);
         is_own(flow, key)
     });
     if own == Meta::GONE {
@@ -154,11 +173,8 @@ pub fn remove_if_expired<A: Address, H: Host<A>>(
     let is_initiator = flags & FLOW_INITIATOR != 0;
     let (initiator, responder) = if is_initiator { (own, other_meta) } else { (other_meta, own) };
     let paired = other.is_some() && own.generation() == other_meta.generation();
-    let left = if paired {
-        remaining(key.proto, initiator, responder, now, timeouts)
-    } else {
-        remaining(key.proto, own, own, now, timeouts)
-    };
+    let (initiator, responder) = if paired { (initiator, responder) } else { (own, own) };
+    let left = left(key.proto, initiator, responder, now, timeouts, pressure);
     if other_meta.is_dying() {
         return Judged::Contended;
     }
@@ -281,10 +297,9 @@ fn remove_judged<A: Address, H: Host<A>>(
 /// Enters a new flow into the ring and lets the clock hand inspect a few slots on the way.
 #[inline(never)]
 pub fn enter<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>, meta: u64) {
-    let Some(config) = host.config() else { return };
     let mut hand = Hand {
         host,
-        timeouts: &config.timeouts,
+        pressure: Pressure::None,
         base: host.advance_hand(HAND),
         now: host.now(),
         enter: TAKEN | u64::from(Meta(meta).generation()),
@@ -309,10 +324,9 @@ pub fn make_room<A: Address, H: Host<A>>(
     slots: u32,
     holder: u32,
 ) -> bool {
-    let Some(config) = host.config() else { return false };
     let mut hand = Hand {
         host,
-        timeouts: &config.spent,
+        pressure: Pressure::Spent,
         // Who has all that it may have looks around the hand, which its new flow will move.
         base: host.advance_hand(if holder == 0 { slots } else { 0 }),
         now,
@@ -328,7 +342,7 @@ pub fn make_room<A: Address, H: Host<A>>(
 
 struct Hand<'a, A, H> {
     host: &'a H,
-    timeouts: &'a Timeouts,
+    pressure: Pressure,
     base: u32,
     now: u32,
     /// Who looks for a free slot; 0: nobody (any more).
@@ -387,7 +401,7 @@ impl<A: Address, H: Host<A>> Hand<'_, A, H> {
                 if self.holder != 0 && entry.read_with(Flow::holder) != self.holder {
                     return false;
                 }
-                if remove_if_expired(self.host, &entry, &key, self.now, self.timeouts) != Judged::Gone {
+                if remove_if_expired(self.host, &entry, &key, self.now, self.pressure) != Judged::Gone {
                     slot.set_due(self.now.wrapping_add(self.revisit(&entry, &key)));
                     return false;
                 }
@@ -401,7 +415,8 @@ impl<A: Address, H: Host<A>> Hand<'_, A, H> {
     #[inline(always)]
     fn revisit(&self, entry: &H_Entry<A, H>, key: &Tuple<A>) -> u32 {
         let meta = entry.meta();
-        let left = remaining(key.proto, meta, meta, self.now, self.timeouts);
+        let timeouts = self.host.timeouts(entry.read_with(|flow| flow.timeouts));
+        let left = left(key.proto, meta, meta, self.now, timeouts, self.pressure);
         if left == 0 { 1 } else { left.min(REVISIT_MAX) }
     }
 }

@@ -22,6 +22,7 @@ const PROHIBITED: u64 = bits(&[
     DropReason::NotAllowed,
     DropReason::Isolated,
     DropReason::UnsupportedProtocol,
+    DropReason::AddressGone,
 ]);
 /// The same from outside. What is internal, not published, or not for them is met with silence.
 const PROHIBITED_OUTSIDE: u64 =

@@ -6,7 +6,7 @@
 use crate::family::{Address, Be16};
 use crate::flow::{
     Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, Label, Network,
-    NextHop, PortSpans, Probing, Published, PublishedKey, SourceList, Tuple, Uplink,
+    NextHop, PortSpans, Probing, Published, PublishedKey, SourceList, TimeoutSet, Tuple, Uplink,
 };
 use crate::icmp_error::Quoted;
 use crate::meta::Meta;
@@ -169,6 +169,8 @@ pub struct Work<A> {
     pub search: Search,
     /// TCP: the SYN.
     pub segment: Segment,
+    /// [`Request::spent_addresses`] of the packet that starts over.
+    pub spent_addresses: u32,
     /// Its tuple was a closed connection's: that one's port is tried first.
     pub again: bool,
     /// The port was a closed connection's, see [`crate::recycle`]: the key of its initiator's entry, and its
@@ -201,8 +203,16 @@ pub struct Request<A> {
     pub only_port: bool,
     /// The new source is an address of this host: neither reserved ports nor its sockets' tuples may be taken.
     pub host_address: bool,
+    /// How many of the network's external addresses have no port left for this packet, or are gone.
+    pub spent_addresses: u32,
+    /// [`crate::flow::Kind::Snat`]: its source was chosen for the network, whatever the route prefers.
+    pub is_given: bool,
+    /// If this source has no port left, there are others to be tried: nobody's flow gives way to this one before.
+    pub has_others: bool,
     /// What the flow is, a [`crate::flow::Kind`].
     pub kind: u8,
+    /// See [`Flow::timeouts`].
+    pub timeouts: u16,
     /// The way of the initiator's packets.
     pub forward: Way,
     /// The way of the responder's packets.
@@ -269,6 +279,8 @@ pub trait Host<A: Address> {
     fn private_prefix(&self, digest: u16) -> bool;
     /// What user space has set.
     fn config(&self) -> Option<&Config>;
+    /// The timeouts with this number; the usual ones if there are none.
+    fn timeouts(&self, number: u16) -> Option<&TimeoutSet>;
     /// The clock, in ticks.
     fn now(&self) -> u32;
     /// 32 bits from the kernel's pseudo-random generator.

@@ -132,6 +132,8 @@ counters! {
     BadChecksum = "bad_checksum",
     /// The endpoint has as many flows as it may have.
     FlowLimit = "flow_limit",
+    /// The address that the flow has outside, or would have, is not this host's any more.
+    AddressGone = "address_gone",
 }
 
 /// Number of per-CPU counters: the events, then the drop reasons.

@@ -22,6 +22,8 @@ mod lifetime;
 mod others;
 #[path = "fixtures/own.rs"]
 mod own;
+#[path = "fixtures/pool.rs"]
+mod pool;
 #[path = "fixtures/published.rs"]
 mod published;
 #[path = "fixtures/refused.rs"]
@@ -32,6 +34,8 @@ mod script;
 mod snat;
 #[path = "fixtures/stack.rs"]
 mod stack;
+#[path = "fixtures/timeouts.rs"]
+mod timeouts;
 
 use crate::script::Script;
 
@@ -61,6 +65,7 @@ macro_rules! in_both_families {
 
 in_both_families! {
     outward: crate::snat::there_and_back, crate::snat::checksums, crate::snat::addresses;
+    several_addresses: crate::pool::rows;
     by_addresses: crate::others::tunnels, crate::others::sctp;
     inward: crate::published::inward;
     hairpins: crate::published::hairpins;
@@ -77,6 +82,8 @@ in_both_families! {
     fragmented: crate::fragments::in_order, crate::fragments::overtaken, crate::fragments::of_the_stack;
     by_the_hosts_rules: crate::honoured::outward, crate::honoured::inward, crate::honoured::refused_by_the_stack;
     over_time: crate::lifetime::rows;
+    of_networks: crate::timeouts::of_networks, crate::timeouts::taken_over,
+        crate::timeouts::through_published_ports;
     connections_end: crate::churn::rows, crate::churn::in_fragments, crate::churn::of_the_host;
     icmp_errors: crate::icmp::translated, crate::icmp::refused;
 }

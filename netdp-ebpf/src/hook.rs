@@ -1,7 +1,7 @@
 //! The hooks of a family: a few lines each, from context to core to action.
 
 use aya_ebpf::bindings::{TC_ACT_SHOT, bpf_redir_neigh, tcx_action_base};
-use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer};
+use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh};
 use aya_ebpf::programs::TcContext;
 use netdp_common::family::{Family, V4, V6};
 use netdp_common::packet::Packet;
@@ -67,7 +67,9 @@ pub(crate) fn from_container<F: Room>(ctx: &TcContext) -> i32 {
 pub(crate) fn open_from_container<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Skb::<F>::new(ctx.skb.skb);
     let verdict = with_scratch::<F>(|scratch| outbound::open::<F, _>(&mut skb, scratch));
-    act_or_continue(ctx, &mut skb, verdict, Continuation::FromContainer)
+    let again = verdict == Verdict::NO_FLOW_YET;
+    let program = if again { Continuation::OpenFromContainer } else { Continuation::FromContainer };
+    act_or_continue(ctx, &mut skb, verdict, program)
 }
 
 /// See [`refusal::tell`].
@@ -256,8 +258,7 @@ fn act<F: Maps>(skb: &mut Skb<F>, verdict: Verdict) -> i32 {
         }
         VerdictKind::ToEndpoint => {
             skb.hand_over();
-            // SAFETY: a helper without pointers; `detail` is the host end of a veth pair.
-            unsafe { bpf_redirect_peer(detail, 0) as i32 }
+            host::deliver(detail)
         }
         VerdictKind::ToNextHop => {
             let params: *mut bpf_redir_neigh = skb.next_hop().cast();

@@ -6,7 +6,7 @@ use core::ptr;
 use aya_ebpf::bindings::{BPF_FIB_LOOKUP_SRC, BPF_NOEXIST, bpf_sock_tuple};
 use aya_ebpf::helpers::{
     bpf_check_mtu, bpf_fib_lookup, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_loop,
-    bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
+    bpf_redirect, bpf_redirect_peer, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
 };
 use aya_ebpf::maps::{Array, HashMap, lpm_trie};
 use bytemuck::{Pod, Zeroable};
@@ -14,7 +14,7 @@ use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
     AllowedKey, Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, MAPPED,
     MOVED_AT, Network, NextHop, PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, Slot,
-    SourceKey, SourceList, Tuple, Uplink, mapped_bit, reserved_slot,
+    SourceKey, SourceList, TimeoutSet, Tuple, Uplink, mapped_bit, reserved_slot,
 };
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::{Meta, ticks};
@@ -24,7 +24,9 @@ use netdp_common::tcp::End;
 use netdp_common::verdict::{DropReason, Event};
 
 use crate::atomic::{compare_and_swap, compiler_barrier, fetch_add, fetch_and, fetch_or};
-use crate::maps::{CONFIG, COUNTS, HELD_FLOWS, Maps, POPULATION, PREFIXES, PROBING, RESERVED, TURNS};
+use crate::maps::{
+    CONFIG, COUNTS, HELD_FLOWS, Maps, POPULATION, PREFIXES, PROBING, QUEUEING, RESERVED, TIMEOUTS, TURNS,
+};
 use crate::skb::Skb;
 use crate::waiting::KeptFragment;
 
@@ -280,6 +282,14 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     }
 
     #[inline(always)]
+    fn timeouts(&self, number: u16) -> Option<&TimeoutSet> {
+        match TIMEOUTS.get(u32::from(number)) {
+            Some(set) if set.shortest != 0 => Some(set),
+            _ => TIMEOUTS.get(0),
+        }
+    }
+
+    #[inline(always)]
     fn now(&self) -> u32 {
         // SAFETY: a helper without arguments.
         ticks(unsafe { bpf_ktime_get_coarse_ns() })
@@ -516,6 +526,21 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
     #[inline(always)]
     fn ifindex(&self) -> u32 {
         self.interface()
+    }
+}
+
+/// Hands a frame over to the endpoint behind a host veth: into its namespace at once, or, where somebody has given the
+/// veth a queueing discipline, through that. Out of line, as [`allowed`].
+#[inline(never)]
+pub(crate) fn deliver(veth: u32) -> i32 {
+    let queueing = POPULATION.get(1).copied().unwrap_or(0);
+    // SAFETY: the element is only asked for; helpers without pointers.
+    unsafe {
+        if queueing != 0 && QUEUEING.get(veth).is_some() {
+            bpf_redirect(veth, 0) as i32
+        } else {
+            bpf_redirect_peer(veth, 0) as i32
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramAr
 use netdp_common::family::{Family, Ipv4Addr, Ipv6Addr, V4, V6};
 use netdp_common::flow::{
     AllowedKey, Config, Endpoint, Flow, FragmentKey, FragmentWay, Kept, Network, NextHop, PREFIX_WORDS,
-    PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS, Slot, SourceKey, Tuple,
-    Uplink,
+    PortBlock, Probing, Published, PublishedKey, RESERVED_BLOCKS, RESERVED_PROTOCOLS, Slot, SourceKey,
+    TIMEOUT_SETS, TimeoutSet, Tuple, Uplink,
 };
 use netdp_common::tables::Scratch;
 use netdp_common::verdict::COUNTERS;
@@ -21,6 +21,10 @@ use crate::sockets::{DialledKey, SocketAddr};
 /// What user space tells the programs.
 #[map]
 pub(crate) static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+
+/// How long the flows of networks live; number 0 is the usual set.
+#[map]
+pub(crate) static TIMEOUTS: Array<TimeoutSet> = Array::with_max_entries(TIMEOUT_SETS, 0);
 
 /// Counters by [`netdp_common::verdict::Event`] and [`netdp_common::verdict::DropReason`].
 #[map]
@@ -197,9 +201,13 @@ tables_of!(V6, Ipv6Addr, CONTINUATIONS; FLOWS_V6 RING_V6 ENDPOINTS_V6 SENDERS_V6
 #[map]
 pub(crate) static HELD_FLOWS: HashMap<u32, [u64; 2]> = HashMap::with_max_entries(16_384, 0);
 
-/// Word 0: how many endpoints there are.
+/// Word 0: how many endpoints there are. Word 1: how many are in [`QUEUEING`].
 #[map]
-pub(crate) static POPULATION: Array<u32> = Array::with_max_entries(1, 0);
+pub(crate) static POPULATION: Array<u32> = Array::with_max_entries(2, 0);
+
+/// Host veths with a queueing discipline: what goes to their endpoints waits in it.
+#[map]
+pub(crate) static QUEUEING: HashMap<u32, u32> = HashMap::with_max_entries(16_384, 0);
 
 /// Next hops that are not resolved.
 #[map]

@@ -10,6 +10,7 @@ use crate::datapath::Firewall;
 use crate::datapath::select::Feature;
 use crate::plan::names::DEFAULT_IFNAME;
 use crate::plan::sources;
+use crate::plan::timeouts;
 use crate::spec::Spec;
 use crate::target::Target;
 
@@ -215,7 +216,8 @@ pub struct NetworkCreate {
     /// MTU [default: the default route's interface's]
     #[arg(long, value_name = "N")]
     pub mtu: Option<u32>,
-    /// Translate to this address of the host [default: what the route prefers]
+    /// Translate to this address of the host [default: what the route prefers]; several: each endpoint to one of them,
+    /// to the next where its ports are spent
     #[arg(long, value_name = "ADDR")]
     pub snat_to: Vec<IpAddr>,
     /// Translate to these ports
@@ -230,6 +232,10 @@ pub struct NetworkCreate {
     /// Unpublished ports are reachable for whoever has a route
     #[arg(long)]
     pub routed: bool,
+    /// How long idle flows live, like udp=30s: tcp-half-open, tcp-established, tcp-transitory, tcp-closed, udp,
+    /// udp-answered, udp-stream or icmp
+    #[arg(long, value_name = "KEY=DURATION", value_parser = timeouts::parse)]
+    pub timeout: Vec<timeouts::Given>,
 }
 
 /// What `attach` and `run` share.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::net::PortFlags;
 use crate::plan::sources::Sources;
+use crate::plan::timeouts::NetworkTimeouts;
 
 pub mod ebpf;
 pub mod iptables;
@@ -113,6 +114,8 @@ pub struct NetworkEntry {
     pub no_icc: bool,
     /// Unpublished ports are reachable from outside.
     pub routed: bool,
+    /// How long the flows of its endpoints live, where netdp decides that.
+    pub timeouts: NetworkTimeouts,
 }
 
 /// An endpoint as the datapath needs it. Its veth pair exists already.

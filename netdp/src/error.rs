@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::plan::{allowed, ipam, mac, names, ports, sources, subnet};
+use crate::plan::{allowed, ipam, mac, names, ports, sources, subnet, timeouts};
 use crate::refusal::Refusal;
 use crate::{bench, datapath, net, spec, state, target};
 
@@ -35,6 +35,9 @@ pub enum Error {
     /// Clients of a published port.
     #[error(transparent)]
     Sources(#[from] sources::Error),
+    /// A network's timeouts.
+    #[error(transparent)]
+    Timeouts(#[from] timeouts::Error),
     /// An address.
     #[error(transparent)]
     Ipam(#[from] ipam::Error),
@@ -118,6 +121,7 @@ impl Error {
             | Self::Subnet(_)
             | Self::Allowed(_)
             | Self::Sources(_)
+            | Self::Timeouts(_)
             | Self::Ipam(_)
             | Self::Mac(_)
             | Self::Ports(_)

@@ -32,6 +32,7 @@ mod neighbour;
 pub mod netfilter;
 mod netns;
 pub mod ports;
+mod qdisc;
 mod route;
 pub mod skipped;
 pub mod sockets;

@@ -9,3 +9,4 @@ pub mod ports;
 pub mod published;
 pub mod sources;
 pub mod subnet;
+pub mod timeouts;

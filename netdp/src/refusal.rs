@@ -23,6 +23,11 @@ pub enum Refusal {
         "--max-flows: the iptables datapath can't limit an endpoint's flows: leave it out, or use --datapath ebpf"
     )]
     NoLimits,
+    /// Timeouts on the iptables datapath.
+    #[error(
+        "--timeout: the iptables datapath can't give a network timeouts of its own: leave it out, set netfilter's for the whole host (sysctl net.netfilter), or use --datapath ebpf"
+    )]
+    NoTimeouts,
     /// Another datapath than the instance's.
     #[error(
         "--datapath {asked}: instance {instance} uses {has} since its first command: leave --datapath out, or start over with netdp down"
@@ -185,6 +190,22 @@ pub enum Refusal {
     /// An address of a family that the network doesn't have.
     #[error("--snat-to {0}: the network has no subnet of its family: leave it out, or add a --subnet for it")]
     SnatToFamily(std::net::IpAddr),
+    /// The same address again.
+    #[error("--snat-to {0} is given twice: leave one of them out")]
+    SnatToTwice(std::net::IpAddr),
+    /// More than a network can have.
+    #[error("--snat-to {addr}: a network has at most {most} of each family: leave some out")]
+    SnatToMany {
+        /// The first one too many.
+        addr: std::net::IpAddr,
+        /// How many there may be.
+        most: usize,
+    },
+    /// An address that means something on one link only.
+    #[error(
+        "--snat-to {0}: nobody beyond its link can answer a link-local address: use another of this host's"
+    )]
+    SnatToLinkLocal(std::net::IpAddr),
     /// Not an address of this host.
     #[error("--snat-to {0}: this host has no such address: use one of its own")]
     SnatTo(std::net::IpAddr),

@@ -14,6 +14,7 @@ use crate::failpoint;
 use crate::net::{Mac, NetNsId};
 use crate::plan::mode::Mode;
 use crate::plan::published::Published;
+use crate::plan::timeouts::NetworkTimeouts;
 use crate::target::Target;
 
 /// Version of the document; an older netdp refuses a newer one.
@@ -147,6 +148,9 @@ pub struct Network {
     pub no_icc: bool,
     /// Unpublished ports are reachable from outside.
     pub routed: bool,
+    /// How long the flows of its endpoints live; on the iptables datapath, netfilter decides that.
+    #[serde(rename = "timeouts_s")]
+    pub timeouts: Option<NetworkTimeouts>,
 }
 
 /// An endpoint.
@@ -295,6 +299,7 @@ impl Network {
             internal: self.internal,
             no_icc: self.no_icc,
             routed: self.routed,
+            timeouts: self.timeouts.unwrap_or_default(),
         }
     }
 }

@@ -10,7 +10,7 @@ use netdp_tests::netdp::Outcome;
 use netdp_tests::netns::Netns;
 use netdp_tests::process::eventually;
 use netdp_tests::snapshot::{self, Snapshot, without_duplicate_detection};
-use netdp_tests::variant::Variant;
+use netdp_tests::variant::{Datapath, Variant};
 use serde_json::Value;
 
 /// How [`Outcome`] shows a command that a signal ended (`timeout` ends by the same).
@@ -97,6 +97,19 @@ mod clsact {
     }
 }
 
+/// The iptables datapath has none.
+mod own_timeouts {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root"]
+    fn network_create() {
+        let line = "network create blue --subnet 10.50.0.0/24 --timeout udp=3m";
+        Trial::new(Variant::EBPF, Case::new(line, attached, |lab| drop(lab.netdp.ok("network rm blue"))))
+            .run();
+    }
+}
+
 fn nothing(_: &Lab) {}
 
 fn attached(lab: &Lab) {
@@ -140,8 +153,10 @@ fn shared(lab: &Lab) {
     share_a(lab);
 }
 
+/// With timeouts of its own, where a network has some.
 fn create_blue(lab: &Lab) {
-    lab.netdp.ok("network create blue --subnet 10.50.0.0/24");
+    let timeouts = if lab.variant.datapath == Datapath::Ebpf { "--timeout udp=3m" } else { "" };
+    lab.netdp.ok(&format!("network create blue --subnet 10.50.0.0/24 {timeouts}"));
 }
 
 fn dual(lab: &Lab) {

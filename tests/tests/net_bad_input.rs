@@ -215,6 +215,18 @@ fn networks_are_refused(lab: &Lab) {
             &["10.60.7.0/24", "10.60.0.0/16", "route of this host", "another --subnet"],
         ),
         ("network create x --subnet 10.99.0.0/24", &["10.99.0.0/24", "another --subnet"]),
+        ("network create x --subnet 10.70.0.0/24 --timeout udp", &["`udp`", "KEY=DURATION"]),
+        (
+            "network create x --subnet 10.70.0.0/24 --timeout tcp=1s",
+            &["tcp=1s", "tcp-half-open, tcp-established"],
+        ),
+        ("network create x --subnet 10.70.0.0/24 --timeout udp=30", &["udp=30", "30s, 2h or 5d"]),
+        ("network create x --subnet 10.70.0.0/24 --timeout udp=0s", &["udp=0s", "from 1s to"]),
+        ("network create x --subnet 10.70.0.0/24 --timeout udp=2years", &["udp=2years", "from 1s to"]),
+        (
+            "network create x --subnet 10.70.0.0/24 --timeout icmp=1m --timeout icmp=2m",
+            &["--timeout icmp", "leave one of them out"],
+        ),
         (
             "network create x --subnet 10.70.0.0/24 --gateway 10.71.0.1",
             &["10.71.0.1", "10.70.0.1 to 10.70.0.254"],
@@ -227,6 +239,22 @@ fn networks_are_refused(lab: &Lab) {
         ("network create x --subnet 10.70.0.0/24 --mtu 67", &["--mtu 67", "from 68 to 65535"]),
         ("network create x --subnet 10.70.0.0/24 --mtu 65536", &["--mtu 65536", "from 68 to 65535"]),
         ("network create x --subnet 10.70.0.0/24 --snat-to 192.0.2.1", &["192.0.2.1", "one of its own"]),
+        (
+            "network create x --subnet 10.70.0.0/24 --snat-to 192.0.2.1 --snat-to 192.0.2.1",
+            &["192.0.2.1", "twice", "leave one"],
+        ),
+        (
+            "network create x --subnet 10.70.0.0/24 --subnet fd70::/64 --snat-to fe80::1",
+            &["fe80::1", "link-local", "use another"],
+        ),
+        (
+            "network create x --subnet 10.70.0.0/24 --snat-to 192.0.2.1 --snat-to 192.0.2.2 --snat-to 192.0.2.3 \
+             --snat-to 192.0.2.4 --snat-to 192.0.2.5 --snat-to 192.0.2.6 --snat-to 192.0.2.7 --snat-to 192.0.2.8 \
+             --snat-to 192.0.2.9 --snat-to 192.0.2.10 --snat-to 192.0.2.11 --snat-to 192.0.2.12 \
+             --snat-to 192.0.2.13 --snat-to 192.0.2.14 --snat-to 192.0.2.15 --snat-to 192.0.2.16 \
+             --snat-to 192.0.2.17",
+            &["192.0.2.17", "at most 16", "leave some out"],
+        ),
         ("network create x --subnet 10.70.0.0/24 --snat-ports 2000-1000", &["2000-1000", "like 1024-65535"]),
         ("network create x --subnet 10.70.0.0/24 --snat-ports 0-65536", &["0-65536", "like 1024-65535"]),
     ]);

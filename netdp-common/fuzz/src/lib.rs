@@ -124,7 +124,7 @@ impl Reached {
             PortsExhausted, RewriteFailed, Spoofed, TableFull, TooBig, TtlExceeded, UnsupportedProtocol,
             Untranslated, UplinkNotAttached,
         };
-        // Not of this host: nobody contends, everything is there, its ports are published for everybody, every rewrite of a whole packet succeeds, next hops
+        // Not of this host: nobody contends, everything is there and stays, its ports are published for everybody, every rewrite of a whole packet succeeds, next hops
         // answer, no input is as long as an MTU, no fragment is too long to wait, what fills the table gives way, and the shares are a big table's.
         let impossible = [
             ClaimContended,
@@ -135,6 +135,7 @@ impl Reached {
             TooBig,
             TableFull,
             FlowLimit,
+            DropReason::AddressGone,
             DropReason::Fragment,
         ];
         let mut reasons = DropReason::ALL.iter().filter(|reason| !impossible.contains(reason));

@@ -7,7 +7,7 @@ use bytemuck::Pod;
 use netdp_common::family::{Address, Family};
 use netdp_common::flow::{
     Config, Endpoint, FragmentKey, FragmentWay, Network, NextHop, Probing, Published, PublishedKey,
-    SourceList, Tuple, Uplink,
+    SourceList, TimeoutSet, Tuple, Uplink,
 };
 use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet};
@@ -149,7 +149,7 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
             if verdict == Verdict::CLOSING {
                 verdict = closing::follow::<F, Self>(self, &mut scratch, hook == Hook::ToWorld);
             }
-            if verdict == Verdict::NO_FLOW_YET {
+            while verdict == Verdict::NO_FLOW_YET {
                 verdict = match hook {
                     Hook::FromContainer(_) => outbound::open::<F, Self>(self, &mut scratch),
                     Hook::FromWorld => inbound::open::<F, Self>(self, &mut scratch),
@@ -302,6 +302,10 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
 
     fn config(&self) -> Option<&Config> {
         Some(&self.world.config)
+    }
+
+    fn timeouts(&self, number: u16) -> Option<&TimeoutSet> {
+        self.world.timeouts.get(usize::from(number))
     }
 
     fn now(&self) -> u32 {

@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
     Config, EVERYBODY, Endpoint, FragmentKey, FragmentWay, Network, NextHop, PortSpans, Probing, Published,
-    PublishedKey, SourceList, Timeouts, Uplink,
+    PublishedKey, SourceList, TimeoutSet, Timeouts, Uplink,
 };
 use netdp_common::tables::Route;
 
@@ -88,6 +88,8 @@ pub struct World<A> {
     pub mtus: HashMap<u32, u16>,
     /// What user space has set.
     pub config: Config,
+    /// By number: the usual ones, and those of networks that have their own.
+    pub timeouts: Vec<TimeoutSet>,
     /// Fragments that wait.
     pub waiting: waiting::Places<A>,
     /// What packets leave behind besides flows.
@@ -157,26 +159,16 @@ impl<A: Address + std::hash::Hash> World<A> {
                 host_netns_cookie: 1,
                 ring_slots: 64,
                 trace: 0,
-                timeouts: TIMEOUTS,
-                pressed: TIMEOUTS,
-                spent: Timeouts {
-                    tcp_half_open: 0,
-                    tcp_closed: 0,
-                    udp: 0,
-                    udp_answered: 0,
-                    icmp: 0,
-                    ..TIMEOUTS
-                },
                 flows_max: 1 << 20,
                 honours_firewall: 0,
             },
+            timeouts: vec![timeout_set(TIMEOUTS)],
         }
     }
 
     fn add_network<F: Plan<Addr = A>>(&mut self, bridge: u32, gateway: Place, ports: PortSpans) {
         let gateway = F::at(gateway);
-        self.networks
-            .insert(bridge, Network { gateway, snat_to: F::at(Place::Unspecified), flags: 0, ports });
+        self.networks.insert(bridge, Network { gateway, ports, ..Network::default() });
         self.routes.insert(gateway, Route::Local);
     }
 
@@ -234,11 +226,24 @@ impl<A: Address + std::hash::Hash> World<A> {
         self.moved_at = now;
     }
 
+    /// Gives the flows of a network's endpoints timeouts of their own.
+    pub fn set_timeouts(&mut self, bridge: u32, timeouts: Timeouts) {
+        let number = u32::try_from(self.timeouts.len()).expect("few");
+        self.timeouts.push(timeout_set(timeouts));
+        self.networks.get_mut(&bridge).expect("a network").timeouts = number;
+    }
+
     /// Takes a published port away, and leaves its flows.
     pub fn unpublish(&mut self, proto: u8, host_port: u16) {
         self.published.retain(|(key, _, published)| (key.proto, published.host_port) != (proto, host_port));
         self.reserved.remove(&(proto, host_port));
     }
+}
+
+/// Where ports or table run short, they count, too; in a full table, what is no conversation gives way at once.
+fn timeout_set(timeouts: Timeouts) -> TimeoutSet {
+    let spent = Timeouts { tcp_half_open: 0, tcp_closed: 0, udp: 0, udp_answered: 0, icmp: 0, ..timeouts };
+    TimeoutSet { by_pressure: [timeouts, timeouts, spent], shortest: timeouts.shortest() }
 }
 
 /// A route out of `oif` whose preferred source is the host's address.

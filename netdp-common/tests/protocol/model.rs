@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use loom::model::Builder;
 use loom::thread::{self, JoinHandle};
 use netdp_common::family::{Ipv4Addr, V4};
-use netdp_common::flow::{FLOW_INITIATOR, Flow, PortSpans, Tuple};
+use netdp_common::flow::{FLOW_INITIATOR, Flow, PortSpans, Pressure, Tuple};
 use netdp_common::header::{tcp, udp};
 use netdp_common::meta::Meta;
 use netdp_common::reclaim::{Judged, other_key, remove_exact, remove_if_expired};
@@ -113,7 +113,7 @@ impl Model {
         self.spawn(move |model| {
             let host = Cpu::<V4, &Table>::new(&model.world, &model.table, cpu, now);
             match (&*model.table).get(&key) {
-                Some(entry) => remove_if_expired(&host, &entry, &key, now, &TIMEOUTS) == Judged::Gone,
+                Some(entry) => remove_if_expired(&host, &entry, &key, now, Pressure::None) == Judged::Gone,
                 None => false,
             }
         })

@@ -3,14 +3,17 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use netdp_common::flow::SNAT_ADDRESSES;
 use serde::Serialize;
 
 use crate::cli::{self, Global, NetworkCreate};
+use crate::datapath::Kind;
 use crate::error::Error;
 use crate::instance::{Instance, lock_all_instances};
 use crate::net::{BridgeSpec, Link, Mac, sysctl};
 use crate::output;
 use crate::plan::subnet::Used;
+use crate::plan::timeouts::{Given, NetworkTimeouts};
 use crate::plan::{ipam, names, subnet};
 use crate::refusal::Refusal;
 use crate::state::{Network, Removal};
@@ -91,14 +94,19 @@ async fn inspect(global: &Global, name: &str) -> Result<(), Error> {
         return output::json(listed);
     }
     output::table(HEAD, vec![listed.row()])?;
-    let Network { mac, snat_to, snat_ports: (first, last), internal, no_icc, routed, .. } = listed.network;
+    let Network { mac, snat_to, snat_ports: (first, last), internal, no_icc, routed, timeouts, .. } =
+        listed.network;
     let options = [("internal", internal), ("no-icc", no_icc), ("routed", routed)];
     let options = options.iter().filter(|(_, on)| **on).map(|(name, _)| name);
     output::line(format!(
         "mac {mac}, snat to {} ports {first}-{last}, options {}",
         output::joined(snat_to),
         output::joined(options)
-    ))
+    ))?;
+    match timeouts {
+        Some(timeouts) => output::line(format!("timeouts {timeouts}")),
+        None => output::line("timeouts those of netfilter: sysctl net.netfilter"),
+    }
 }
 
 async fn create(global: &Global, args: &NetworkCreate) -> Result<(), Error> {
@@ -112,20 +120,47 @@ async fn create(global: &Global, args: &NetworkCreate) -> Result<(), Error> {
     if let Some(mtu) = args.mtu.filter(|mtu| !(least..=MOST_MTU).contains(mtu)) {
         return Err(Refusal::Mtu { mtu, least, most: MOST_MTU }.into());
     }
-    if let Some(strange) = args.snat_to.iter().find(|addr| !subnet::has_family(&subnets, addr)) {
-        return Err(Refusal::SnatToFamily(*strange).into());
-    }
+    check_snat_to(&args.snat_to, &subnets)?;
+    let timeouts = NetworkTimeouts::with(&args.timeout)?;
     let mut instance = Instance::change(global).await?;
     let created = async {
-        let network = plan(&instance, args, subnets, gateways).await?;
+        let mut network = plan(&instance, args, subnets, gateways).await?;
+        if let Some(usual) = &mut network.timeouts {
+            *usual = timeouts;
+        } else if !args.timeout.is_empty() {
+            return Err(Refusal::NoTimeouts.into());
+        }
         make(&mut instance, &args.name, network).await
     };
     let created = created.await;
     let network = instance.finish(created).await?;
+    for advice in args.timeout.iter().filter_map(Given::advice) {
+        output::warning(advice)?;
+    }
     if global.json {
         return output::json(&Listed { name: &args.name, network: &network, endpoints: Vec::new() });
     }
     output::line(format!("{}: {} on {}", args.name, output::joined(&network.subnets), network.bridge))
+}
+
+/// Refuses external addresses that no host could serve the network with.
+fn check_snat_to(addresses: &[IpAddr], subnets: &[IpNet]) -> Result<(), Refusal> {
+    for (number, addr) in addresses.iter().enumerate() {
+        let before = &addresses[..number];
+        if !subnet::has_family(subnets, addr) {
+            return Err(Refusal::SnatToFamily(*addr));
+        }
+        if matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local()) {
+            return Err(Refusal::SnatToLinkLocal(*addr));
+        }
+        if before.contains(addr) {
+            return Err(Refusal::SnatToTwice(*addr));
+        }
+        if before.iter().filter(|other| other.is_ipv4() == addr.is_ipv4()).count() >= SNAT_ADDRESSES {
+            return Err(Refusal::SnatToMany { addr: *addr, most: SNAT_ADDRESSES });
+        }
+    }
+    Ok(())
 }
 
 async fn plan(
@@ -266,6 +301,7 @@ async fn blank(
         internal: false,
         no_icc: false,
         routed: false,
+        timeouts: (instance.state.datapath == Kind::Ebpf).then(NetworkTimeouts::default),
     })
 }
 

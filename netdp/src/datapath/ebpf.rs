@@ -30,8 +30,10 @@ pub mod monitor;
 pub mod object;
 pub mod probe;
 pub mod published;
+mod queueing;
 mod sources;
 pub mod stats;
+mod timeouts;
 
 use attachment::Attachment;
 use family::Served;
@@ -160,13 +162,19 @@ impl Ebpf {
     }
 
     /// A network has an entry in both families: that of a family which it does not serve has no gateway.
-    fn add_network<F: Served>(&self, network: &NetworkEntry) -> Result<(), Error> {
+    fn add_network<F: Served>(&self, network: &NetworkEntry, timeouts: u32) -> Result<(), Error> {
         let ephemeral =
             crate::net::ports::local_range().map_err(|e| doing("reading ip_local_port_range", e))?;
         let (lo, hi) = network.snat_ports;
+        let snat_to: Vec<F::Addr> = network.snat_to.iter().filter_map(F::addr).collect();
+        let mut addresses = [F::Addr::default(); flow::SNAT_ADDRESSES];
+        for (place, addr) in addresses.iter_mut().zip(&snat_to) {
+            *place = *addr;
+        }
         let value = flow::Network {
             gateway: F::first(&network.gateways),
-            snat_to: F::first(&network.snat_to),
+            snat_to: addresses,
+            snat_addresses: u32::try_from(snat_to.len().min(addresses.len())).unwrap_or(0),
             flags: [
                 (network.internal, flow::NETWORK_INTERNAL),
                 (network.no_icc, flow::NETWORK_NO_ICC),
@@ -176,6 +184,7 @@ impl Ebpf {
             .filter(|(on, _)| *on)
             .fold(0, |flags, (_, flag)| flags | flag),
             ports: flow::PortSpans::new(lo, hi, ephemeral),
+            timeouts,
         };
         self.hash::<u32, flow::Network<F::Addr>>(&F::map("NETWORKS"))?
             .insert(network.bridge, value, 0)
@@ -262,13 +271,16 @@ impl Datapath for Ebpf {
     }
 
     fn add_network(&mut self, network: &NetworkEntry) -> Result<(), Error> {
-        Self::add_network::<V4>(self, network)?;
-        Self::add_network::<V6>(self, network)?;
+        let number = timeouts::number::<V4>(self, network.bridge, &network.timeouts.0)?;
+        Self::add_network::<V4>(self, network, number)?;
+        Self::add_network::<V6>(self, network, number)?;
+        timeouts::set(self, number, &network.timeouts.0)?;
         // A bridge of ours that was taken for an uplink before it was known as such.
         hooks::detach_uplink(self, network.bridge)
     }
 
     fn remove_network(&mut self, bridge: u32) -> Result<(), Error> {
+        timeouts::forget::<V4>(self, bridge)?;
         Self::remove_network::<V4>(self, bridge)?;
         Self::remove_network::<V6>(self, bridge)
     }

@@ -17,6 +17,7 @@ pub(crate) fn state(endpoints: &[&str]) -> State {
         internal: false,
         no_icc: false,
         routed: false,
+        timeouts: Some(NetworkTimeouts::default()),
     };
     state.networks.insert("default".into(), network);
     for (n, name) in (2u8..).zip(endpoints) {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use netdp_common::flow::{Endpoint, PublishedKey};
+use netdp_common::flow::{Endpoint, PublishedKey, TimeoutSet, Timeouts};
 use netdp_common::header::ethernet;
 use netdp_fuzz::{Record, Seen};
 use netdp_model::frame::ethertype;
@@ -103,6 +103,8 @@ fn tables<F: Plan + Model>(world: &World<F::Addr>) -> [Tables<F::Addr>; 2] {
         let veth = if *veth == 0 { 0 } else { here(*veth) };
         (veth, *addr, *bits)
     });
+    // No time goes by.
+    let timeouts = [TimeoutSet::of(&Timeouts::DEFAULT); 2];
     let first = Tables {
         endpoints: endpoints(ifindex::BRIDGE_AB),
         allowed: allowed.collect(),
@@ -110,6 +112,7 @@ fn tables<F: Plan + Model>(world: &World<F::Addr>) -> [Tables<F::Addr>; 2] {
         uplinks: world.uplinks.iter().map(|(number, uplink)| (here(*number), *uplink)).collect(),
         published: published.collect(),
         sources: world.sources.clone(),
+        timeouts,
         flows: Vec::new(),
     };
     let second = Tables {
@@ -119,6 +122,7 @@ fn tables<F: Plan + Model>(world: &World<F::Addr>) -> [Tables<F::Addr>; 2] {
         uplinks: Vec::new(),
         published: Vec::new(),
         sources: Vec::new(),
+        timeouts,
         flows: Vec::new(),
     };
     [first, second]

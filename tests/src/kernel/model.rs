@@ -7,7 +7,7 @@ use std::rc::Rc;
 use netdp_common::family::Address;
 use netdp_common::flow::{
     Config, Endpoint, FragmentKey, FragmentWay, Network, NextHop, Probing, Published, PublishedKey,
-    SourceList, Timeouts, Tuple, Uplink, mapped_bit,
+    SourceList, TimeoutSet, Tuple, Uplink, mapped_bit,
 };
 use netdp_common::packet::Packet as _;
 use netdp_common::quota::Held;
@@ -79,9 +79,6 @@ impl<F: Plan> Model<F> {
             host_netns_cookie: 0,
             ring_slots: 1024,
             trace: 0,
-            timeouts: Timeouts::DEFAULT.in_ticks(),
-            pressed: Timeouts::PRESSED.in_ticks(),
-            spent: Timeouts::SPENT.in_ticks(),
             flows_max: u32::MAX,
             honours_firewall: 0,
         };
@@ -166,7 +163,7 @@ fn walk<F: Plan>(hook: Hook, frame: &mut Frame<F>) -> (Verdict, Option<DropReaso
         if verdict == Verdict::CLOSING {
             verdict = closing::follow::<F, _>(frame, &mut scratch, hook == Hook::ToWorld);
         }
-        if verdict == Verdict::NO_FLOW_YET {
+        while verdict == Verdict::NO_FLOW_YET {
             verdict = match hook {
                 Hook::FromContainer => outbound::open::<F, _>(frame, &mut scratch),
                 Hook::FromWorld => inbound::open::<F, _>(frame, &mut scratch),
@@ -272,6 +269,10 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
 
     fn config(&self) -> Option<&Config> {
         Some(&self.config)
+    }
+
+    fn timeouts(&self, number: u16) -> Option<&TimeoutSet> {
+        self.tables.timeouts.get(usize::from(number))
     }
 
     fn now(&self) -> u32 {

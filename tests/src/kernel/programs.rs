@@ -116,6 +116,9 @@ impl Programs {
         }
         let (bridge, network) = tables.network;
         self.hash(&F::map("NETWORKS")).insert(bridge, network, 0).expect("a network");
+        for (number, timeouts) in (0..).zip(tables.timeouts) {
+            self.array("TIMEOUTS").set(number, timeouts, 0).expect("a set of timeouts");
+        }
         for (ifindex, uplink) in &tables.uplinks {
             self.hash::<u32, _>(&F::map("UPLINKS")).insert(ifindex, *uplink, 0).expect("an uplink");
         }

@@ -3,7 +3,7 @@
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
     EVERYBODY, Endpoint, FLOW_INITIATOR, FLOW_TO_ENDPOINT, Flow, Kind, Network, PortSpans, Published,
-    PublishedKey, SourceList, Tuple, Uplink,
+    PublishedKey, SourceList, TimeoutSet, Timeouts, Tuple, Uplink,
 };
 use netdp_common::meta::{Meta, ticks};
 use nix::time::{ClockId, clock_gettime};
@@ -40,6 +40,8 @@ pub struct Tables<A> {
     pub published: Vec<Publication<A>>,
     /// Address and prefix length of what is in the lists of sources.
     pub sources: Vec<(SourceList, A, u32)>,
+    /// By number: the usual timeouts, and those of the network.
+    pub timeouts: [TimeoutSet; 2],
     /// Flows.
     pub flows: Vec<FlowEntry<A>>,
 }
@@ -52,6 +54,10 @@ pub const PUBLISHED_RANGE: (u16, u16) = (9000, 7000);
 
 /// The only port for mappings: what is chosen is known.
 pub const ONLY_PORT: u16 = 50_000;
+
+/// Those of the network.
+pub const OWN_TIMEOUTS: Timeouts =
+    Timeouts { udp: 20, udp_answered: 20, icmp: 10, tcp_established: 600, ..Timeouts::DEFAULT };
 
 impl<A: Address> Tables<A> {
     /// Two endpoints on one network, one uplink, some published ports, no flow.
@@ -66,9 +72,9 @@ impl<A: Address> Tables<A> {
         };
         let network = Network {
             gateway: F::GATEWAY,
-            snat_to: A::default(),
-            flags: 0,
             ports: PortSpans::new(ONLY_PORT, ONLY_PORT, (1, 1)),
+            timeouts: 1,
+            ..Network::default()
         };
         let publication = |proto, (host_port, port), port_bits, to: usize| Publication {
             key: PublishedKey { addr: A::default(), proto, pad: 0, port: Be16::new(host_port) },
@@ -86,6 +92,7 @@ impl<A: Address> Tables<A> {
                 publication(TCP, PUBLISHED_RANGE, 13, 1),
             ],
             sources: Vec::new(),
+            timeouts: [Timeouts::DEFAULT, OWN_TIMEOUTS].map(|timeouts| TimeoutSet::of(&timeouts)),
             flows: Vec::new(),
         }
     }

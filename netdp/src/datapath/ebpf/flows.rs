@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use aya::maps::MapError;
 use aya::programs::{TestRun as _, TestRunOptions};
 use netdp_common::family::{Address, Be16};
-use netdp_common::flow::{FLOW_INITIATOR, Flow, Kind, Timeouts, Tuple};
+use netdp_common::flow::{FLOW_INITIATOR, Flow, Kind, Pressure, TimeoutSet, Tuple};
 use netdp_common::meta::{self, Meta};
 use netdp_common::{lifetime, reclaim};
 
 use super::super::{Error, FlowHandle, FlowInfo};
 use super::published::Moves;
-use super::{Ebpf, Served, doing, hooks};
+use super::{Ebpf, Served, doing, hooks, timeouts};
 
 /// Bytes that `BPF_PROG_TEST_RUN` wants before the data: an Ethernet header.
 const LINK_HEADER: usize = 14;
@@ -25,11 +25,7 @@ type Entry<A> = (Tuple<A>, Flow<A>);
 /// A family's living flows.
 pub(super) fn list<F: Served>(ebpf: &Ebpf) -> Result<Vec<FlowInfo>, Error> {
     let entries = read_all::<F>(ebpf)?;
-    let timeouts = ebpf
-        .array::<netdp_common::flow::Config>("CONFIG")?
-        .get(&0, 0)
-        .map_err(|e| doing("reading the configuration", e))?
-        .timeouts;
+    let timeouts = timeouts::read(ebpf)?;
     let now = now();
     let moves = Moves::<F>::of(ebpf)?;
     let answers: HashMap<&[u8], Meta> = entries
@@ -52,13 +48,15 @@ fn describe<A: Address + Into<IpAddr>>(
     key: &Tuple<A>,
     flow: &Flow<A>,
     answer: Meta,
-    timeouts: &Timeouts,
+    timeouts: &[TimeoutSet],
     now: u32,
 ) -> Option<FlowInfo> {
     let own = Meta(flow.meta);
     let state = lifetime::state(key.proto, own.bits(), answer.bits());
     let idle = own.idle(now).min(answer.idle(now));
-    let left = lifetime::timeout(key.proto, state, timeouts).checked_sub(idle)?;
+    let timeouts =
+        timeouts.get(usize::from(flow.timeouts)).filter(|set| set.shortest != 0).or(timeouts.first())?;
+    let left = lifetime::timeout(key.proto, state, timeouts.under(Pressure::None)).checked_sub(idle)?;
     let first = (end(key.src, key.sport), end(key.dst, key.dport));
     let translated = (end(flow.src, flow.sport), end(flow.dst, flow.dport));
     let (kind, host_ifindex, inside, outside) = if !flow.is_published() {

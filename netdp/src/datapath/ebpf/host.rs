@@ -7,7 +7,7 @@ use netdp_common::family::{Family, V4, V6};
 use netdp_common::flow::{Endpoint, Network, Uplink};
 
 use super::super::Error;
-use super::{Ebpf, Served, absent_is_ok, doing, hooks, published, step};
+use super::{Ebpf, Served, absent_is_ok, doing, hooks, published, queueing, step};
 use crate::net::{Link, Net, NetNs};
 
 /// Hooks new uplinks, forgets those that are gone, and tells the programs the host's addresses and reserved ports.
@@ -34,6 +34,7 @@ pub(super) fn refresh(ebpf: &Ebpf) -> Result<(), Error> {
         let is_bridge = |link: &&Link| bridges.get(&link.index, 0).is_ok();
         forwarding.set(uplinks.iter().copied().chain(links.iter().filter(is_bridge)))?;
     }
+    queueing::note(ebpf, &endpoints(ebpf, &links)?)?;
     set_locals::<V4>(ebpf, &addresses)?;
     set_locals::<V6>(ebpf, &addresses)?;
     published::rebuild_reserved(ebpf)
@@ -65,7 +66,7 @@ fn forget_uplink<F: Served>(ebpf: &Ebpf, index: u32) -> Result<(), Error> {
     absent_is_ok(table.remove(&index), || format!("forgetting the uplink {index}"))
 }
 
-/// Uplinks and endpoints' veths without their programs.
+/// Uplinks and endpoints' veths without their programs, or with a queue that these don't know.
 pub(super) fn unhooked(ebpf: &Ebpf) -> Result<Vec<String>, Error> {
     let (links, _) = read_host()?;
     let mut bare = Vec::new();
@@ -79,7 +80,10 @@ pub(super) fn unhooked(ebpf: &Ebpf) -> Result<Vec<String>, Error> {
             bare.push(link);
         }
     }
-    Ok(bare.iter().map(|link| format!("{} does not carry netdp's programs", link.name)).collect())
+    let mut faults: Vec<String> =
+        bare.iter().map(|link| format!("{} does not carry netdp's programs", link.name)).collect();
+    faults.extend(queueing::faults(ebpf, &endpoints(ebpf, &links)?)?);
+    Ok(faults)
 }
 
 /// Through which a remote may be reached: every interface that routes by itself, carries Ethernet frames, and is

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, ProgramError, SchedClassifier};
 use aya::{Ebpf as Object, EbpfLoader, include_bytes_aligned};
-use netdp_common::flow::{Config, Timeouts};
+use netdp_common::flow::{Config, TimeoutSet, Timeouts};
 
 use super::super::{Error, Firewall};
 use super::attachment::{self, Attachment};
@@ -188,17 +188,20 @@ fn configure(object: &mut Object, flows: u32, ring_slots: u32, firewall: Firewal
         host_netns_cookie: netns_cookie().map_err(|e| doing("reading the network namespace's cookie", e))?,
         ring_slots,
         trace: 0,
-        timeouts: Timeouts::DEFAULT.in_ticks(),
-        pressed: Timeouts::PRESSED.in_ticks(),
-        spent: Timeouts::SPENT.in_ticks(),
         flows_max: flows,
         honours_firewall: u32::from(firewall == Firewall::Honour),
     };
-    let map = object
-        .map_mut("CONFIG")
-        .ok_or_else(|| doing("finding the map CONFIG", std::io::Error::other("it is not in the object")))?;
-    aya::maps::Array::<_, Config>::try_from(map)
-        .and_then(|mut array| array.set(0, config, 0))
+    set_first(object, "CONFIG", config)?;
+    set_first(object, "TIMEOUTS", TimeoutSet::of(&Timeouts::DEFAULT))
+}
+
+/// Sets the first element of an array.
+fn set_first<V: aya::Pod>(object: &mut Object, name: &str, value: V) -> Result<(), Error> {
+    let missing =
+        || doing(format!("finding the map {name}"), std::io::Error::other("it is not in the object"));
+    let map = object.map_mut(name).ok_or_else(missing)?;
+    aya::maps::Array::<_, V>::try_from(map)
+        .and_then(|mut array| array.set(0, value, 0))
         .map_err(|e| doing("configuring the programs", e))
 }
 

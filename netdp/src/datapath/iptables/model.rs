@@ -58,11 +58,11 @@ impl Network {
 
     /// Whether what leaves is translated.
     pub(super) fn translates(&self, family: Family) -> bool {
-        !self.entry.internal && (!self.entry.routed || self.snat_to(family).is_some())
+        !self.entry.internal && (!self.entry.routed || self.snat_to(family).next().is_some())
     }
 
-    pub(super) fn snat_to(&self, family: Family) -> Option<&IpAddr> {
-        self.entry.snat_to.iter().find(|addr| family.has(addr))
+    pub(super) fn snat_to(&self, family: Family) -> impl Iterator<Item = &IpAddr> {
+        self.entry.snat_to.iter().filter(move |addr| family.has(addr))
     }
 }
 

@@ -29,6 +29,12 @@ impl Names {
         self.chain(&format!("{what}{bridge}"))
     }
 
+    /// The chain of one of a network's external addresses: the first one's is `SNAT`.
+    pub(super) fn of_external(&self, number: usize, bridge: u32) -> String {
+        let what = if number == 0 { "SNAT".to_owned() } else { format!("SN{number:x}") };
+        self.of_network(&what, bridge)
+    }
+
     /// Whether a chain is this instance's.
     pub(super) fn is_own(&self, chain: &str) -> bool {
         chain.starts_with(&self.prefix)
@@ -46,12 +52,14 @@ fn hash(text: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use netdp_common::flow::SNAT_ADDRESSES;
 
     #[test]
     fn the_longest_names_fit() {
         let names = Names::of(&"x".repeat(63));
         assert!(names.chain("snat_allocated").len() <= LONGEST);
-        assert!(names.of_network("SNAT", u32::MAX).len() <= LONGEST);
+        assert!(names.of_external(0, u32::MAX).len() <= LONGEST);
+        assert!(names.of_external(SNAT_ADDRESSES - 1, u32::MAX).len() <= LONGEST);
     }
 
     #[test]

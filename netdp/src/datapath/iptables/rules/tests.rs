@@ -1,5 +1,7 @@
 //! The rules as text, for both families.
 
+use std::net::IpAddr;
+
 use super::super::super::{EndpointEntry, NetworkEntry, Proto, PublishEntry};
 use super::super::family::Family;
 use super::super::model::{Model, Network};
@@ -7,6 +9,7 @@ use super::super::program::Backend;
 use super::super::ruleset::Table;
 use super::{Names, ruleset};
 use crate::plan::sources::Sources;
+use crate::plan::timeouts::NetworkTimeouts;
 
 /// A dual-stack network with one endpoint.
 fn model() -> Model {
@@ -21,6 +24,7 @@ fn model() -> Model {
         internal: false,
         no_icc: false,
         routed: false,
+        timeouts: NetworkTimeouts::default(),
     };
     model.networks.insert(4, Network { filtered: true, entry });
     let endpoint = EndpointEntry {
@@ -171,6 +175,13 @@ fn sources_become_the_hosts() {
         snat(&model, Family::V6)[2],
         "-p udp -j SNAT --to-source [2001:db8::1]:40000-40015 --random-fully"
     );
+    let more = ["192.0.2.3", "192.0.2.5", "192.0.2.7"].map(|addr| addr.parse::<IpAddr>().unwrap());
+    network(&mut model).snat_to.extend(more);
+    let (names, own) = (Names::of("test"), |name| chain(&model, Family::V4, Table::Nat, name));
+    assert_eq!(own("SNAT4")[1], format!("-s 10.9.0.2 -g {}", names.of_external(2, 4)));
+    assert_eq!(own("SNAT4").last().unwrap(), "-j SNAT --to-source 192.0.2.1 --random-fully");
+    assert_eq!(own("SN24")[1], "-p udp -j SNAT --to-source 192.0.2.5:40000-40015 --random-fully");
+    assert_eq!(own("SN34").last().unwrap(), "-j SNAT --to-source 192.0.2.7 --random-fully");
     network(&mut model).internal = true;
     assert!(snat(&model, Family::V4).is_empty() && snat(&model, Family::V6).is_empty());
 }
