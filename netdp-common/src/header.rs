@@ -14,6 +14,8 @@ pub mod ethernet {
     use super::{EthHdr, offset_of};
     /// Destination MAC, followed by the source MAC.
     pub const MACS: usize = offset_of!(EthHdr, dst_addr);
+    /// EtherType, or the first VLAN tag's.
+    pub const ETHERTYPE: usize = offset_of!(EthHdr, ether_type);
     /// Length of the header without VLAN tags.
     pub const LEN: usize = EthHdr::LEN;
     /// EtherType of ARP, host byte order.

@@ -25,7 +25,7 @@ pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>)
 
 /// What is not for an endpoint is the host's own affair. (A router looks no further than the network header.)
 #[inline(never)]
-fn malformed<F: Family, C: Context<F>>(c: &C) -> Verdict {
+pub(crate) fn malformed<F: Family, C: Context<F>>(c: &C) -> Verdict {
     match F::read_header(c, c.l3()) {
         Some(header) if nat::is_private::<F, C>(c, &header.dst) => Verdict::drop(DropReason::NotPublished),
         _ => Verdict::STACK,
@@ -33,7 +33,7 @@ fn malformed<F: Family, C: Context<F>>(c: &C) -> Verdict {
 }
 
 #[inline(never)]
-fn decide<F: Family, C: Context<F>>(
+pub(crate) fn decide<F: Family, C: Context<F>>(
     c: &C,
     parsed: &Parsed<F::Addr>,
     work: &mut Work<F::Addr>,

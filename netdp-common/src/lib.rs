@@ -16,8 +16,9 @@
 //!    [`waiting`].
 //! 8. What the host's own sockets send passes only by [`nat::to_world`]; [`own`] sees to it that no mapping has its
 //!    tuple.
-//! 9. The result is a [`verdict::Verdict`]; every drop has a [`verdict::DropReason`]. [`refusal`] says which
-//!    sender is told, by a [`reset`] or an [`icmp_answer`].
+//! 9. Where the uplink has an XDP program, [`early`] drops what would be dropped further on without a word.
+//! 10. The result is a [`verdict::Verdict`]; every drop has a [`verdict::DropReason`]. [`refusal`] says which
+//!     sender is told, by a [`reset`] or an [`icmp_answer`].
 //!
 //! [`meta`] and [`reclaim`] say when a flow ends and how it is removed while packets use it, [`moved`] when it has
 //! ended because its published port leads elsewhere now. [`tcp`] knows how a connection ends, [`closing`] follows one
@@ -29,6 +30,7 @@ extern crate std;
 
 pub mod claim;
 pub mod closing;
+pub mod early;
 pub mod family;
 pub mod flow;
 pub mod fragment;

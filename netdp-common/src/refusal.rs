@@ -36,6 +36,16 @@ pub(crate) const TOLD: u64 = PROHIBITED
     | RESETS
     | bits(&[DropReason::NoRoute, DropReason::TtlExceeded, DropReason::TooBig]);
 
+/// What a sender outside is told about, as [`answer`] decides it.
+const TOLD_OUTSIDE: u64 =
+    PROHIBITED_OUTSIDE | HOST_UNREACHABLE | bits(&[DropReason::TtlExceeded, DropReason::TooBig]);
+
+/// Whether somebody outside may be told about a drop for this reason.
+#[inline(always)]
+pub(crate) const fn tells_outside(reason: DropReason) -> bool {
+    TOLD_OUTSIDE >> reason as u32 & 1 != 0
+}
+
 /// A bit for each reason.
 const fn bits(reasons: &[DropReason]) -> u64 {
     let mut bits = 0;

@@ -9,6 +9,7 @@ use netdp_common::tables::Host;
 use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index, reason_in};
 use netdp_common::{closing, fragment as fragments, icmp_error, inbound, link, nat, outbound, own, refusal};
 
+use crate::frame::Hooked as _;
 use crate::host;
 use crate::maps::{Continuation, Maps, PROGRAMS};
 use crate::scratch::{Room, with_scratch};

@@ -24,10 +24,10 @@ use netdp_common::tcp::End;
 use netdp_common::verdict::{DropReason, Event};
 
 use crate::atomic::{compare_and_swap, compiler_barrier, fetch_add, fetch_and, fetch_or};
+use crate::frame::{Frame, Hooked};
 use crate::maps::{
     CONFIG, COUNTS, HELD_FLOWS, Maps, POPULATION, PREFIXES, PROBING, QUEUEING, RESERVED, TIMEOUTS, TURNS,
 };
-use crate::skb::Skb;
 use crate::waiting::KeptFragment;
 
 /// Index of the clock hand in [`Maps::clock`].
@@ -211,7 +211,10 @@ impl<A: Copy> RingSlot<A> for RingEntry<A> {
     }
 }
 
-impl<F: Maps> Host<F::Addr> for Skb<F> {
+impl<F: Maps, K> Host<F::Addr> for Frame<F, K>
+where
+    Self: Hooked<F>,
+{
     type Flows = FlowTable<F::Addr>;
     type Slot = RingEntry<F::Addr>;
     type Place = KeptFragment<F::Addr>;
@@ -314,7 +317,7 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
 
     #[inline(always)]
     fn route(&self, tuple: &Tuple<F::Addr>, iif: u32) -> Route<F::Addr> {
-        route::<F>(self, tuple, iif)
+        route(self, tuple, iif)
     }
 
     #[inline(always)]
@@ -358,17 +361,17 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
 
     #[inline(always)]
     fn keep(&self, place: &KeptFragment<F::Addr>) -> u32 {
-        place.keep(self)
+        self.socket_buffer().map_or(0, |skb| place.keep(&skb))
     }
 
     #[inline(always)]
     fn become_kept(&mut self, place: &KeptFragment<F::Addr>, len: u32) -> bool {
-        place.restore(self, len).is_some()
+        self.socket_buffer().and_then(|mut skb| place.restore(&mut skb, len)).is_some()
     }
 
     #[inline(always)]
     fn come_again(&self, ifindex: u32) -> bool {
-        self.come_in_again(ifindex)
+        self.socket_buffer().is_some_and(|skb| skb.come_in_again(ifindex))
     }
 
     #[inline(always)]
@@ -405,8 +408,8 @@ impl<F: Maps> Host<F::Addr> for Skb<F> {
         // SAFETY: the tuple has the layout that its size tells; a socket that is found is released at once.
         unsafe {
             let socket = match sent.proto {
-                tcp::PROTO => bpf_skc_lookup_tcp(self.context().cast(), tuple, size, CURRENT_NETNS, 0),
-                udp::PROTO => bpf_sk_lookup_udp(self.context().cast(), tuple, size, CURRENT_NETNS, 0),
+                tcp::PROTO => bpf_skc_lookup_tcp(self.context.cast(), tuple, size, CURRENT_NETNS, 0),
+                udp::PROTO => bpf_sk_lookup_udp(self.context.cast(), tuple, size, CURRENT_NETNS, 0),
                 _ => return false,
             };
             if socket.is_null() {
@@ -667,7 +670,7 @@ mod fib {
 }
 
 #[inline(always)]
-fn route<F: Maps>(skb: &Skb<F>, tuple: &Tuple<F::Addr>, iif: u32) -> Route<F::Addr> {
+fn route<F: Maps, K>(frame: &Frame<F, K>, tuple: &Tuple<F::Addr>, iif: u32) -> Route<F::Addr> {
     let v4 = F::Addr::BITS == 32;
     let mut lookup = FibLookup::zeroed();
     lookup.family = if v4 { AF_INET } else { AF_INET6 };
@@ -678,11 +681,11 @@ fn route<F: Maps>(skb: &Skb<F>, tuple: &Tuple<F::Addr>, iif: u32) -> Route<F::Ad
     lookup.ifindex = iif;
     copy_words(&mut lookup.src, tuple.src.words());
     copy_words(&mut lookup.dst, tuple.dst.words());
-    let mut result = fib_lookup(skb, &mut lookup, BPF_FIB_LOOKUP_SRC);
+    let mut result = fib_lookup(frame, &mut lookup, BPF_FIB_LOOKUP_SRC);
     let mut has_source = result != fib::NO_SOURCE;
     if result == fib::UNKNOWN_FLAG {
         // Linux before 6.7 can't tell the source (and has changed nothing): user space has told the uplink's address.
-        result = fib_lookup(skb, &mut lookup, 0);
+        result = fib_lookup(frame, &mut lookup, 0);
         has_source = false;
     }
     match result {
@@ -692,7 +695,7 @@ fn route<F: Maps>(skb: &Skb<F>, tuple: &Tuple<F::Addr>, iif: u32) -> Route<F::Ad
             via_v6: lookup.family == AF_INET6,
             src: if has_source { address(&lookup.src) } else { F::Addr::UNSPECIFIED },
             resolved: result != fib::NO_NEIGHBOUR,
-            mtu: if result == fib::SUCCESS { lookup.tot_len } else { link_mtu(skb, lookup.ifindex) },
+            mtu: if result == fib::SUCCESS { lookup.tot_len } else { link_mtu(frame, lookup.ifindex) },
         },
         fib::NOT_FORWARDED => Route::Local,
         _ => Route::None,
@@ -700,21 +703,21 @@ fn route<F: Maps>(skb: &Skb<F>, tuple: &Tuple<F::Addr>, iif: u32) -> Route<F::Ad
 }
 
 #[inline(always)]
-fn fib_lookup<F: Maps>(skb: &Skb<F>, lookup: &mut FibLookup, flags: u32) -> i64 {
+fn fib_lookup<F, K>(frame: &Frame<F, K>, lookup: &mut FibLookup, flags: u32) -> i64 {
     let size = size_of::<FibLookup>() as i32;
     // SAFETY: FibLookup has the layout and size of struct bpf_fib_lookup.
-    unsafe { bpf_fib_lookup(skb.context().cast(), ptr::from_mut(lookup).cast(), size, flags) }
+    unsafe { bpf_fib_lookup(frame.context.cast(), ptr::from_mut(lookup).cast(), size, flags) }
 }
 
 /// `bpf_fib_lookup` compares it with the route's MTU, and puts that in its place.
 const ANY_LEN: u16 = 1;
 
 #[inline(always)]
-fn link_mtu<F: Maps>(skb: &Skb<F>, ifindex: u32) -> u16 {
+fn link_mtu<F, K>(frame: &Frame<F, K>, ifindex: u32) -> u16 {
     let mut mtu = 0u32;
     // It also compares the packet's length, which is nothing to us here, and fails if there is no such interface.
     // SAFETY: a helper call on the program's own context that writes to the word.
-    unsafe { bpf_check_mtu(skb.context().cast(), ifindex, &raw mut mtu, 0, 0) };
+    unsafe { bpf_check_mtu(frame.context.cast(), ifindex, &raw mut mtu, 0, 0) };
     match u16::try_from(mtu) {
         Ok(mtu) if mtu != 0 => mtu,
         _ => u16::MAX,

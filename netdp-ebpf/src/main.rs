@@ -8,6 +8,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "the hooks' macros pass the context by value")]
 
 mod atomic;
+mod frame;
 mod hook;
 mod host;
 mod maps;
@@ -17,9 +18,10 @@ mod skb;
 mod sockets;
 mod trace;
 mod waiting;
+mod xdp;
 
-use aya_ebpf::macros::{cgroup_sock_addr, classifier};
-use aya_ebpf::programs::{SockAddrContext, TcContext};
+use aya_ebpf::macros::{cgroup_sock_addr, classifier, xdp};
+use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
 use netdp_common::family::{V4, V6};
 
 use crate::maps::Continuation;
@@ -173,6 +175,20 @@ fn open_from_host(ctx: TcContext) -> i32 {
 #[classifier]
 fn open_from_host_v6(ctx: TcContext) -> i32 {
     hook::open_from_host::<V6>(&ctx)
+}
+
+/// Receive side of an uplink, where `--xdp native` asks for it: in the driver, whose frames may be of several buffers.
+#[xdp(frags)]
+fn from_wire(ctx: XdpContext) -> u32 {
+    xdp::from_wire(&ctx)
+}
+
+/// The same for `--xdp generic`, behind the driver. The kernel makes one buffer of each packet here. (Where a program
+/// takes several, it makes another socket buffer and forgets the length of its link-layer header, so that the TC
+/// programs after it look at the wrong place: `skb_pp_cow_data()`, seen on Linux 6.18.)
+#[xdp]
+fn from_wire_generic(ctx: XdpContext) -> u32 {
+    xdp::from_wire(&ctx)
 }
 
 /// Run by user space (BPF_PROG_TEST_RUN), see [`removal`].

@@ -218,6 +218,10 @@ pub(crate) static PROBING: LruHashMap<NextHop, Probing> = LruHashMap::with_max_e
 #[map]
 pub(crate) static TURNS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(16_384, 0);
 
+/// The MACs of the uplinks that carry the XDP program, by ifindex: nobody has compared them with a frame's before it.
+#[map]
+pub(crate) static WIRES: HashMap<u32, [u8; 6]> = HashMap::with_max_entries(1024, 0);
+
 /// The programs that continue in each other, see [`Continuation`]: one family's, then the other's.
 #[map]
 pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2 * CONTINUATIONS, 0);

@@ -1,7 +1,5 @@
 //! A packet in a TC program: the only code that touches its bytes.
 
-use core::marker::PhantomData;
-use core::mem::MaybeUninit;
 use core::ptr;
 
 use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
@@ -18,20 +16,15 @@ use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet};
 
 use crate::atomic::length;
+use crate::frame::{Frame, Hooked};
 
 /// `skb->pkt_type` of a frame for this host.
 const PACKET_HOST: u32 = 0;
 /// Index in `skb->cb` of [`Skb::leave_note`].
 const NOTE: usize = 0;
 
-/// A socket buffer that starts at its Ethernet header, seen as a packet of family `F`.
-#[derive(Clone, Copy)]
-pub(crate) struct Skb<F> {
-    skb: *mut __sk_buff,
-    /// Not zeroed for every packet: that is a call of `memset`.
-    next_hop: MaybeUninit<RedirNeigh>,
-    family: PhantomData<F>,
-}
+/// A packet in a TC program: a socket buffer.
+pub(crate) type Skb<F> = Frame<F, __sk_buff>;
 
 /// `struct bpf_redir_neigh`: an address family and an address.
 #[repr(C)]
@@ -52,57 +45,50 @@ macro_rules! field {
     }};
 }
 
+impl<F> Hooked<F> for Skb<F> {
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        field!(self.context, ifindex)
+    }
+
+    #[inline(always)]
+    fn came_by(&self) -> u32 {
+        field!(self.context, ingress_ifindex)
+    }
+
+    #[inline(always)]
+    fn socket_buffer(&self) -> Option<Self> {
+        Some(Self::new(self.context))
+    }
+}
+
 impl<F> Skb<F> {
-    /// Of a TC program's context.
-    #[inline(always)]
-    pub(crate) const fn new(skb: *mut __sk_buff) -> Self {
-        Self { skb, next_hop: MaybeUninit::uninit(), family: PhantomData }
-    }
-
-    /// The context.
-    #[inline(always)]
-    pub(crate) const fn context(&self) -> *mut __sk_buff {
-        self.skb
-    }
-
     /// Where [`Packet::set_next_hop`] pointed to, as `struct bpf_redir_neigh`; uninitialised before.
     #[inline(always)]
     pub(crate) fn next_hop(&mut self) -> *mut RedirNeigh {
         self.next_hop.as_mut_ptr()
     }
 
-    /// The interface whose hook runs.
-    #[inline(always)]
-    pub(crate) fn interface(&self) -> u32 {
-        field!(self.skb, ifindex)
-    }
-
-    /// The interface by which the packet came in; 0: it was made on this host.
-    #[inline(always)]
-    pub(crate) fn came_by(&self) -> u32 {
-        field!(self.skb, ingress_ifindex)
-    }
-
     /// Leaves a word for the program that continues this one.
     #[inline(always)]
     pub(crate) fn leave_note(&mut self, note: u32) {
         // SAFETY: the control buffer is writable in TC programs.
-        unsafe { ptr::write_volatile(&raw mut (*self.skb).cb[NOTE], note) };
+        unsafe { ptr::write_volatile(&raw mut (*self.context).cb[NOTE], note) };
     }
 
     /// What the program left that this one continues.
     #[inline(always)]
     pub(crate) fn note(&self) -> u32 {
         // SAFETY: the control buffer is readable in TC programs.
-        unsafe { ptr::read_volatile(&raw const (*self.skb).cb[NOTE]) }
+        unsafe { ptr::read_volatile(&raw const (*self.context).cb[NOTE]) }
     }
 
     /// Copies the whole frame and returns its length; 0 if there is no room for it.
     #[inline(always)]
     pub(crate) fn copy_to<const ROOM: usize>(&self, to: *mut [u8; ROOM]) -> u32 {
-        let Some(len) = length(field!(self.skb, len), ROOM) else { return 0 };
+        let Some(len) = length(field!(self.context, len), ROOM) else { return 0 };
         // SAFETY: writes `len` bytes, for which there is room (the verifier checks it).
-        if unsafe { bpf_skb_load_bytes(self.skb.cast(), 0, to.cast(), len) } == 0 { len } else { 0 }
+        if unsafe { bpf_skb_load_bytes(self.context.cast(), 0, to.cast(), len) } == 0 { len } else { 0 }
     }
 
     /// Makes the frame another one: the first `len` bytes of `from`. Nobody has checked its checksums.
@@ -112,11 +98,11 @@ impl<F> Skb<F> {
         let len = length(len, ROOM)?;
         let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
         // SAFETY: reads `len` bytes, which are there (the verifier checks it).
-        if unsafe { bpf_skb_store_bytes(self.skb, 0, from.cast(), len, flags) } != 0 {
+        if unsafe { bpf_skb_store_bytes(self.context, 0, from.cast(), len, flags) } != 0 {
             return None;
         }
         // SAFETY: a helper call on the program's own context. Where nobody had checked them before, it says so.
-        unsafe { bpf_csum_level(self.skb, u64::from(BPF_CSUM_LEVEL_RESET)) };
+        unsafe { bpf_csum_level(self.context, u64::from(BPF_CSUM_LEVEL_RESET)) };
         Some(())
     }
 
@@ -124,7 +110,7 @@ impl<F> Skb<F> {
     #[inline(always)]
     pub(crate) fn come_in_again(&self, ifindex: u32) -> bool {
         // SAFETY: a helper call on the program's own context; packet pointers are read anew after it.
-        unsafe { bpf_clone_redirect(self.skb, ifindex, u64::from(BPF_F_INGRESS)) == 0 }
+        unsafe { bpf_clone_redirect(self.context, ifindex, u64::from(BPF_F_INGRESS)) == 0 }
     }
 
     /// Takes off a tag that has a priority and no VLAN (802.1Q, VID 0): the frame is this interface's, and the stack
@@ -132,9 +118,9 @@ impl<F> Skb<F> {
     #[inline(always)]
     pub(crate) fn drop_priority_tag(&mut self) {
         const VID: u32 = 0xfff;
-        if field!(self.skb, vlan_present) != 0 && field!(self.skb, vlan_tci) & VID == 0 {
+        if field!(self.context, vlan_present) != 0 && field!(self.context, vlan_tci) & VID == 0 {
             // SAFETY: a helper call on the program's own context; packet pointers are read anew after it.
-            unsafe { bpf_skb_vlan_pop(self.skb) };
+            unsafe { bpf_skb_vlan_pop(self.context) };
         }
     }
 
@@ -142,13 +128,13 @@ impl<F> Skb<F> {
     #[inline(always)]
     fn adjust_room(&mut self, by: i32) -> Option<()> {
         // SAFETY: a helper call on the program's own context.
-        (unsafe { bpf_skb_adjust_room(self.skb, by, BPF_ADJ_ROOM_MAC, 0) } == 0).then_some(())
+        (unsafe { bpf_skb_adjust_room(self.context, by, BPF_ADJ_ROOM_MAC, 0) } == 0).then_some(())
     }
 
     #[inline(always)]
     fn load_linear<T: Pod>(&self, at: usize) -> Option<T> {
-        let from = field!(self.skb, data) as usize + at;
-        if from + size_of::<T>() > field!(self.skb, data_end) as usize {
+        let from = field!(self.context, data) as usize + at;
+        if from + size_of::<T>() > field!(self.context, data_end) as usize {
             return None;
         }
         // SAFETY: inside the packet, as just compared (the verifier checks it). Packet data may be unaligned for T;
@@ -160,19 +146,19 @@ impl<F> Skb<F> {
     fn store_bytes<T: Pod>(&mut self, at: usize, value: &T, flags: u64) -> Option<()> {
         let (from, len) = (ptr::from_ref(value).cast(), size_of::<T>() as u32);
         // SAFETY: reads size_of::<T>() initialised bytes; the helper checks the offset.
-        (unsafe { bpf_skb_store_bytes(self.skb, at as u32, from, len, flags) } == 0).then_some(())
+        (unsafe { bpf_skb_store_bytes(self.context, at as u32, from, len, flags) } == 0).then_some(())
     }
 
     /// Makes the frame one that was received for the host that gets it, without marks of this one.
     #[inline(always)]
     pub(crate) fn hand_over(&mut self) {
-        if field!(self.skb, pkt_type) != PACKET_HOST {
+        if field!(self.context, pkt_type) != PACKET_HOST {
             // SAFETY: a helper call on the program's own context.
-            unsafe { bpf_skb_change_type(self.skb, PACKET_HOST) };
+            unsafe { bpf_skb_change_type(self.context, PACKET_HOST) };
         }
-        if field!(self.skb, mark) != 0 {
+        if field!(self.context, mark) != 0 {
             // SAFETY: the mark is writable in TC programs.
-            unsafe { ptr::write_volatile(&raw mut (*self.skb).mark, 0) };
+            unsafe { ptr::write_volatile(&raw mut (*self.context).mark, 0) };
         }
     }
 }
@@ -186,17 +172,21 @@ impl<F> Packet for Skb<F> {
     #[inline(always)]
     fn ethertype(&self) -> u16 {
         // A frame with a VLAN tag belongs to the VLAN's interface.
-        if field!(self.skb, vlan_present) != 0 { 0 } else { u16::from_be(field!(self.skb, protocol) as u16) }
+        if field!(self.context, vlan_present) != 0 {
+            0
+        } else {
+            u16::from_be(field!(self.context, protocol) as u16)
+        }
     }
 
     #[inline(always)]
     fn len(&self) -> usize {
-        field!(self.skb, len) as usize
+        field!(self.context, len) as usize
     }
 
     #[inline(always)]
     fn addressed_to_us(&self) -> bool {
-        field!(self.skb, pkt_type) == PACKET_HOST
+        field!(self.context, pkt_type) == PACKET_HOST
     }
 
     #[inline(always)]
@@ -206,7 +196,7 @@ impl<F> Packet for Skb<F> {
         }
         // In a page fragment, or not there.
         // SAFETY: a helper call on the program's own context; packet pointers are read anew after it.
-        if unsafe { bpf_skb_pull_data(self.skb, (at + size_of::<T>()) as u32) } != 0 {
+        if unsafe { bpf_skb_pull_data(self.context, (at + size_of::<T>()) as u32) } != 0 {
             return None;
         }
         self.load_linear(at)
@@ -224,7 +214,7 @@ impl<F> Packet for Skb<F> {
 
     #[inline(always)]
     fn segment_size(&self) -> u32 {
-        field!(self.skb, gso_size)
+        field!(self.context, gso_size)
     }
 
     #[inline(always)]
@@ -232,10 +222,10 @@ impl<F> Packet for Skb<F> {
         // The helper fills up what has no page fragments; a length of 0 would pull less.
         // SAFETY: helper calls on the program's own context.
         unsafe {
-            if len > self.len() && bpf_skb_pull_data(self.skb, self.len() as u32) != 0 {
+            if len > self.len() && bpf_skb_pull_data(self.context, self.len() as u32) != 0 {
                 return None;
             }
-            (bpf_skb_change_tail(self.skb, len as u32, 0) == 0).then_some(())
+            (bpf_skb_change_tail(self.context, len as u32, 0) == 0).then_some(())
         }
     }
 
@@ -259,7 +249,9 @@ impl<F> Packet for Skb<F> {
             let flags = zero | if fix.pseudo_header { u64::from(BPF_F_PSEUDO_HDR) } else { 0 };
             // SAFETY: a helper call on the program's own context; the helper checks the offset.
             // Size 0 in the flags: `to` is a checksum difference.
-            if unsafe { bpf_l4_csum_replace(self.skb, at as u32, 0, u64::from(fix.addresses), flags) } != 0 {
+            if unsafe { bpf_l4_csum_replace(self.context, at as u32, 0, u64::from(fix.addresses), flags) }
+                != 0
+            {
                 return None;
             }
         }
@@ -267,7 +259,7 @@ impl<F> Packet for Skb<F> {
             const WORD: u64 = 4;
             let (old, new) = (u64::from(fix.old_ports), u64::from(fix.new_ports));
             // SAFETY: as above.
-            if unsafe { bpf_l4_csum_replace(self.skb, at as u32, old, new, zero | WORD) } != 0 {
+            if unsafe { bpf_l4_csum_replace(self.context, at as u32, old, new, zero | WORD) } != 0 {
                 return None;
             }
         }

@@ -1,33 +1,46 @@
 //! Telling who watches (`netdp monitor`) about dropped packets.
 
+use core::ffi::c_void;
 use core::net::IpAddr;
 
-use aya_ebpf::programs::TcContext;
-use netdp_common::packet::Packet as _;
+use aya_ebpf::EbpfContext;
+use netdp_common::packet::Packet;
 
+use crate::frame::{Frame, Hooked};
 use crate::maps::{CONFIG, Maps};
-use crate::skb::Skb;
 
 /// Logs a dropped packet. Nobody watches: one comparison.
 #[inline(never)]
-pub(crate) fn trace<F: Maps>(skb: &Skb<F>, reason: u32) {
+pub(crate) fn trace<F: Maps, K>(frame: &Frame<F, K>, reason: u32)
+where
+    Frame<F, K>: Hooked<F> + Packet,
+{
     if CONFIG.get(0).is_none_or(|config| config.trace == 0) {
         return;
     }
-    let context = TcContext::new(skb.context());
-    if let Some(header) = F::read_header(skb, skb.l3()) {
+    let context = Context(frame.context.cast());
+    if let Some(header) = F::read_header(frame, frame.l3()) {
         let (src, dst): (IpAddr, IpAddr) = (header.src.into(), header.dst.into());
         aya_log_ebpf::info!(
             &context,
             "drop {} if {} proto {} {:i} -> {:i} len {}",
             reason,
-            skb.interface(),
+            frame.interface(),
             header.proto,
             src,
             dst,
-            skb.len()
+            frame.len()
         );
     } else {
-        aya_log_ebpf::info!(&context, "drop {} if {} len {}", reason, skb.interface(), skb.len());
+        aya_log_ebpf::info!(&context, "drop {} if {} len {}", reason, frame.interface(), frame.len());
+    }
+}
+
+/// Any kind of program's context.
+struct Context(*mut c_void);
+
+impl EbpfContext for Context {
+    fn as_ptr(&self) -> *mut c_void {
+        self.0
     }
 }

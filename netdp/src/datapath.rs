@@ -51,6 +51,36 @@ impl Firewall {
     }
 }
 
+/// Whether packets from outside meet netdp before the kernel makes a socket buffer of them, and where (`--xdp`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpMode {
+    /// They don't.
+    #[default]
+    Off,
+    /// In the network card's driver.
+    Native,
+    /// Behind the driver: for cards whose driver can't.
+    Generic,
+}
+
+impl XdpMode {
+    /// What `--xdp` calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+
+    /// Whether it is [`XdpMode::Off`].
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
+    pub fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
+}
+
 /// A transport protocol that can be published.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -246,6 +276,8 @@ pub trait Datapath {
     fn unpublish(&mut self, entries: &[PublishEntry], flows: FlowsOfPort) -> Result<(), Error>;
     /// Hooks uplinks that appeared and tells the programs what changed on the host (addresses, reserved ports).
     fn refresh_host(&mut self) -> Result<(), Error>;
+    /// Puts the XDP program on the uplinks, or takes it off; either on all that are meant, or an error.
+    fn set_xdp(&mut self, mode: XdpMode) -> Result<(), Error>;
     /// The living flows.
     fn flows(&self) -> Result<Vec<FlowInfo>, Error>;
     /// Removes flows that [`Datapath::flows`] listed; returns how many were still there.

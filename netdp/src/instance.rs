@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::{DatapathChoice, Global};
 use crate::datapath::ebpf::Unsupported;
 use crate::datapath::select::{Feature, Opened, Place};
-use crate::datapath::{self, Datapath, Firewall, Kind, select};
+use crate::datapath::{self, Datapath, Firewall, Kind, XdpMode, select};
 use crate::error::{Error, shortened};
 use crate::hostfiles;
 use crate::net::{Net, NetNs};
@@ -26,6 +26,7 @@ mod fixed;
 mod lock;
 mod removal;
 mod undoing;
+mod xdp;
 
 pub use files::{ROOT, bpffs_release, lock as lock_all_instances, remove_files};
 use fixed::check_fixed;
@@ -47,6 +48,8 @@ pub struct Instance {
     /// Which datapath is found out by the first command.
     choose: bool,
     without: Vec<Feature>,
+    /// As this command said.
+    xdp: Option<XdpMode>,
     datapath: Option<Box<dyn Datapath>>,
     undo: Undo,
     _lock: Lock,
@@ -70,7 +73,10 @@ impl Instance {
             let mut instance = opened?;
             instance.recover().await?;
             if !instance.state.ending {
-                return Ok(instance);
+                return match instance.check_xdp() {
+                    Ok(()) => Ok(instance),
+                    Err(refused) => instance.finish(Err(refused)).await,
+                };
             }
             let failures = instance.remove_everything().await;
             if !failures.is_empty() {
@@ -82,15 +88,15 @@ impl Instance {
 
     /// Locks an instance for a change; none if there is none.
     pub async fn existing(global: &Global) -> Result<Option<Self>, Error> {
-        if !dir(global)?.exists() {
-            return Ok(None);
+        if dir(global)?.exists() {
+            let instance = Self::change(global).await?;
+            if !instance.is_fresh() {
+                return Ok(Some(instance));
+            }
+            // Of a first command that was killed.
+            instance.forget()?;
         }
-        let instance = Self::change(global).await?;
-        if !instance.is_fresh() {
-            return Ok(Some(instance));
-        }
-        // Of a first command that was killed.
-        instance.forget()?;
+        xdp::check_absent(global)?;
         Ok(None)
     }
 
@@ -99,7 +105,11 @@ impl Instance {
         if Self::unfinished(global)?.is_some() {
             Self::existing(global).await?.inspect(Self::update_names);
         }
-        Self::look(global)
+        let instance = Self::look(global)?;
+        if let Some(instance) = &instance {
+            xdp::check_unchanged(global, instance.state.xdp)?;
+        }
+        Ok(instance)
     }
 
     /// As [`Self::read`], but touches nothing, whatever a killed command left.
@@ -201,8 +211,21 @@ impl Instance {
         let net = Net::open(&host)?;
         let name = global.instance.clone();
         let choose = before.is_none() && global.datapath == DatapathChoice::Auto;
-        let (dir, without) = (dir.to_owned(), global.without.clone());
-        Ok(Self { state, host, net, name, dir, before, choose, without, datapath: None, undo, _lock: lock })
+        let (dir, without, xdp) = (dir.to_owned(), global.without.clone(), global.xdp);
+        Ok(Self {
+            state,
+            host,
+            net,
+            name,
+            dir,
+            before,
+            choose,
+            without,
+            xdp,
+            datapath: None,
+            undo,
+            _lock: lock,
+        })
     }
 
     /// The instance's name.
@@ -269,8 +292,8 @@ impl Instance {
 
     fn place(&self) -> Place<'_> {
         let (instance, dir) = (self.name.as_str(), self.dir.as_path());
-        let State { flows_max, firewall, .. } = self.state;
-        Place { instance, dir, flows_max, firewall, without: &self.without }
+        let State { flows_max, firewall, xdp, .. } = self.state;
+        Place { instance, dir, flows_max, firewall, xdp, without: &self.without }
     }
 
     /// The datapath for reading; none if somebody removed it.
@@ -348,6 +371,7 @@ impl Instance {
     }
 
     async fn keep(&mut self) -> Result<(), Error> {
+        self.apply_xdp()?;
         if let Some(datapath) = &mut self.datapath {
             datapath.refresh_host()?;
         }

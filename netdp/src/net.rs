@@ -22,6 +22,7 @@ mod bridge;
 pub mod cgroup;
 pub mod conntrack;
 mod error;
+pub mod ethtool;
 mod fdb;
 mod filter;
 pub mod forwarding;

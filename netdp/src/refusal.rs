@@ -93,6 +93,44 @@ pub enum Refusal {
         /// What it said.
         why: String,
     },
+    /// `--xdp` that an interface is in the way of.
+    #[error("--xdp {mode}: {why}")]
+    Xdp {
+        /// The mode.
+        mode: &'static str,
+        /// Which interface, why, and what to do.
+        why: String,
+    },
+    /// `--xdp` on the iptables datapath.
+    #[error(
+        "--xdp {mode}: the iptables datapath has no programs: leave it out, or start over with --datapath ebpf"
+    )]
+    XdpWithoutPrograms {
+        /// The mode.
+        mode: &'static str,
+    },
+    /// `--xdp` where there is nothing.
+    #[error(
+        "--xdp {mode}: instance {instance} has no datapath yet: give it with its first command, like netdp attach"
+    )]
+    XdpOfNothing {
+        /// The mode.
+        mode: &'static str,
+        /// The instance.
+        instance: String,
+    },
+    /// `--xdp` with a command that only reads.
+    #[error(
+        "--xdp {asked}: instance {instance} has {has}, and this command changes nothing: say it with one that does, like netdp repair"
+    )]
+    XdpUnchanged {
+        /// As asked.
+        asked: &'static str,
+        /// What it has.
+        has: &'static str,
+        /// The instance.
+        instance: String,
+    },
     /// No eBPF datapath to watch.
     #[error(
         "instance {instance} has no eBPF datapath to watch: its first command, like netdp attach, makes one"

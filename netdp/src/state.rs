@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::datapath::{EndpointEntry, Firewall, Kind, NetworkEntry, PublishEntry};
+use crate::datapath::{EndpointEntry, Firewall, Kind, NetworkEntry, PublishEntry, XdpMode};
 use crate::failpoint;
 use crate::net::{Mac, NetNsId};
 use crate::plan::mode::Mode;
@@ -75,6 +75,9 @@ pub struct State {
     /// Who decides about translated packets.
     #[serde(default)]
     pub firewall: Firewall,
+    /// Whether uplinks carry the XDP program.
+    #[serde(default, skip_serializing_if = "XdpMode::is_off")]
+    pub xdp: XdpMode,
     /// Networks by name.
     pub networks: BTreeMap<String, Network>,
     /// Endpoints by name.
@@ -217,6 +220,7 @@ impl State {
             datapath_reason: None,
             flows_max,
             firewall: Firewall::default(),
+            xdp: XdpMode::Off,
             networks: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             bound: BTreeMap::new(),

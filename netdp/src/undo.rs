@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::datapath::{EndpointEntry, NetworkEntry, PublishEntry};
+use crate::datapath::{EndpointEntry, NetworkEntry, PublishEntry, XdpMode};
 use crate::failpoint;
 use crate::net::{Mac, NetNsId};
 use crate::state::{self, NEXT, remove_next, replace_file};
@@ -49,6 +49,8 @@ pub enum Step {
     Unpublish(Vec<PublishEntry>),
     /// Publish ports again as they were.
     Republish(Vec<PublishEntry>),
+    /// Put the XDP program back to where it was, or was not.
+    Xdp(XdpMode),
 }
 
 /// The steps of one command, in the order in which they were announced.

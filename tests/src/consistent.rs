@@ -1,6 +1,7 @@
 //! Whether what an instance says it has is all that there is of it: on the host, in its files, pins and maps.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
@@ -150,6 +151,12 @@ fn pinned(lab: &Lab, listed: &Listed) -> Vec<String> {
     let expected =
         listed.endpoints.iter().map(|endpoint| format!("{}-from_container", endpoint["host_ifindex"]));
     let mut found = differences("pin", &expected.collect(), &there);
+    let state = fs::read_to_string(lab.netdp.state().join("state.json")).unwrap_or_default();
+    let state: Value = serde_json::from_str(&state).unwrap_or_default();
+    let (said, there) = (state["xdp"].as_str().unwrap_or("off"), xdp_mode(lab, UPLINK));
+    if said != there {
+        found.push(format!("the XDP program: {there} on {UPLINK}, and {said} in the state"));
+    }
     for (family, sign) in [("V4", '.'), ("V6", ':')] {
         for (map, count) in entries(listed, sign) {
             let map = format!("{map}_{family}");
@@ -161,6 +168,17 @@ fn pinned(lab: &Lab, listed: &Listed) -> Vec<String> {
         }
     }
     found
+}
+
+/// The mode in which an interface of the host carries an XDP program, as `--xdp` calls it.
+pub fn xdp_mode(lab: &Lab, interface: &str) -> &'static str {
+    let shown = lab.host.sh(&format!("ip -o link show {interface}"));
+    match shown.split_whitespace().find(|word| word.starts_with("xdp")) {
+        None => "off",
+        Some("xdp") => "native",
+        Some("xdpgeneric") => "generic",
+        Some(other) => panic!("{other}: {shown}"),
+    }
 }
 
 /// How many entries a family's maps have. Its addresses have this sign in them; networks and senders are in both.

@@ -2,6 +2,7 @@
 
 pub mod checksum;
 pub mod cpu;
+pub mod early;
 pub mod extensions;
 pub mod frame;
 pub mod hook;

@@ -68,13 +68,14 @@ impl<F: Plan> Watched<F> {
     pub fn run(&mut self, now: u32, hook: Hook, frame: &[u8]) -> Result<(Fate, Vec<u8>), String> {
         let mut cpu = self.cpu(now);
         cpu.own = hook == Hook::ToWorld;
+        let early = cpu.early(hook, frame);
         let fate = cpu.run(hook, frame.to_vec());
         let (after, next_hop) = (std::mem::take(&mut cpu.frame), cpu.next_hop);
         let again = cpu.again.take().into_iter().map(|(ifindex, frame)| (Hook::at_ingress(ifindex), frame));
         self.again.extend(again);
         let judged = self.judge(hook, frame, fate, &after).and_then(|()| match fate {
             Fate::ToNextHop(_) if next_hop != NEXT_HOP => Err("the wrong next hop"),
-            _ => Ok(()),
+            _ => early.map_or(Ok(()), |early| early.judge(fate)),
         });
         match judged {
             Ok(()) => self.stays_inside(now, hook, frame, fate).map(|()| (fate, after)),

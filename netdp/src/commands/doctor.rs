@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::network;
 use crate::cli::Global;
 use crate::datapath::select::Feature;
-use crate::datapath::{Kind, ebpf, iptables};
+use crate::datapath::{Kind, XdpMode, ebpf, iptables};
 use crate::entry;
 use crate::error::{Error, shortened};
 use crate::instance::Instance;
@@ -18,6 +18,7 @@ mod choice;
 mod firewall;
 mod host;
 mod reachability;
+mod xdp;
 
 /// What was looked at, in JSON.
 #[derive(Debug, Serialize)]
@@ -110,6 +111,9 @@ async fn report(global: &Global) -> Result<Report, Error> {
     let mode = state.map_or(global.firewall.unwrap_or_default(), |state| state.firewall);
     checks.push(firewall::check(datapath, mode, networks)?);
     checks.push(foreign_programs().await?);
+    if datapath == Some(Kind::Ebpf) {
+        checks.push(xdp::check(&global.instance, state.map_or(XdpMode::Off, |state| state.xdp))?);
+    }
     if let Some(mut instance) = instance {
         instance_checks(&mut instance, &mut checks).await?;
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cli::Global;
-use crate::datapath::{Firewall, select};
+use crate::datapath::{Firewall, XdpMode, select};
 use crate::error::Error;
 use crate::hostfiles;
 use crate::instance::{Instance, ROOT, bpffs_release};
@@ -37,6 +37,7 @@ pub async fn run(global: &Global) -> Result<(), Error> {
                 dir: &Path::new(ROOT).join(&global.instance),
                 flows_max: None,
                 firewall: Firewall::default(),
+                xdp: XdpMode::Off,
                 without: &[],
             };
             let removed = select::remove_left_behind(place).map_err(Error::from);

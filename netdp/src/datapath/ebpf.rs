@@ -14,7 +14,7 @@ use crate::net::PortFlags;
 
 use super::{
     Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, FlowsOfPort, Kind, NetworkEntry, PublishEntry,
-    Stats,
+    Stats, XdpMode,
 };
 
 mod allowed;
@@ -34,6 +34,7 @@ mod queueing;
 mod sources;
 pub mod stats;
 mod timeouts;
+pub mod xdp;
 
 use attachment::Attachment;
 use family::Served;
@@ -64,12 +65,16 @@ type FlowTable<A> = HashMap<MapData, flow::Tuple<A>, flow::Flow<A>>;
 /// The eBPF datapath of one instance.
 #[derive(Debug)]
 pub struct Ebpf {
+    /// Whose it is.
+    instance: String,
     /// Where this layout's pins are.
     dir: PathBuf,
     /// Whether this process loaded the programs (else they were there).
     created: bool,
     /// What lets the host's stack forward, where the host's firewall decides.
     forwarding: Option<Forwarding>,
+    /// How uplinks carry the XDP program.
+    xdp: XdpMode,
 }
 
 impl Ebpf {
@@ -80,7 +85,7 @@ impl Ebpf {
     /// verifier's log is in the error), or when another version's layout is pinned there.
     pub fn open(instance: &str, options: &OpenOptions) -> Result<Self, Error> {
         let (dir, created) = object::open(instance, options)?;
-        Ok(Self { dir, created, forwarding: None })
+        Ok(Self { instance: instance.to_owned(), dir, created, forwarding: None, xdp: options.xdp })
     }
 
     /// The host's firewall decides about translated packets: its stack has to forward them. `dir`: the instance's.
@@ -316,7 +321,13 @@ impl Datapath for Ebpf {
     }
 
     fn refresh_host(&mut self) -> Result<(), Error> {
-        host::refresh(self)
+        host::refresh(self)?;
+        xdp::refresh(self)
+    }
+
+    fn set_xdp(&mut self, mode: XdpMode) -> Result<(), Error> {
+        self.xdp = mode;
+        xdp::set(self)
     }
 
     fn flows(&self) -> Result<Vec<FlowInfo>, Error> {
@@ -342,6 +353,7 @@ impl Datapath for Ebpf {
         if let Some(forwarding) = &self.forwarding {
             faults.extend(forwarding.faults()?);
         }
+        faults.append(&mut xdp::faults(self)?);
         Ok(faults)
     }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::sysctls::Sysctls;
 use super::{
     Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, FlowsOfPort, Kind, NetworkEntry, PublishEntry,
-    Stats,
+    Stats, XdpMode,
 };
 use crate::net::{PortFlags, blocking, sysctl};
 
@@ -269,6 +269,16 @@ impl Datapath for Iptables {
             self.model.settled = false;
         }
         self.change(|model| model.guarded = guarded).map(drop)
+    }
+
+    fn set_xdp(&mut self, mode: XdpMode) -> Result<(), Error> {
+        match mode {
+            XdpMode::Off => Ok(()),
+            XdpMode::Native | XdpMode::Generic => Err(Error {
+                doing: format!("--xdp {}", mode.name()),
+                cause: "the iptables datapath has no programs".into(),
+            }),
+        }
     }
 
     fn flows(&self) -> Result<Vec<FlowInfo>, Error> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::ebpf::{Ebpf, OpenOptions};
 use super::iptables::{self, Iptables};
-use super::{Datapath, Error, Firewall, Kind, sysctls};
+use super::{Datapath, Error, Firewall, Kind, XdpMode, sysctls};
 
 /// Where instances pin.
 const PINS: &str = "/sys/fs/bpf/netdp";
@@ -30,6 +30,8 @@ pub struct Place<'a> {
     pub flows_max: Option<u32>,
     /// Who decides about translated packets.
     pub firewall: Firewall,
+    /// Whether uplinks carry the XDP program.
+    pub xdp: XdpMode,
     /// What this kernel is said not to have.
     pub without: &'a [Feature],
 }
@@ -49,7 +51,7 @@ pub enum Feature {
 
 /// Opens an instance's datapath; makes it, if it isn't there.
 pub fn open(kind: Kind, place: Place<'_>) -> Result<Opened, Error> {
-    let Place { instance, dir, flows_max, firewall, without } = place;
+    let Place { instance, dir, flows_max, firewall, xdp, without } = place;
     let without_force_forwarding = without.contains(&Feature::ForceForwarding);
     match kind {
         Kind::Ebpf if without.contains(&Feature::Ebpf) => Err(Error {
@@ -57,7 +59,8 @@ pub fn open(kind: Kind, place: Place<'_>) -> Result<Opened, Error> {
             cause: "this kernel is said to have no eBPF (--without ebpf)".into(),
         }),
         Kind::Ebpf => {
-            let options = OpenOptions { flows_max, without_tcx: without.contains(&Feature::Tcx), firewall };
+            let options =
+                OpenOptions { flows_max, without_tcx: without.contains(&Feature::Tcx), firewall, xdp };
             let mut ebpf = Ebpf::open(instance, &options)?;
             if firewall == Firewall::Honour {
                 ebpf.let_stack_forward(dir, instance, without_force_forwarding);

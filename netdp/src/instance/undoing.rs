@@ -90,6 +90,7 @@ impl Instance {
             Step::ForgetEndpoint(endpoint) => datapath.remove_endpoint(&endpoint)?,
             Step::Unpublish(entries) => datapath.unpublish(&entries, FlowsOfPort::End)?,
             Step::Republish(entries) => datapath.publish(&entries)?,
+            Step::Xdp(mode) => datapath.set_xdp(mode)?,
             _ => {}
         }
         Ok(())

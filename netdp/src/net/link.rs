@@ -1,6 +1,6 @@
 //! Links: find, bring up, delete.
 
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp};
 use nix::errno::Errno;
 use rtnetlink::{LinkGetRequest, LinkUnspec};
 
@@ -49,6 +49,8 @@ pub struct Link {
     pub ethernet: bool,
     /// Its description (`ip link set alias`).
     pub alias: Option<String>,
+    /// The ids of its XDP programs.
+    pub xdp: Vec<u32>,
 }
 
 impl Net {
@@ -155,6 +157,7 @@ impl From<&LinkMessage> for Link {
             loopback: flags.contains(LinkFlags::Loopback),
             ethernet: message.header.link_layer_type == LinkLayerType::Ether,
             alias: None,
+            xdp: Vec::new(),
         };
         for attribute in &message.attributes {
             match attribute {
@@ -166,6 +169,7 @@ impl From<&LinkMessage> for Link {
                 LinkAttribute::LinkNetNsId(id) => link.peer_netnsid = Some(*id),
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
                 LinkAttribute::LinkInfo(infos) => link.kind = kind(infos),
+                LinkAttribute::Xdp(said) => link.xdp = xdp_programs(said),
                 _ => {}
             }
         }
@@ -178,6 +182,22 @@ fn kind(infos: &[LinkInfo]) -> Option<String> {
         LinkInfo::Kind(kind) => Some(kind.to_string()),
         _ => None,
     })
+}
+
+/// By mode if there are several (`IFLA_XDP_PROG_ID` is there for one alone).
+fn xdp_programs(said: &[LinkXdp]) -> Vec<u32> {
+    let mut ids: Vec<u32> = said
+        .iter()
+        .filter_map(|said| match said {
+            LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) | LinkXdp::HwProgId(id) => {
+                Some(*id)
+            }
+            _ => None,
+        })
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ impl<F: Plan + Model> Host<F> {
         for tables in tables::<F>(&world) {
             programs.fill::<F>(&tables);
         }
+        programs.set_wire(mac(ifindex::UPLINK));
         Self { programs, world }
     }
 
@@ -68,6 +69,10 @@ impl<F: Plan + Model> Host<F> {
             Hook::FromWorld => "from_world",
             Hook::ToWorld => "to_world",
         };
+        let early = match seen.hook {
+            Hook::FromWorld => self.programs.refused_early(&seen.before, Linear::All),
+            Hook::FromContainer(_) | Hook::ToWorld => None,
+        };
         let kernel = self.programs.run(program, &seen.before, here(seen.hook.interface()), Linear::All);
         let (action, reason) = match seen.fate {
             Fate::Stack | Fate::Leaves => (Code::Next, None),
@@ -78,6 +83,8 @@ impl<F: Plan + Model> Host<F> {
         };
         let model = Outcome { action, reason, packet: seen.after.clone() };
         assert_eq!(kernel, model, "left: kernel, right: model; {:?} of {:02x?}", seen.hook, seen.before);
+        let is_dropped = |reason| (kernel.action, kernel.reason) == (Code::Shot, Some(reason));
+        assert!(early.is_none_or(is_dropped), "early: {early:?}; {kernel:?} of {:02x?}", seen.before);
     }
 }
 

@@ -8,7 +8,7 @@ use super::frames::Frame;
 use super::model::{Hook, Model};
 use super::plan::Plan;
 use super::programs::{Linear, Outcome, Programs};
-use super::site::Site;
+use super::site::{Site, UPLINK_MAC};
 use super::tables::{FlowEntry, PUBLISHED, TCP, Tables, UDP, dnat, snat, tuple};
 
 /// The endpoint's port and the remote's.
@@ -30,6 +30,7 @@ impl<'a, F: Plan> Sides<'a, F> {
     pub fn new(site: &'a Site, tables: Tables<F::Addr>) -> Self {
         let mut programs = Programs::load(1024);
         programs.fill::<F>(&tables);
+        programs.set_wire(UPLINK_MAC);
         Self { site, programs, model: Model::new(site, tables) }
     }
 

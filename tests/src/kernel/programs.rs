@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray};
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use bytemuck::{Pod, Zeroable};
 use netdp::datapath::ebpf::{OpenOptions, load_unpinned};
 use netdp_common::flow::{
@@ -69,6 +69,19 @@ struct Context {
     tc_index_to_data: [u32; 9],
     data_end: u32,
 }
+
+/// `struct xdp_md`.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+struct XdpContext {
+    data: u32,
+    data_end: u32,
+    others: [u32; 4],
+}
+
+/// Of `enum xdp_action`.
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
 
 /// Which bytes of a packet are in its linear part when a program starts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -211,6 +224,41 @@ impl Programs {
         let reasons: Vec<DropReason> = reason.collect();
         assert!(reasons.len() <= 1, "one packet, several reasons: {reasons:?}");
         Outcome { action: result.return_value.into(), reason: reasons.first().copied(), packet: after }
+    }
+
+    /// Tells the XDP program the MAC of its interface: the loopback of the namespace, as a test run takes no other.
+    pub fn set_wire(&mut self, mac: [u8; 6]) {
+        const LOOPBACK: u32 = 1;
+        self.hash::<u32, [u8; 6]>("WIRES").insert(LOOPBACK, mac, 0).expect("a MAC");
+    }
+
+    /// Shows a packet to the XDP program, which leaves it as it is: why it is dropped, if it is.
+    pub fn refused_early(&self, packet: &[u8], linear: Linear) -> Option<DropReason> {
+        let before = self.drops();
+        let mut after = vec![0; packet.len() + ROOM];
+        let head = match linear {
+            Linear::All => packet.len() as u32,
+            Linear::First(bytes) => bytes,
+        };
+        let context = XdpContext { data_end: head, ..XdpContext::default() };
+        let options = TestRunOptions {
+            data_in: Some(packet),
+            data_out: Some(&mut after),
+            ctx_in: Some(bytemuck::bytes_of(&context)),
+            ..TestRunOptions::default()
+        };
+        let program = self.object.program("from_wire").expect("the XDP program");
+        let program: &Xdp = program.try_into().expect("an XDP program");
+        let result = program.test_run(options);
+        let result = result.unwrap_or_else(|error| panic!("running from_wire: {}", text(&error)));
+        after.truncate(result.data_size_out as usize);
+        assert_eq!(after, packet, "the XDP program changes nothing");
+        let reason = DropReason::ALL.iter().zip(before).zip(self.drops());
+        let reason = reason.filter(|((_, before), after)| before != after).map(|((reason, _), _)| *reason);
+        let reasons: Vec<DropReason> = reason.collect();
+        assert_eq!(result.return_value, if reasons.is_empty() { XDP_PASS } else { XDP_DROP }, "{reasons:?}");
+        assert!(reasons.len() <= 1, "one packet, several reasons: {reasons:?}");
+        reasons.first().copied()
     }
 
     /// What a program returns that only user space runs.

@@ -8,7 +8,7 @@ use aya::programs::ProgramInfo;
 
 use super::super::Error;
 use super::object::{SOCKET_HOOKS, classifiers};
-use super::{FILTERS, TCX, doing, step};
+use super::{FILTERS, TCX, doing, step, xdp};
 
 /// The programs, maps and socket hooks that are not pinned any more. Programs are known by name; the maps that there
 /// must be are those that the pinned programs use.
@@ -16,7 +16,7 @@ pub(super) fn missing_pins(dir: &Path) -> Result<Vec<String>, Error> {
     step("look at the pins")?;
     let mut missing = Vec::new();
     let mut maps = BTreeSet::new();
-    for name in classifiers().chain(SOCKET_HOOKS) {
+    for name in classifiers().chain(SOCKET_HOOKS).chain(xdp::PROGRAMS) {
         let pin = dir.join("programs").join(name);
         if !pin.exists() {
             missing.push(format!("the program {name}"));

@@ -88,7 +88,7 @@ pub(super) fn unhooked(ebpf: &Ebpf) -> Result<Vec<String>, Error> {
 
 /// Through which a remote may be reached: every interface that routes by itself, carries Ethernet frames, and is
 /// not the loopback. What belongs to a bridge or bond is reached through that.
-fn is_uplink(link: &Link) -> bool {
+pub(super) fn is_uplink(link: &Link) -> bool {
     link.ethernet && !link.loopback && link.master.is_none()
 }
 

@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, ProgramError, SchedClassifier};
+use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf as Object, EbpfLoader, include_bytes_aligned};
 use netdp_common::flow::{Config, TimeoutSet, Timeouts};
 
-use super::super::{Error, Firewall};
+use super::super::{Error, Firewall, XdpMode};
 use super::attachment::{self, Attachment};
-use super::{FILTERS, TCX, clsact, damage, doing, release, step};
+use super::{FILTERS, TCX, clsact, damage, doing, release, step, xdp};
 
 /// The layout of maps and keys. A build with another one does not touch what is pinned.
 const LAYOUT: &str = "v1";
@@ -80,6 +80,8 @@ pub struct OpenOptions {
     pub without_tcx: bool,
     /// Who decides about translated packets.
     pub firewall: Firewall,
+    /// Whether uplinks carry the XDP program; every command says so.
+    pub xdp: XdpMode,
 }
 
 /// What the kernel said when it did not take the programs: the cause of [`super::Ebpf::open`]'s error in that case.
@@ -161,6 +163,10 @@ pub(super) fn load(options: &OpenOptions) -> Result<Object, Error> {
         program.load().map_err(|e| doing(format!("loading the program {name}"), e))?;
     }
     link_continuations(&mut object)?;
+    for name in xdp::PROGRAMS {
+        let program: &mut Xdp = program(&mut object, name)?;
+        program.load().map_err(|e| doing(format!("loading the program {name}"), e))?;
+    }
     for name in SOCKET_HOOKS {
         let program: &mut CgroupSockAddr = program(&mut object, name)?;
         program.load().map_err(|e| doing(format!("loading the program {name}"), e))?;
@@ -228,7 +234,7 @@ pub(super) fn find_attachment(object: &mut Object, without_tcx: bool) -> Result<
 
 fn pin_all(object: &mut Object, attachment: Attachment, dir: &Path) -> Result<(), Error> {
     let hooks = if attachment == Attachment::Tcx { TCX } else { FILTERS };
-    for sub in ["maps", "programs", "links", hooks] {
+    for sub in ["maps", "programs", "links", hooks, xdp::LINKS] {
         let path = dir.join(sub);
         step("create a directory of pins")?;
         fs::create_dir_all(&path).map_err(|e| doing(format!("creating {}", path.display()), e))?;
@@ -286,7 +292,7 @@ fn hook_sockets(object: &mut Object, links: &Path) -> Result<(), Error> {
 /// Removes an instance's pins, and with them programs, maps and links.
 pub(super) fn remove(dir: &Path) -> Result<(), Error> {
     // What is attached first: no packet meets a program whose maps are half gone.
-    for sub in ["links", TCX, FILTERS] {
+    for sub in ["links", TCX, FILTERS, xdp::LINKS] {
         for hook in fs::read_dir(dir.join(sub)).into_iter().flatten().flatten() {
             release(&hook.path())?;
         }
