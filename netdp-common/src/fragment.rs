@@ -33,7 +33,7 @@ pub fn carry<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) ->
     if flow.iif != iif {
         return Verdict::drop(DropReason::Spoofed);
     }
-    if nat::waits_for_verdict(flow) {
+    if nat::takes_stack(c, flow) {
         return Verdict::STACK;
     }
     if header.ttl <= 1 {

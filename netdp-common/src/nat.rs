@@ -138,23 +138,23 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
     let now = c.now();
     if moved::ends_flow(c, flow, parsed.tuple.proto, now) {
         // Who is in between starts over, as whoever opens a flow.
-        reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::Ended);
+        reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::ENDED);
         return Verdict::NO_FLOW_YET;
     }
     if iif != FROM_OUTSIDE {
         closing::note_acknowledgement(&entry, meta, parsed);
     }
     // What the stack routes by itself must not get to an interface without our programs: asked for each packet.
-    let asks = meta.seen() != now || waits_for_verdict(flow);
+    let asks = meta.seen() != now || takes_stack(c, flow);
     if asks || meta.bits() & (bits | Meta::CLOSING) != bits || is_syn(parsed) {
         if iif != FROM_OUTSIDE && meta.seen() != now && has_lost_its_address::<F, C>(c, flow) {
             // The next packet may open another one.
-            reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::Ended);
+            reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::ENDED);
             return Verdict::drop(DropReason::AddressGone);
         }
         if let Some(timeouts) = c.timeouts(flow.timeouts)
             && meta.idle(now) >= timeouts.shortest
-            && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::None) == Judged::Gone
+            && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::NONE) == Judged::Gone
         {
             return Verdict::NO_FLOW_YET;
         }
@@ -183,10 +183,10 @@ pub(crate) fn send<F: Family, C: Context<F>>(
     parsed: &Parsed<F::Addr>,
     flow: &Flow<F::Addr>,
 ) -> Verdict {
-    if waits_for_verdict(flow) {
+    let is_own = flow.kind == Kind::Own as u8;
+    if takes_stack(c, flow) {
         return Verdict::STACK;
     }
-    let is_own = flow.kind == Kind::Own as u8;
     if parsed.header.ttl <= 1 && !is_own {
         return Verdict::drop(DropReason::TtlExceeded);
     }
@@ -205,11 +205,12 @@ pub(crate) fn send<F: Family, C: Context<F>>(
     send_on::<F, C>(c, flow)
 }
 
-/// Whether a packet of a flow goes on untranslated, as the host's firewall is to see it: [`crate::fragment::leave`]
-/// translates what that lets through.
+/// Whether a packet of a flow that leaves takes the stack as it is, since the host's firewall is to see it, or an IPsec
+/// policy may have something to do with it: [`crate::fragment::leave`] translates what they let through in the clear.
 #[inline(always)]
-pub(crate) const fn waits_for_verdict<A>(flow: &Flow<A>) -> bool {
-    flow.flags & (FLOW_BY_STACK | FLOW_TO_ENDPOINT) == FLOW_BY_STACK
+pub(crate) fn takes_stack<A: Address, H: Host<A>>(host: &H, flow: &Flow<A>) -> bool {
+    let leaves = flow.flags & FLOW_TO_ENDPOINT == 0 && flow.oif != OF_HOST;
+    leaves && (flow.flags & FLOW_BY_STACK != 0 || host.has_policies())
 }
 
 /// The hops that a translated packet has left. The host is no hop on the way to itself, and a stack that forwards takes

@@ -75,7 +75,6 @@ impl XdpMode {
     }
 
     /// Whether it is [`XdpMode::Off`].
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
     pub fn is_off(&self) -> bool {
         *self == Self::Off
     }
