@@ -9,7 +9,7 @@
 //! found forward can always be found backward. The protocol is model-checked in `tests/protocol.rs`.
 
 use crate::family::{Address, Be16};
-use crate::flow::{FLOW_INITIATOR, FLOW_NO_TIMESTAMP, Flow, Kind, Pressure, Tuple};
+use crate::flow::{FLOW_BY_STACK, FLOW_INITIATOR, FLOW_NO_TIMESTAMP, Flow, Kind, Pressure, Tuple};
 use crate::header::tcp;
 use crate::meta::Meta;
 use crate::ports::RANDOM_TRIES;
@@ -73,7 +73,7 @@ enum Settled {
 #[inline(never)]
 fn begin<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>, now: u32) {
     recycle::begin_anew(host, work);
-    prepare(work);
+    prepare(host, work);
     let random = unpredictable(host, work, 0);
     let meta = Meta::new(generation(random), 0, now);
     (work.forward.meta, work.forward.tag) = (meta.0, meta.tag());
@@ -191,15 +191,26 @@ fn created<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) {
 
 /// Both entries but for their port and meta word.
 #[inline(always)]
-fn prepare<A: Address>(work: &mut Work<A>) {
+fn prepare<A: Address, H: Host<A>>(host: &H, work: &mut Work<A>) {
     let Request { first, translated, kind, timeouts, .. } = work.request;
     work.answer = translated.reversed();
     (work.forward.timeouts, work.reverse.timeouts) = (timeouts, timeouts);
     fill(&mut work.forward, &first, &translated, &work.request.forward, kind);
     work.forward.flags |= FLOW_INITIATOR;
     fill(&mut work.reverse, &translated.reversed(), &first.reversed(), &work.request.reverse, kind);
+    if is_forwarded(kind) && host.config().is_some_and(|config| config.honours_firewall != 0) {
+        work.forward.flags |= FLOW_BY_STACK;
+        work.reverse.flags |= FLOW_BY_STACK;
+    }
     work.reverse.next = if first.proto == tcp::PROTO { work.segment.end } else { 0 };
     work.recycled = false;
+}
+
+/// Whether a flow is between an endpoint and the outside: what a host that routes would pass through its `FORWARD` chain.
+/// (A hairpin stays within the host, as what goes between endpoints.)
+#[inline(always)]
+const fn is_forwarded(kind: u8) -> bool {
+    kind == Kind::Snat as u8 || kind == Kind::Dnat as u8
 }
 
 /// Field by field: a whole value would be built on the stack first.

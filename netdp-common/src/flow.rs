@@ -76,6 +76,9 @@ pub const FLOW_INITIATOR_ACKED: u8 = 16;
 pub const FLOW_RESPONDER_ACKED: u8 = 32;
 /// [`Flow::flags`] of an initiator's entry: its SYN goes out without timestamp option.
 pub const FLOW_NO_TIMESTAMP: u8 = 64;
+/// [`Flow::flags`]: the host's stack forwards its packets, so that the host's firewall sees them, in both directions with
+/// the endpoint's address: translated after that on the way out, by [`crate::fragment::leave`], and before it on the way in.
+pub const FLOW_BY_STACK: u8 = 128;
 
 /// One direction of a mapping: what packets with the key's tuple become. Value of the flow table.
 ///
@@ -479,8 +482,8 @@ pub struct Config {
     pub trace: u32,
     /// Flows that a family's table holds.
     pub flows_max: u32,
-    /// Zero.
-    pub pad: u32,
+    /// 1: the host's firewall decides about translated packets, see [`FLOW_BY_STACK`].
+    pub honours_firewall: u32,
 }
 
 /// A run of 4096 ports, a bit each.

@@ -3,7 +3,7 @@
 //! [`waiting`].
 
 use crate::family::Family;
-use crate::flow::{FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, Kind};
+use crate::flow::{FLOW_BY_STACK, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, Kind};
 use crate::nat::{self, Context, Known};
 use crate::parse::{Fragment, Header, Parsed, parse};
 use crate::reclaim;
@@ -33,7 +33,7 @@ pub fn carry<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) ->
     if flow.iif != iif {
         return Verdict::drop(DropReason::Spoofed);
     }
-    if nat::is_policed(c, flow) {
+    if nat::takes_stack(c, flow) {
         return Verdict::STACK;
     }
     if header.ttl <= 1 {
@@ -43,7 +43,7 @@ pub fn carry<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) ->
     if c.len() > c.l3() + flow.mtu as usize && !is_delivered {
         return nat::too_big::<F, C>(c, flow.mtu);
     }
-    let ttl = header.ttl.wrapping_sub(1);
+    let ttl = nat::ttl_after(flow, header.ttl);
     if F::write_header(c, c.l3(), header, flow.src, flow.dst, ttl, None).is_none() {
         return Verdict::drop(DropReason::RewriteFailed);
     }
@@ -103,11 +103,18 @@ fn interface<F: Family, C: Context<F>>(c: &C) -> u32 {
 }
 
 /// A packet with an endpoint's address on its way out by an uplink: the stack had it to fragment it (see
-/// `nat::too_big`), and routed it. It is translated as it would have been before, if there is a flow.
+/// `nat::too_big`), or for the host's firewall to decide about it, and routed it. It is translated as it would have been
+/// before, if there is a flow.
 #[inline(always)]
 pub fn leave<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) -> Verdict {
     match translate::<F, C>(c, known) {
-        Some(()) => Verdict::STACK,
+        Some(()) => {
+            if known.flow.flags & FLOW_BY_STACK != 0 {
+                c.count(Event::Packets, 1);
+                c.count(Event::Bytes, c.len() as u64);
+            }
+            Verdict::STACK
+        }
         None => Verdict::drop(DropReason::Untranslated),
     }
 }

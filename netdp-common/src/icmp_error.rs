@@ -7,7 +7,7 @@
 use bytemuck::Zeroable as _;
 
 use crate::family::{Address, Be16, Family, IcmpKind};
-use crate::flow::{FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, OF_HOST, Pressure, Tuple};
+use crate::flow::{FLOW_BY_STACK, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, OF_HOST, Pressure, Tuple};
 use crate::header::{icmp, portless, sctp, tcp, udp};
 use crate::icmp_answer::sum_of_pseudo_header;
 use crate::nat::{self, Context, Known};
@@ -94,6 +94,29 @@ pub fn translate<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::A
         return Verdict::to_next_hop(flow.oif);
     }
     nat::deliver(c, flow.oif, flow.via)
+}
+
+/// An ICMP error of the host's own on its way out, where the host's firewall decides: its stack knows a packet from
+/// outside with the endpoint's address, and whoever sent it with the host's. False: the packet is unusable now. Out of
+/// line: the stack is short.
+#[inline(never)]
+pub(crate) fn leave<F: Family, C: Context<F>>(
+    c: &mut C,
+    header: &Header<F::Addr>,
+    flow: &mut Flow<F::Addr>,
+    quoted: &mut Quoted<F::Addr>,
+) -> bool {
+    let l4 = header.transport(c.l3());
+    let end = c.l3() + header.total_len as usize;
+    if read_quoted::<F, C>(c, l4 + QUOTE, end, quoted).is_none() {
+        return true;
+    }
+    let key = quoted.tuple.reversed();
+    let Some(entry) = c.flows().get(&key) else { return true };
+    if !reclaim::read_alive(&entry, &key, flow) || flow.flags & FLOW_BY_STACK == 0 {
+        return true;
+    }
+    rewrite_quoted::<F, C>(c, l4, quoted, flow).is_some()
 }
 
 /// RFC 5508 REQ-3. Nobody leaves the checksum of an error to the device: it is whole.

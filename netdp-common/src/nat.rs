@@ -5,7 +5,8 @@ use bytemuck::Zeroable as _;
 use crate::closing;
 use crate::family::{Address, Family};
 use crate::flow::{
-    FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Kind, NextHop, OF_HOST, Pressure, Tuple,
+    FLOW_BY_STACK, FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Kind, NextHop, OF_HOST,
+    Pressure, Tuple,
 };
 use crate::fragment;
 use crate::header::{ethernet, tcp, udp};
@@ -144,7 +145,7 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
         closing::note_acknowledgement(&entry, meta, parsed);
     }
     // What the stack routes by itself must not get to an interface without our programs: asked for each packet.
-    let asks = meta.seen() != now || is_policed(c, flow);
+    let asks = meta.seen() != now || takes_stack(c, flow);
     if asks || meta.bits() & (bits | Meta::CLOSING) != bits || is_syn(parsed) {
         if iif != FROM_OUTSIDE && meta.seen() != now && has_lost_its_address::<F, C>(c, flow) {
             // The next packet may open another one.
@@ -183,7 +184,7 @@ pub(crate) fn send<F: Family, C: Context<F>>(
     flow: &Flow<F::Addr>,
 ) -> Verdict {
     let is_own = flow.kind == Kind::Own as u8;
-    if is_policed(c, flow) {
+    if takes_stack(c, flow) {
         return Verdict::STACK;
     }
     if parsed.header.ttl <= 1 && !is_own {
@@ -197,19 +198,27 @@ pub(crate) fn send<F: Family, C: Context<F>>(
             return too_big::<F, C>(c, flow.mtu);
         }
     }
-    // The host is no hop on the way to itself.
-    let hops = u8::from(!is_own);
-    if rewrite::<F, C>(c, parsed, flow, parsed.header.ttl.wrapping_sub(hops)).is_none() {
+    let ttl = ttl_after(flow, parsed.header.ttl);
+    if rewrite::<F, C>(c, parsed, flow, ttl).is_none() {
         return Verdict::drop(DropReason::RewriteFailed);
     }
     send_on::<F, C>(c, flow)
 }
 
-/// Whether an IPsec policy may have something to do with a packet of a flow that leaves: it takes the stack as it is, and
-/// is translated by [`to_world`] if a policy lets it through in the clear.
+/// Whether a packet of a flow that leaves takes the stack as it is, since the host's firewall is to see it, or an IPsec
+/// policy may have something to do with it: [`crate::fragment::leave`] translates what they let through in the clear.
 #[inline(always)]
-pub(crate) fn is_policed<A: Address, H: Host<A>>(host: &H, flow: &Flow<A>) -> bool {
-    flow.flags & FLOW_TO_ENDPOINT == 0 && flow.oif != OF_HOST && host.has_policies()
+pub(crate) fn takes_stack<A: Address, H: Host<A>>(host: &H, flow: &Flow<A>) -> bool {
+    let leaves = flow.flags & FLOW_TO_ENDPOINT == 0 && flow.oif != OF_HOST;
+    leaves && (flow.flags & FLOW_BY_STACK != 0 || host.has_policies())
+}
+
+/// The hops that a translated packet has left. The host is no hop on the way to itself, and a stack that forwards takes
+/// one off by itself.
+#[inline(always)]
+pub(crate) const fn ttl_after<A>(flow: &Flow<A>, ttl: u8) -> u8 {
+    let is_hop = flow.kind != Kind::Own as u8 && flow.flags & FLOW_BY_STACK == 0;
+    if is_hop { ttl.wrapping_sub(1) } else { ttl }
 }
 
 /// Sends a translated packet on its flow's way.
@@ -220,6 +229,9 @@ pub(crate) fn send_on<F: Family, C: Context<F>>(c: &mut C, flow: &Flow<F::Addr>)
     }
     c.count(Event::Packets, 1);
     c.count(Event::Bytes, c.len() as u64);
+    if flow.flags & FLOW_BY_STACK != 0 {
+        return Verdict::STACK;
+    }
     if flow.flags & FLOW_TO_ENDPOINT == 0 {
         c.set_next_hop(flow.via, flow.flags & FLOW_NEXT_HOP_V6 != 0);
         return Verdict::to_next_hop(flow.oif);

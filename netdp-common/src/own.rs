@@ -13,6 +13,7 @@ use crate::closing;
 use crate::family::{Be16, Family};
 use crate::flow::{Kind, OF_HOST, Pressure};
 use crate::header::{tcp, udp};
+use crate::icmp_error;
 use crate::meta::{self, Meta};
 use crate::nat::{self, Context, Known};
 use crate::outbound::ANY_PORT;
@@ -43,9 +44,15 @@ pub(crate) fn is_concerned<F: Family, C: Context<F>>(c: &C, header: &Header<F::A
 #[inline(always)]
 pub fn leave<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) -> Verdict {
     let Known { parsed, flow } = known;
-    if !parse::<F, C>(c, parsed)
-        || !matches!(parsed.transport, Transport::Tcp | Transport::Udp | Transport::EchoRequest)
+    if !parse::<F, C>(c, parsed) {
+        return Verdict::STACK;
+    }
+    if parsed.transport == Transport::IcmpError
+        && c.config().is_some_and(|config| config.honours_firewall != 0)
     {
+        return Verdict::NO_FLOW_YET;
+    }
+    if !matches!(parsed.transport, Transport::Tcp | Transport::Udp | Transport::EchoRequest) {
         return Verdict::STACK;
     }
     let Some(entry) = c.flows().get(&parsed.tuple) else { return without_flow::<F, C>(c, parsed) };
@@ -93,12 +100,17 @@ fn without_flow<F: Family, C: Context<F>>(c: &C, parsed: &Parsed<F::Addr>) -> Ve
     if is_needed { Verdict::NO_FLOW_YET } else { Verdict::STACK }
 }
 
-/// Claims a port for what [`leave`] has found without.
+/// Claims a port for what [`leave`] has found without. An ICMP error: about what the host's stack had with an endpoint's
+/// address.
 #[inline(always)]
 pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>) -> Verdict {
-    let Scratch { known: Known { parsed, .. }, work, .. } = scratch;
+    let Scratch { known: Known { parsed, flow }, work, quoted } = scratch;
     if !parse_again::<F, C>(c, parsed) {
         return Verdict::STACK;
+    }
+    if parsed.transport == Transport::IcmpError {
+        let is_whole = icmp_error::leave::<F, C>(c, &parsed.header, flow, quoted);
+        return if is_whole { Verdict::STACK } else { Verdict::drop(DropReason::RewriteFailed) };
     }
     if parsed.transport == Transport::Tcp && !timestamp::read::<F, C>(c, parsed, &mut work.segment) {
         return Verdict::STACK;

@@ -12,6 +12,8 @@ mod answers;
 mod churn;
 #[path = "fixtures/fragments.rs"]
 mod fragments;
+#[path = "fixtures/honoured.rs"]
+mod honoured;
 #[path = "fixtures/icmp.rs"]
 mod icmp;
 #[path = "fixtures/lifetime.rs"]
@@ -81,6 +83,7 @@ in_both_families! {
     too_big: crate::answers::too_big;
     next_hops: crate::answers::next_hops;
     fragmented: crate::fragments::in_order, crate::fragments::overtaken, crate::fragments::of_the_stack;
+    by_the_hosts_rules: crate::honoured::outward, crate::honoured::inward, crate::honoured::refused_by_the_stack;
     over_time: crate::lifetime::rows;
     of_networks: crate::timeouts::of_networks, crate::timeouts::taken_over,
         crate::timeouts::through_published_ports;

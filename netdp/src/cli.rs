@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use crate::datapath::XdpMode;
 use crate::datapath::select::Feature;
+use crate::datapath::{Firewall, XdpMode};
 use crate::plan::names::DEFAULT_IFNAME;
 use crate::plan::sources;
 use crate::plan::timeouts;
@@ -52,6 +52,9 @@ pub struct Global {
     /// How many flows the table holds; only with an instance's first command
     #[arg(long, value_name = "N", global = true, env = "NETDP_FLOWS_MAX")]
     pub flows_max: Option<u32>,
+    /// Who decides about translated packets; only with an instance's first command, which takes `bypass` if nothing is said
+    #[arg(long, global = true, env = "NETDP_FIREWALL", value_enum)]
+    pub firewall: Option<Firewall>,
     /// Drop what is refused from outside before the kernel makes a socket buffer of it: in the network card's driver, or
     /// behind it; only with commands that change something, and it stays [default: as it is; off at first]
     #[arg(long, value_name = "MODE", global = true, env = "NETDP_XDP", value_enum)]

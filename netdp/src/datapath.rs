@@ -16,6 +16,7 @@ pub mod ebpf;
 pub mod iptables;
 mod port_map;
 pub mod select;
+mod sysctls;
 
 pub use port_map::PortMap;
 
@@ -27,6 +28,27 @@ pub enum Kind {
     Ebpf,
     /// Netfilter rules.
     Iptables,
+}
+
+/// Who decides about translated packets.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Firewall {
+    /// Netdp alone: they go around the host's rules.
+    #[default]
+    Bypass,
+    /// The host's rules, too: the stack forwards what comes from or goes to the outside.
+    Honour,
+}
+
+impl Firewall {
+    /// What `--firewall` calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Honour => "honour",
+        }
+    }
 }
 
 /// Whether packets from outside meet netdp before the kernel makes a socket buffer of them, and where (`--xdp`).

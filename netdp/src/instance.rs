@@ -3,12 +3,13 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::Flock;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{DatapathChoice, Global};
 use crate::datapath::ebpf::Unsupported;
 use crate::datapath::select::{Feature, Opened, Place};
-use crate::datapath::{self, Datapath, Kind, XdpMode, select};
+use crate::datapath::{self, Datapath, Firewall, Kind, XdpMode, select};
 use crate::error::{Error, shortened};
 use crate::hostfiles;
 use crate::net::{Net, NetNs};
@@ -200,7 +201,12 @@ impl Instance {
             DatapathChoice::Auto | DatapathChoice::Ebpf => Kind::Ebpf,
             DatapathChoice::Iptables => Kind::Iptables,
         };
-        let state = found.unwrap_or_else(|| State::new(host.id(), kind, global.flows_max));
+        let firewall = global.firewall.unwrap_or_default();
+        if found.is_none() && kind == Kind::Iptables && firewall == Firewall::Honour {
+            return Err(Refusal::NoHonour.into());
+        }
+        let state =
+            found.unwrap_or_else(|| State { firewall, ..State::new(host.id(), kind, global.flows_max) });
         let undo = Undo::new(dir, state.revision);
         let net = Net::open(&host)?;
         let name = global.instance.clone();
@@ -246,22 +252,24 @@ impl Instance {
             self.undo.push(Step::RemoveDatapath)?;
         }
         if self.state.datapath == Kind::Iptables {
-            return Ok(self.open_kind(Kind::Iptables)?.datapath);
+            return Ok(self.open_kind(Kind::Iptables, None)?.datapath);
         }
         match self.open_ebpf() {
-            Err(why) if self.choose => self.fall_back(&why),
+            Err(why) if self.choose && self.state.firewall == Firewall::Bypass => self.fall_back(&why),
             opened => Ok(opened?.datapath),
         }
     }
 
     fn open_ebpf(&self) -> Result<Opened, Error> {
-        let _others_wait = files::bpffs_ensure()?;
+        let others_wait = files::bpffs_ensure()?;
         let _progress = Progress::begin("loading the eBPF programs");
-        self.open_kind(Kind::Ebpf)
+        self.open_kind(Kind::Ebpf, Some(others_wait))
     }
 
-    fn open_kind(&self, kind: Kind) -> Result<Opened, Error> {
+    /// `others_wait`: until there is something that they leave alone.
+    fn open_kind(&self, kind: Kind, others_wait: Option<Flock<File>>) -> Result<Opened, Error> {
         let mut opened = select::open(kind, self.place()).map_err(refused_by_kernel)?;
+        drop(others_wait);
         if opened.is_new {
             restore(&self.state, opened.datapath.as_mut())?;
             // Before the first endpoint has an address: its first packet finds the uplinks hooked.
@@ -275,7 +283,7 @@ impl Instance {
         select::remove(None, self.place())?;
         bpffs_release()?;
         let opened = self
-            .open_kind(Kind::Iptables)
+            .open_kind(Kind::Iptables, None)
             .map_err(|also| Error::NoDatapath { ebpf: why_shortened(why), iptables: Box::new(also) })?;
         self.state.datapath = Kind::Iptables;
         self.state.datapath_reason = Some(why_shortened(why));
@@ -284,8 +292,8 @@ impl Instance {
 
     fn place(&self) -> Place<'_> {
         let (instance, dir) = (self.name.as_str(), self.dir.as_path());
-        let State { flows_max, xdp, .. } = self.state;
-        Place { instance, dir, flows_max, xdp, without: &self.without }
+        let State { flows_max, firewall, xdp, .. } = self.state;
+        Place { instance, dir, flows_max, firewall, xdp, without: &self.without }
     }
 
     /// The datapath for reading; none if somebody removed it.

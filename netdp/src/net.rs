@@ -36,6 +36,7 @@ mod netns;
 pub mod ports;
 mod qdisc;
 mod route;
+pub mod skipped;
 pub mod sockets;
 pub mod sysctl;
 mod veth;

@@ -48,6 +48,21 @@ pub enum Refusal {
         /// As asked.
         asked: u32,
     },
+    /// Another mode than the instance's.
+    #[error(
+        "--firewall {asked}: the instance is in mode {has} since its first command: leave --firewall out, or start over with netdp down"
+    )]
+    OtherFirewall {
+        /// As asked.
+        asked: &'static str,
+        /// What it has.
+        has: &'static str,
+    },
+    /// A mode that only eBPF has.
+    #[error(
+        "--firewall honour: the iptables datapath accepts its packets before the host's rules see them: leave it out, or use --datapath ebpf"
+    )]
+    NoHonour,
     /// The instance serves another namespace.
     #[error(
         "instance {instance} serves another network namespace ({serves}) than this one ({here}): run netdp there or with --host-netns, or choose another --instance"

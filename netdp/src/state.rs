@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::datapath::{EndpointEntry, Kind, NetworkEntry, PublishEntry, XdpMode};
+use crate::datapath::{EndpointEntry, Firewall, Kind, NetworkEntry, PublishEntry, XdpMode};
 use crate::failpoint;
 use crate::net::{Mac, NetNsId};
 use crate::plan::mode::Mode;
@@ -72,6 +72,9 @@ pub struct State {
     pub datapath_reason: Option<String>,
     /// The flow table's size, if it was given.
     pub flows_max: Option<u32>,
+    /// Who decides about translated packets.
+    #[serde(default)]
+    pub firewall: Firewall,
     /// Whether uplinks carry the XDP program.
     #[serde(default, skip_serializing_if = "XdpMode::is_off")]
     pub xdp: XdpMode,
@@ -216,6 +219,7 @@ impl State {
             datapath,
             datapath_reason: None,
             flows_max,
+            firewall: Firewall::default(),
             xdp: XdpMode::Off,
             networks: BTreeMap::new(),
             endpoints: BTreeMap::new(),

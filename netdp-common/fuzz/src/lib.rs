@@ -120,15 +120,16 @@ impl Reached {
     pub fn missing(&self) -> Vec<Fate> {
         use DropReason::{
             BadChecksum, ClaimContended, EndpointGone, FlowLimit, HostUnreachable, IcmpUnmatched,
-            IcmpUnsupported, Internal, Isolated, Malformed, NoFlow, NoRoute, NotPublished, PortsExhausted,
-            RewriteFailed, Spoofed, TableFull, TooBig, TtlExceeded, UnsupportedProtocol, Untranslated,
-            UplinkNotAttached,
+            IcmpUnsupported, Internal, Isolated, Malformed, NoFlow, NoRoute, NotAllowed, NotPublished,
+            PortsExhausted, RewriteFailed, Spoofed, TableFull, TooBig, TtlExceeded, UnsupportedProtocol,
+            Untranslated, UplinkNotAttached,
         };
-        // Not of this host: nobody contends, everything is there and stays, every rewrite of a whole packet succeeds, next hops
+        // Not of this host: nobody contends, everything is there and stays, its ports are published for everybody, every rewrite of a whole packet succeeds, next hops
         // answer, no input is as long as an MTU, no fragment is too long to wait, what fills the table gives way, and the shares are a big table's.
         let impossible = [
             ClaimContended,
             EndpointGone,
+            NotAllowed,
             RewriteFailed,
             HostUnreachable,
             TooBig,

@@ -163,7 +163,7 @@ impl<A: Address + std::hash::Hash> World<A> {
                 ring_slots: 64,
                 trace: 0,
                 flows_max: 1 << 20,
-                pad: 0,
+                honours_firewall: 0,
             },
             has_policies: false,
             timeouts: vec![timeout_set(TIMEOUTS)],

@@ -108,7 +108,8 @@ async fn report(global: &Global) -> Result<Report, Error> {
         checks.extend(choice::limits());
     }
     let networks = state.into_iter().flat_map(|state| state.networks.values());
-    checks.push(firewall::check(datapath, networks)?);
+    let mode = state.map_or(global.firewall.unwrap_or_default(), |state| state.firewall);
+    checks.push(firewall::check(datapath, mode, networks)?);
     checks.push(foreign_programs().await?);
     if datapath == Some(Kind::Ebpf) {
         checks.push(xdp::check(&global.instance, state.map_or(XdpMode::Off, |state| state.xdp))?);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cli::Global;
-use crate::datapath::{XdpMode, select};
+use crate::datapath::{Firewall, XdpMode, select};
 use crate::error::Error;
 use crate::hostfiles;
 use crate::instance::{Instance, ROOT, bpffs_release};
@@ -36,6 +36,7 @@ pub async fn run(global: &Global) -> Result<(), Error> {
                 instance: &global.instance,
                 dir: &Path::new(ROOT).join(&global.instance),
                 flows_max: None,
+                firewall: Firewall::default(),
                 xdp: XdpMode::Off,
                 without: &[],
             };

@@ -23,6 +23,7 @@ mod clsact;
 mod damage;
 mod family;
 pub mod flows;
+mod forwarding;
 pub mod hooks;
 pub mod host;
 pub mod monitor;
@@ -37,6 +38,7 @@ pub mod xdp;
 
 use attachment::Attachment;
 use family::Served;
+use forwarding::Forwarding;
 pub use object::{OpenOptions, Unsupported};
 pub use probe::{Probe, probe};
 
@@ -69,6 +71,8 @@ pub struct Ebpf {
     dir: PathBuf,
     /// Whether this process loaded the programs (else they were there).
     created: bool,
+    /// What lets the host's stack forward, where the host's firewall decides.
+    forwarding: Option<Forwarding>,
     /// How uplinks carry the XDP program.
     xdp: XdpMode,
 }
@@ -81,7 +85,12 @@ impl Ebpf {
     /// verifier's log is in the error), or when another version's layout is pinned there.
     pub fn open(instance: &str, options: &OpenOptions) -> Result<Self, Error> {
         let (dir, created) = object::open(instance, options)?;
-        Ok(Self { instance: instance.to_owned(), dir, created, xdp: options.xdp })
+        Ok(Self { instance: instance.to_owned(), dir, created, forwarding: None, xdp: options.xdp })
+    }
+
+    /// The host's firewall decides about translated packets: its stack has to forward them. `dir`: the instance's.
+    pub fn let_stack_forward(&mut self, dir: &Path, instance: &str, without_force_forwarding: bool) {
+        self.forwarding = Some(Forwarding::new(dir, instance, without_force_forwarding));
     }
 
     /// Whether an instance's datapath is there, all of it.
@@ -342,6 +351,9 @@ impl Datapath for Ebpf {
 
     fn faults(&self) -> Result<Vec<String>, Error> {
         let mut faults = host::unhooked(self)?;
+        if let Some(forwarding) = &self.forwarding {
+            faults.extend(forwarding.faults()?);
+        }
         faults.append(&mut xdp::faults(self)?);
         Ok(faults)
     }

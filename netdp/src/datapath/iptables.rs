@@ -10,6 +10,7 @@ use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use super::sysctls::Sysctls;
 use super::{
     Datapath, EndpointEntry, Error, FlowHandle, FlowInfo, FlowsOfPort, Kind, NetworkEntry, PublishEntry,
     Stats, XdpMode,
@@ -27,16 +28,14 @@ mod rules;
 mod ruleset;
 mod saved;
 mod stats;
-mod sysctls;
 
-use family::Family;
+pub(super) use family::Family;
 use model::{Model, Network};
 use names::Names;
 pub use probe::probe;
 use program::Backend;
 use ruleset::Ruleset;
 use saved::Saved;
-use sysctls::Sysctls;
 
 /// How often a change is tried when somebody else changes rules at the same time.
 const TRIES: u32 = 3;
@@ -300,7 +299,8 @@ impl Datapath for Iptables {
 
     fn faults(&self) -> Result<Vec<String>, Error> {
         let mut faults = self.differences()?;
-        let undone = Sysctls::of(&self.dir, &self.instance, self.options)?.undone()?;
+        let undone =
+            Sysctls::of(&self.dir, &self.instance, self.options.without_force_forwarding)?.undone()?;
         faults.extend(undone.iter().map(|name| format!("{name} was set back")));
         Ok(faults)
     }
@@ -309,7 +309,8 @@ impl Datapath for Iptables {
         for family in self.families().unwrap_or_else(|_| vec![Family::V4]) {
             self.clear(family)?;
         }
-        let left = Sysctls::alone(&self.dir, &self.instance, self.options)?.release()?;
+        let left =
+            Sysctls::alone(&self.dir, &self.instance, self.options.without_force_forwarding)?.release()?;
         Model::remove(&self.dir)?;
         Ok(left)
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::ebpf::{Ebpf, OpenOptions};
 use super::iptables::{self, Iptables};
-use super::{Datapath, Error, Kind, XdpMode};
+use super::{Datapath, Error, Firewall, Kind, XdpMode, sysctls};
 
 /// Where instances pin.
 const PINS: &str = "/sys/fs/bpf/netdp";
@@ -28,6 +28,8 @@ pub struct Place<'a> {
     pub dir: &'a Path,
     /// How many flows the table holds, if that was said.
     pub flows_max: Option<u32>,
+    /// Who decides about translated packets.
+    pub firewall: Firewall,
     /// Whether uplinks carry the XDP program.
     pub xdp: XdpMode,
     /// What this kernel is said not to have.
@@ -49,22 +51,27 @@ pub enum Feature {
 
 /// Opens an instance's datapath; makes it, if it isn't there.
 pub fn open(kind: Kind, place: Place<'_>) -> Result<Opened, Error> {
-    let Place { instance, dir, flows_max, xdp, without } = place;
+    let Place { instance, dir, flows_max, firewall, xdp, without } = place;
+    let without_force_forwarding = without.contains(&Feature::ForceForwarding);
     match kind {
         Kind::Ebpf if without.contains(&Feature::Ebpf) => Err(Error {
             doing: "loading the eBPF programs".into(),
             cause: "this kernel is said to have no eBPF (--without ebpf)".into(),
         }),
         Kind::Ebpf => {
-            let options = OpenOptions { flows_max, without_tcx: without.contains(&Feature::Tcx), xdp };
-            let ebpf = Ebpf::open(instance, &options)?;
+            let options =
+                OpenOptions { flows_max, without_tcx: without.contains(&Feature::Tcx), firewall, xdp };
+            let mut ebpf = Ebpf::open(instance, &options)?;
+            if firewall == Firewall::Honour {
+                ebpf.let_stack_forward(dir, instance, without_force_forwarding);
+            }
             let is_new = ebpf.was_created();
             Ok(Opened { datapath: Box::new(ebpf), is_new })
         }
         Kind::Iptables => {
             let options = iptables::Options {
                 without_br_netfilter: without.contains(&Feature::BrNetfilter),
-                without_force_forwarding: without.contains(&Feature::ForceForwarding),
+                without_force_forwarding,
             };
             let opened = Iptables::open(dir, instance, options)?;
             let is_new = opened.was_created();
@@ -99,6 +106,7 @@ pub fn remove(opened: Option<Box<dyn Datapath>>, place: Place<'_>) -> Result<Vec
             left.extend(datapath.remove()?);
         }
     }
+    left.extend(sysctls::release(place.dir, place.instance)?);
     match fs::remove_dir_all(pins(place.instance)) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(Error { doing: format!("removing {}", pins(place.instance).display()), cause: error.into() })

@@ -26,8 +26,13 @@ pub(super) fn check_fixed(global: &Global, state: &State, host: &NetNs) -> Resul
     if let Some(kind) = asked.filter(|kind| *kind != state.datapath) {
         return Err(Refusal::OtherDatapath { instance, asked: kind.name(), has: state.datapath.name() });
     }
-    match global.flows_max {
-        Some(asked) if state.flows_max != Some(asked) => Err(Refusal::OtherFlowsMax { asked }),
+    if let Some(asked) = global.flows_max.filter(|asked| state.flows_max != Some(*asked)) {
+        return Err(Refusal::OtherFlowsMax { asked });
+    }
+    match global.firewall {
+        Some(asked) if asked != state.firewall => {
+            Err(Refusal::OtherFirewall { asked: asked.name(), has: state.firewall.name() })
+        }
         _ => Ok(()),
     }
 }

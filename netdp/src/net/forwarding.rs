@@ -14,7 +14,7 @@ use super::error::{Error, Result};
 use super::netfilter::Netfilter;
 
 /// `NF_DROP` (`linux/netfilter.h`).
-const DROP: u32 = 0;
+pub(super) const DROP: u32 = 0;
 /// What iptables calls its tables with a `FORWARD` chain.
 const OF_IPTABLES: [&str; 3] = ["filter", "mangle", "security"];
 
@@ -72,7 +72,7 @@ pub fn tables_naming(ifname: &str) -> Result<Vec<(&'static str, String)>> {
     Ok(tables.collect())
 }
 
-fn dump(question: NfTablesMessage, doing: &str) -> Result<Vec<NetfilterMessage>> {
+pub(super) fn dump(question: NfTablesMessage, doing: &str) -> Result<Vec<NetfilterMessage>> {
     match Netfilter::open()?.dump(NetfilterMessageInner::from(question)) {
         // What `nfnetlink_rcv_msg` says of a subsystem that isn't there.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(Vec::new()),
@@ -80,7 +80,7 @@ fn dump(question: NfTablesMessage, doing: &str) -> Result<Vec<NetfilterMessage>>
     }
 }
 
-const fn family(family: NetfilterProtoFamily) -> Option<&'static str> {
+pub(super) const fn family(family: NetfilterProtoFamily) -> Option<&'static str> {
     match family {
         NetfilterProtoFamily::Inet => Some("inet"),
         NetfilterProtoFamily::IPv4 => Some("ip"),

@@ -80,7 +80,7 @@ impl<F: Plan> Model<F> {
             ring_slots: 1024,
             trace: 0,
             flows_max: u32::MAX,
-            pad: 0,
+            honours_firewall: 0,
         };
         let traces = Traces {
             probing: HashMap::new(),

@@ -81,7 +81,10 @@ struct Answer {
 pub(super) async fn run(global: &Global) -> Result<(), Error> {
     let answer = match Instance::look(global)? {
         Some(mut instance) => answer(&mut instance).await?,
-        None => Answer { published: Vec::new(), firewall: firewall::check(None, [].into_iter())?.detail },
+        None => Answer {
+            published: Vec::new(),
+            firewall: firewall::check(None, global.firewall.unwrap_or_default(), [].into_iter())?.detail,
+        },
     };
     if global.json {
         return output::json(&answer);
@@ -134,7 +137,7 @@ async fn answer(instance: &mut Instance) -> Result<Answer, Error> {
             published.push(Reached { endpoint: name.clone(), published: port.clone(), from, at });
         }
     }
-    let detail = firewall::check(Some(state.datapath), state.networks.values())?.detail;
+    let detail = firewall::check(Some(state.datapath), state.firewall, state.networks.values())?.detail;
     let firewall =
         format!("published ports are translated before INPUT, whose rules don't see them; {detail}");
     Ok(Answer { published, firewall })

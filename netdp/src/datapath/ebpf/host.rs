@@ -29,6 +29,11 @@ pub(super) fn refresh(ebpf: &Ebpf) -> Result<(), Error> {
             forget_uplink::<V6>(ebpf, gone)?;
         }
     }
+    if let Some(forwarding) = &ebpf.forwarding {
+        let bridges = ebpf.hash::<u32, Network<<V4 as Family>::Addr>>(&V4::map("NETWORKS"))?;
+        let is_bridge = |link: &&Link| bridges.get(&link.index, 0).is_ok();
+        forwarding.set(uplinks.iter().copied().chain(links.iter().filter(is_bridge)))?;
+    }
     note_policies(ebpf)?;
     queueing::note(ebpf, &endpoints(ebpf, &links)?)?;
     set_locals::<V4>(ebpf, &addresses)?;

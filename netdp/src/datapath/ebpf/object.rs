@@ -7,7 +7,7 @@ use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, ProgramError, Sch
 use aya::{Ebpf as Object, EbpfLoader, include_bytes_aligned};
 use netdp_common::flow::{Config, TimeoutSet, Timeouts};
 
-use super::super::{Error, XdpMode};
+use super::super::{Error, Firewall, XdpMode};
 use super::attachment::{self, Attachment};
 use super::{FILTERS, TCX, clsact, damage, doing, release, step, xdp};
 
@@ -78,6 +78,8 @@ pub struct OpenOptions {
     pub flows_max: Option<u32>,
     /// Attach as on a kernel without TCX.
     pub without_tcx: bool,
+    /// Who decides about translated packets.
+    pub firewall: Firewall,
     /// Whether uplinks carry the XDP program; every command says so.
     pub xdp: XdpMode,
 }
@@ -155,7 +157,7 @@ pub(super) fn load(options: &OpenOptions) -> Result<Object, Error> {
         .map_max_entries("RING_V6", ring_slots)
         .load(OBJECT)
         .map_err(|e| doing("loading the eBPF object", e))?;
-    configure(&mut object, flows, ring_slots)?;
+    configure(&mut object, flows, ring_slots, options.firewall)?;
     for name in classifiers() {
         let program: &mut SchedClassifier = program(&mut object, name)?;
         program.load().map_err(|e| doing(format!("loading the program {name}"), e))?;
@@ -182,7 +184,7 @@ where
     program.try_into().map_err(|e| doing(format!("finding the program {name}"), e))
 }
 
-fn configure(object: &mut Object, flows: u32, ring_slots: u32) -> Result<(), Error> {
+fn configure(object: &mut Object, flows: u32, ring_slots: u32, firewall: Firewall) -> Result<(), Error> {
     let mut secret = [0u8; 16];
     fs::File::open("/dev/urandom")
         .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut secret))
@@ -193,7 +195,7 @@ fn configure(object: &mut Object, flows: u32, ring_slots: u32) -> Result<(), Err
         ring_slots,
         trace: 0,
         flows_max: flows,
-        pad: 0,
+        honours_firewall: u32::from(firewall == Firewall::Honour),
     };
     set_all(object, "CONFIG", config)?;
     // Also those that no network has: a flow that outlives its network for a moment lives by them.

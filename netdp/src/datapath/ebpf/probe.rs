@@ -1,6 +1,6 @@
 //! What this kernel and host offer the datapath, found out by trying.
 
-use super::super::XdpMode;
+use super::super::{Firewall, XdpMode};
 use super::attachment::Attachment;
 use super::object::{self, OpenOptions};
 
@@ -24,7 +24,12 @@ pub fn probe(without_tcx: bool) -> Vec<Probe> {
 
 /// Whether the kernel takes the programs, and how they can be attached.
 fn programs(without_tcx: bool) -> Vec<Probe> {
-    const SMALL: OpenOptions = OpenOptions { flows_max: Some(1024), without_tcx: false, xdp: XdpMode::Off };
+    const SMALL: OpenOptions = OpenOptions {
+        flows_max: Some(1024),
+        without_tcx: false,
+        firewall: Firewall::Bypass,
+        xdp: XdpMode::Off,
+    };
     match object::load(&SMALL) {
         Ok(mut object) => {
             let instructions: Vec<String> = object

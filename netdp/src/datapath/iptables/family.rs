@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// An address family, each with rules of its own.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Family {
+pub(in crate::datapath) enum Family {
     /// iptables.
     V4,
     /// ip6tables.
@@ -17,7 +17,7 @@ pub(super) enum Family {
 
 impl Family {
     /// Both.
-    pub(super) const ALL: [Self; 2] = [Self::V4, Self::V6];
+    pub(in crate::datapath) const ALL: [Self; 2] = [Self::V4, Self::V6];
 
     /// What the programs' names begin with.
     pub(super) const fn program(self) -> &'static str {

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::sysctls::{Sysctls, has_force_forwarding};
 use super::super::{Error, NetworkEntry};
 use super::family::Family;
 use super::program::Backend;
-use super::sysctls::{Sysctls, has_force_forwarding};
 use super::{Iptables, Options, blocking, sysctl};
 use crate::net::{Link, netfilter};
 
@@ -38,7 +38,7 @@ pub(super) fn prepare_bridge(network: &NetworkEntry, options: Options) -> Result
         set(&["net", "ipv4", "conf", name, "route_localnet"])?;
     }
     let v6 = network.subnets.iter().any(|net| Family::V6.has_net(net));
-    if v6 && has_force_forwarding(name, options) {
+    if v6 && has_force_forwarding(name, options.without_force_forwarding) {
         set(&["net", "ipv6", "conf", name, "force_forwarding"])?;
     }
     Ok(())
@@ -68,7 +68,7 @@ impl Iptables {
     /// Makes interfaces forward by which answers to endpoints may come; returns those that only do because of netdp.
     pub(super) fn forward_uplinks(&self) -> Result<BTreeMap<Family, BTreeSet<String>>, Error> {
         let links = blocking(async |net| net.links().await).map_err(doing("listing the links"))?;
-        let sysctls = Sysctls::alone(&self.dir, &self.instance, self.options)?;
+        let sysctls = Sysctls::alone(&self.dir, &self.instance, self.options.without_force_forwarding)?;
         let mut guarded = BTreeMap::new();
         for family in Family::ALL.into_iter().filter(|family| self.has_way_out(*family)) {
             let mut own = BTreeSet::new();

@@ -14,9 +14,8 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::Flock;
 use serde::{Deserialize, Serialize};
 
-use super::super::Error;
-use super::Options;
-use super::family::Family;
+use super::Error;
+use super::iptables::Family;
 use crate::failpoint;
 use crate::instance;
 use crate::net::{NetNs, NetNsId, sysctl};
@@ -42,23 +41,24 @@ pub(super) struct Sysctls {
     file: PathBuf,
     host: NetNsId,
     instance: String,
-    options: Options,
+    /// Pretend that the kernel can't forward IPv6 from one interface only.
+    without_force_forwarding: bool,
     /// Who changes anything is alone.
     _lock: Option<Flock<File>>,
 }
 
 impl Sysctls {
     /// Of an instance, by its directory; to look at.
-    pub(super) fn of(dir: &Path, instance: &str, options: Options) -> Result<Self, Error> {
+    pub(super) fn of(dir: &Path, instance: &str, without_force_forwarding: bool) -> Result<Self, Error> {
         let host = NetNs::current().map_err(doing("finding the host's namespace"))?.id();
         let (file, instance) = (dir.with_file_name(FILE), instance.to_owned());
-        Ok(Self { file, host, instance, options, _lock: None })
+        Ok(Self { file, host, instance, without_force_forwarding, _lock: None })
     }
 
     /// The same to change: no other instance does, as long as the result lives.
-    pub(super) fn alone(dir: &Path, instance: &str, options: Options) -> Result<Self, Error> {
+    pub(super) fn alone(dir: &Path, instance: &str, without_force_forwarding: bool) -> Result<Self, Error> {
         let lock = instance::lock_all_instances().map_err(doing("waiting for other instances"))?;
-        let sysctls = Self { _lock: Some(lock), ..Self::of(dir, instance, options)? };
+        let sysctls = Self { _lock: Some(lock), ..Self::of(dir, instance, without_force_forwarding)? };
         remove_next(&sysctls.file).map_err(doing("looking at the sysctls that netdp changed"))?;
         Ok(sysctls)
     }
@@ -70,7 +70,7 @@ impl Sysctls {
                 let own = self.want(&["net", "ipv4", "conf", ifname, "forwarding"], "1")?;
                 Ok(own && !host_forwards(Family::V4))
             }
-            Family::V6 if has_force_forwarding(ifname, self.options) => {
+            Family::V6 if has_force_forwarding(ifname, self.without_force_forwarding) => {
                 if host_forwards(Family::V6) {
                     return Ok(false);
                 }
@@ -121,7 +121,7 @@ impl Sysctls {
         Ok(changes.iter().filter(|change| lost(change)).map(|change| change.path.join(".")).collect())
     }
 
-    /// Puts back what no other instance needs; returns what is left as it is, and why.
+    /// Puts back what no other instance needs, see [`release`]; returns what is left as it is, and why.
     pub(super) fn release(&self) -> Result<Vec<String>, Error> {
         let mut changes = self.load()?;
         let mut left = Vec::new();
@@ -158,6 +158,16 @@ impl Sysctls {
     }
 }
 
+/// Puts back what an instance changed, whichever datapath and mode it had: a first command that was killed may have left
+/// nothing that tells. Returns what is left as it is, and why.
+pub(super) fn release(dir: &Path, instance: &str) -> Result<Vec<String>, Error> {
+    let is_user = |change: &Change| change.users.contains(instance);
+    if !Sysctls::of(dir, instance, false)?.load()?.iter().any(is_user) {
+        return Ok(Vec::new());
+    }
+    Sysctls::alone(dir, instance, false)?.release()
+}
+
 /// Whether the whole host forwards, so that an interface that does is nobody's exception.
 fn host_forwards(family: Family) -> bool {
     let family = if family == Family::V4 { "ipv4" } else { "ipv6" };
@@ -179,8 +189,8 @@ fn put_back(change: &Change) -> Result<Option<String>, Error> {
 }
 
 /// Whether this kernel can forward IPv6 from one interface only.
-pub(super) fn has_force_forwarding(ifname: &str, options: Options) -> bool {
-    !options.without_force_forwarding && value(&["net", "ipv6", "conf", ifname, "force_forwarding"]).is_some()
+pub(super) fn has_force_forwarding(ifname: &str, without_force_forwarding: bool) -> bool {
+    !without_force_forwarding && value(&["net", "ipv6", "conf", ifname, "force_forwarding"]).is_some()
 }
 
 fn value(path: &[&str]) -> Option<String> {
