@@ -344,15 +344,15 @@ impl<A: Address, H: Host<A>> Probe<'_, A, H> {
             return true;
         }
         let pressure = if i < PRESSED_AFTER {
-            Pressure::None
+            Pressure::NONE
         } else if i < self.work.search.tries() {
-            Pressure::Short
+            Pressure::SHORT
         } else {
             let holder = entry.read_with(Flow::holder);
             if !quota::is_richer(self.host, holder, self.work.request.holder()) {
                 return true;
             }
-            Pressure::Spent
+            Pressure::SPENT
         };
         let judged = reclaim::remove_if_expired(self.host, &entry, &self.work.answer, self.now, pressure);
         if judged == Judged::Gone {

@@ -73,7 +73,7 @@ pub fn follow<F: Family, C: Context<F>>(
     if opens && begins_anew(flow) {
         return gone;
     }
-    if Meta(flow.meta).seen() != c.now()
+    if (Meta(flow.meta).seen() != c.now() || nat::is_policed(c, flow))
         && let Err(reason) = nat::look_again::<F, C>(c, &entry, flow, parsed)
     {
         return Verdict::drop(reason);

@@ -327,7 +327,7 @@ pub struct Uplink<A> {
 
 /// Idle timeouts, in seconds or in the programs' ticks.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
 pub struct Timeouts {
     /// TCP before the handshake is complete (RFC 5382 REQ-5: 4 minutes).
     pub tcp_half_open: u32,
@@ -418,27 +418,29 @@ impl Timeouts {
         Self { tcp_half_open: 0, tcp_closed: 0, udp: 0, udp_answered: 0, icmp: 0, ..Self::PRESSED };
 }
 
-/// How much is asked of a flow for it to stay.
-#[repr(u32)]
+/// How much is asked of a flow for it to stay: an index into [`TimeoutSet::by_pressure`].
+#[repr(transparent)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Pressure {
+pub struct Pressure(u32);
+
+impl Pressure {
     /// There is room.
-    None,
+    pub const NONE: Self = Self(0);
     /// Ports or table run short.
-    Short,
+    pub const SHORT: Self = Self(1);
     /// The table is full, or an endpoint has its share.
-    Spent,
+    pub const SPENT: Self = Self(2);
     /// It has ended, however long it could have lived.
-    Ended,
+    pub const ENDED: Self = Self(3);
 }
 
 /// How long the flows of a network live, in ticks. Those of networks with the usual timeouts have number 0.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
 pub struct TimeoutSet {
-    /// With [`Pressure::None`], [`Pressure::Short`] and [`Pressure::Spent`].
-    pub by_pressure: [Timeouts; 3],
-    /// The shortest of the first: a flow that has been idle for less is alive in any state. 0: there is no such set.
+    /// By [`Pressure`].
+    pub by_pressure: [Timeouts; 4],
+    /// The shortest of the first: a flow that has been idle for less is alive in any state.
     pub shortest: u32,
 }
 
@@ -451,19 +453,15 @@ impl TimeoutSet {
         let under = |pressed: &Timeouts| timeouts.at_most(pressed).in_ticks();
         let relaxed = timeouts.in_ticks();
         Self {
-            by_pressure: [relaxed, under(&Timeouts::PRESSED), under(&Timeouts::SPENT)],
+            by_pressure: [relaxed, under(&Timeouts::PRESSED), under(&Timeouts::SPENT), Timeouts::zeroed()],
             shortest: relaxed.shortest(),
         }
     }
 
-    /// Those that count.
+    /// Those that count. (Without a branch for each: the verifier looks at all that follows for each of them.)
     #[inline(always)]
     pub const fn under(&self, pressure: Pressure) -> &Timeouts {
-        match pressure {
-            Pressure::None => &self.by_pressure[0],
-            Pressure::Short => &self.by_pressure[1],
-            Pressure::Spent | Pressure::Ended => &self.by_pressure[2],
-        }
+        &self.by_pressure[pressure.0 as usize & 3]
     }
 }
 

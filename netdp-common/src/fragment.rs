@@ -33,6 +33,9 @@ pub fn carry<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) ->
     if flow.iif != iif {
         return Verdict::drop(DropReason::Spoofed);
     }
+    if nat::is_policed(c, flow) {
+        return Verdict::STACK;
+    }
     if header.ttl <= 1 {
         return Verdict::drop(DropReason::TtlExceeded);
     }

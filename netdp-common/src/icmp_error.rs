@@ -65,7 +65,7 @@ pub fn translate<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::A
     if outer.dst != key.dst {
         return unmatched::<F, C>(c, &outer, iif);
     }
-    if reclaim::remove_if_expired(c, &entry, &key, c.now(), Pressure::None) == Judged::Gone {
+    if reclaim::remove_if_expired(c, &entry, &key, c.now(), Pressure::NONE) == Judged::Gone {
         return unmatched::<F, C>(c, &outer, iif);
     }
     if iif == 0 && !is_router::<F, C>(c, &outer.src) {

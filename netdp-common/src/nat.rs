@@ -137,21 +137,23 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
     let now = c.now();
     if moved::ends_flow(c, flow, parsed.tuple.proto, now) {
         // Who is in between starts over, as whoever opens a flow.
-        reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::Ended);
+        reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::ENDED);
         return Verdict::NO_FLOW_YET;
     }
     if iif != FROM_OUTSIDE {
         closing::note_acknowledgement(&entry, meta, parsed);
     }
-    if meta.seen() != now || meta.bits() & (bits | Meta::CLOSING) != bits || is_syn(parsed) {
+    // What the stack routes by itself must not get to an interface without our programs: asked for each packet.
+    let asks = meta.seen() != now || is_policed(c, flow);
+    if asks || meta.bits() & (bits | Meta::CLOSING) != bits || is_syn(parsed) {
         if iif != FROM_OUTSIDE && meta.seen() != now && has_lost_its_address::<F, C>(c, flow) {
             // The next packet may open another one.
-            reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::Ended);
+            reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::ENDED);
             return Verdict::drop(DropReason::AddressGone);
         }
         if let Some(timeouts) = c.timeouts(flow.timeouts)
             && meta.idle(now) >= timeouts.shortest
-            && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::None) == Judged::Gone
+            && reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::NONE) == Judged::Gone
         {
             return Verdict::NO_FLOW_YET;
         }
@@ -160,9 +162,7 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
             return Verdict::CLOSING;
         }
         // Before it counts as seen: while there is no way, every packet is told so.
-        if meta.seen() != now
-            && let Err(reason) = look_again::<F, C>(c, &entry, flow, parsed)
-        {
+        if asks && let Err(reason) = look_again::<F, C>(c, &entry, flow, parsed) {
             return Verdict::drop(reason);
         }
         if !refresh::<F, C>(c, &entry, flow, parsed, bits) {
@@ -183,6 +183,9 @@ pub(crate) fn send<F: Family, C: Context<F>>(
     flow: &Flow<F::Addr>,
 ) -> Verdict {
     let is_own = flow.kind == Kind::Own as u8;
+    if is_policed(c, flow) {
+        return Verdict::STACK;
+    }
     if parsed.header.ttl <= 1 && !is_own {
         return Verdict::drop(DropReason::TtlExceeded);
     }
@@ -200,6 +203,13 @@ pub(crate) fn send<F: Family, C: Context<F>>(
         return Verdict::drop(DropReason::RewriteFailed);
     }
     send_on::<F, C>(c, flow)
+}
+
+/// Whether an IPsec policy may have something to do with a packet of a flow that leaves: it takes the stack as it is, and
+/// is translated by [`to_world`] if a policy lets it through in the clear.
+#[inline(always)]
+pub(crate) fn is_policed<A: Address, H: Host<A>>(host: &H, flow: &Flow<A>) -> bool {
+    flow.flags & FLOW_TO_ENDPOINT == 0 && flow.oif != OF_HOST && host.has_policies()
 }
 
 /// Sends a translated packet on its flow's way.

@@ -65,7 +65,7 @@ pub fn leave<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) ->
     }
     closing::note_acknowledgement(&entry, meta, parsed);
     if meta.seen() != now || meta.bits() & (bits | Meta::CLOSING) != bits || nat::is_syn(parsed) {
-        if reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::None) == Judged::Gone {
+        if reclaim::remove_if_expired(c, &entry, &parsed.tuple, now, Pressure::NONE) == Judged::Gone {
             return without_flow::<F, C>(c, parsed);
         }
         if closing::concerns(bits, flow, nat::is_syn(parsed)) {

@@ -9,7 +9,7 @@
 use bytemuck::Zeroable as _;
 
 use crate::family::{Address, Be16};
-use crate::flow::{FLOW_INITIATOR, Flow, Pressure, TimeoutSet, Timeouts, Tuple};
+use crate::flow::{FLOW_INITIATOR, Flow, Pressure, Timeouts, Tuple};
 use crate::lifetime;
 use crate::meta::Meta;
 use crate::quota;
@@ -115,23 +115,6 @@ pub fn remaining(proto: u8, initiator: Meta, responder: Meta, now: u32, timeouts
     timeout.saturating_sub(if a < b { a } else { b })
 }
 
-/// The same by a flow's own timeouts; without any, it has not expired.
-#[inline(always)]
-fn left(
-    proto: u8,
-    initiator: Meta,
-    responder: Meta,
-    now: u32,
-    timeouts: Option<&TimeoutSet>,
-    pressure: Pressure,
-) -> u32 {
-    match (timeouts, pressure) {
-        (_, Pressure::Ended) => 0,
-        (Some(timeouts), _) => remaining(proto, initiator, responder, now, timeouts.under(pressure)),
-        (None, _) => 1,
-    }
-}
-
 /// What [`remove_if_expired`] found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Judged {
@@ -165,6 +148,7 @@ pub fn remove_if_expired<A: Address, H: Host<A>>(
     if own == Meta::GONE {
         return Judged::Contended;
     }
+    let Some(timeouts) = timeouts else { return Judged::Alive };
     let other = host.flows().get(&other_key);
     let other_meta = match other {
         Some(other) => other.meta(),
@@ -174,7 +158,7 @@ pub fn remove_if_expired<A: Address, H: Host<A>>(
     let (initiator, responder) = if is_initiator { (own, other_meta) } else { (other_meta, own) };
     let paired = other.is_some() && own.generation() == other_meta.generation();
     let (initiator, responder) = if paired { (initiator, responder) } else { (own, own) };
-    let left = left(key.proto, initiator, responder, now, timeouts, pressure);
+    let left = remaining(key.proto, initiator, responder, now, timeouts.under(pressure));
     if other_meta.is_dying() {
         return Judged::Contended;
     }
@@ -299,7 +283,7 @@ fn remove_judged<A: Address, H: Host<A>>(
 pub fn enter<A: Address, H: Host<A>>(host: &H, answer: &Tuple<A>, meta: u64) {
     let mut hand = Hand {
         host,
-        pressure: Pressure::None,
+        pressure: Pressure::NONE,
         base: host.advance_hand(HAND),
         now: host.now(),
         enter: TAKEN | u64::from(Meta(meta).generation()),
@@ -326,7 +310,7 @@ pub fn make_room<A: Address, H: Host<A>>(
 ) -> bool {
     let mut hand = Hand {
         host,
-        pressure: Pressure::Spent,
+        pressure: Pressure::SPENT,
         // Who has all that it may have looks around the hand, which its new flow will move.
         base: host.advance_hand(if holder == 0 { slots } else { 0 }),
         now,
@@ -415,8 +399,8 @@ impl<A: Address, H: Host<A>> Hand<'_, A, H> {
     #[inline(always)]
     fn revisit(&self, entry: &H_Entry<A, H>, key: &Tuple<A>) -> u32 {
         let meta = entry.meta();
-        let timeouts = self.host.timeouts(entry.read_with(|flow| flow.timeouts));
-        let left = left(key.proto, meta, meta, self.now, timeouts, self.pressure);
+        let Some(timeouts) = self.host.timeouts(entry.read_with(|flow| flow.timeouts)) else { return 1 };
+        let left = remaining(key.proto, meta, meta, self.now, timeouts.under(self.pressure));
         if left == 0 { 1 } else { left.min(REVISIT_MAX) }
     }
 }

@@ -279,8 +279,10 @@ pub trait Host<A: Address> {
     fn private_prefix(&self, digest: u16) -> bool;
     /// What user space has set.
     fn config(&self) -> Option<&Config>;
-    /// The timeouts with this number; the usual ones if there are none.
+    /// The timeouts with this number.
     fn timeouts(&self, number: u16) -> Option<&TimeoutSet>;
+    /// Whether user space has seen IPsec policies for what leaves, which only the stack heeds.
+    fn has_policies(&self) -> bool;
     /// The clock, in ticks.
     fn now(&self) -> u32;
     /// 32 bits from the kernel's pseudo-random generator.

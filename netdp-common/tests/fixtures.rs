@@ -20,6 +20,8 @@ mod lifetime;
 mod others;
 #[path = "fixtures/own.rs"]
 mod own;
+#[path = "fixtures/policed.rs"]
+mod policed;
 #[path = "fixtures/pool.rs"]
 mod pool;
 #[path = "fixtures/published.rs"]
@@ -64,6 +66,7 @@ macro_rules! in_both_families {
 in_both_families! {
     outward: crate::snat::there_and_back, crate::snat::checksums, crate::snat::addresses;
     several_addresses: crate::pool::rows;
+    policies: crate::policed::rows;
     by_addresses: crate::others::tunnels, crate::others::sctp;
     inward: crate::published::inward;
     hairpins: crate::published::hairpins;

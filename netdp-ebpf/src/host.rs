@@ -286,10 +286,12 @@ where
 
     #[inline(always)]
     fn timeouts(&self, number: u16) -> Option<&TimeoutSet> {
-        match TIMEOUTS.get(u32::from(number)) {
-            Some(set) if set.shortest != 0 => Some(set),
-            _ => TIMEOUTS.get(0),
-        }
+        TIMEOUTS.get(u32::from(number))
+    }
+
+    #[inline(always)]
+    fn has_policies(&self) -> bool {
+        POPULATION.get(2).is_some_and(|policies| *policies != 0)
     }
 
     #[inline(always)]

@@ -201,9 +201,10 @@ tables_of!(V6, Ipv6Addr, CONTINUATIONS; FLOWS_V6 RING_V6 ENDPOINTS_V6 SENDERS_V6
 #[map]
 pub(crate) static HELD_FLOWS: HashMap<u32, [u64; 2]> = HashMap::with_max_entries(16_384, 0);
 
-/// Word 0: how many endpoints there are. Word 1: how many are in [`QUEUEING`].
+/// Word 0: how many endpoints there are. Word 1: how many are in [`QUEUEING`]. Word 2: how many IPsec policies there
+/// are for packets that leave.
 #[map]
-pub(crate) static POPULATION: Array<u32> = Array::with_max_entries(2, 0);
+pub(crate) static POPULATION: Array<u32> = Array::with_max_entries(3, 0);
 
 /// Host veths with a queueing discipline: what goes to their endpoints waits in it.
 #[map]

@@ -26,6 +26,7 @@ pub mod ethtool;
 mod fdb;
 mod filter;
 pub mod forwarding;
+pub mod ipsec;
 mod link;
 mod mac;
 mod named;

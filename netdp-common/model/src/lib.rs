@@ -89,6 +89,8 @@ pub struct World<A> {
     pub mtus: HashMap<u32, u16>,
     /// What user space has set.
     pub config: Config,
+    /// There are IPsec policies.
+    pub has_policies: bool,
     /// By number: the usual ones, and those of networks that have their own.
     pub timeouts: Vec<TimeoutSet>,
     /// Fragments that wait.
@@ -163,6 +165,7 @@ impl<A: Address + std::hash::Hash> World<A> {
                 flows_max: 1 << 20,
                 pad: 0,
             },
+            has_policies: false,
             timeouts: vec![timeout_set(TIMEOUTS)],
         }
     }
@@ -244,7 +247,10 @@ impl<A: Address + std::hash::Hash> World<A> {
 /// Where ports or table run short, they count, too; in a full table, what is no conversation gives way at once.
 fn timeout_set(timeouts: Timeouts) -> TimeoutSet {
     let spent = Timeouts { tcp_half_open: 0, tcp_closed: 0, udp: 0, udp_answered: 0, icmp: 0, ..timeouts };
-    TimeoutSet { by_pressure: [timeouts, timeouts, spent], shortest: timeouts.shortest() }
+    TimeoutSet {
+        by_pressure: [timeouts, timeouts, spent, bytemuck::Zeroable::zeroed()],
+        shortest: timeouts.shortest(),
+    }
 }
 
 /// A route out of `oif` whose preferred source is the host's address.

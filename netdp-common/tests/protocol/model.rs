@@ -113,7 +113,7 @@ impl Model {
         self.spawn(move |model| {
             let host = Cpu::<V4, &Table>::new(&model.world, &model.table, cpu, now);
             match (&*model.table).get(&key) {
-                Some(entry) => remove_if_expired(&host, &entry, &key, now, Pressure::None) == Judged::Gone,
+                Some(entry) => remove_if_expired(&host, &entry, &key, now, Pressure::NONE) == Judged::Gone,
                 None => false,
             }
         })

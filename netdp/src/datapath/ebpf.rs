@@ -271,6 +271,7 @@ impl Datapath for Ebpf {
         Self::add_network::<V4>(self, network, number)?;
         Self::add_network::<V6>(self, network, number)?;
         timeouts::set(self, number, &network.timeouts.0)?;
+        host::let_bridge_forward(network)?;
         // A bridge of ours that was taken for an uplink before it was known as such.
         hooks::detach_uplink(self, network.bridge)
     }

@@ -275,6 +275,10 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
         self.tables.timeouts.get(usize::from(number))
     }
 
+    fn has_policies(&self) -> bool {
+        false
+    }
+
     fn now(&self) -> u32 {
         now()
     }

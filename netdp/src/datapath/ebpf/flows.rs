@@ -54,9 +54,8 @@ fn describe<A: Address + Into<IpAddr>>(
     let own = Meta(flow.meta);
     let state = lifetime::state(key.proto, own.bits(), answer.bits());
     let idle = own.idle(now).min(answer.idle(now));
-    let timeouts =
-        timeouts.get(usize::from(flow.timeouts)).filter(|set| set.shortest != 0).or(timeouts.first())?;
-    let left = lifetime::timeout(key.proto, state, timeouts.under(Pressure::None)).checked_sub(idle)?;
+    let timeouts = timeouts.get(usize::from(flow.timeouts))?;
+    let left = lifetime::timeout(key.proto, state, timeouts.under(Pressure::NONE)).checked_sub(idle)?;
     let first = (end(key.src, key.sport), end(key.dst, key.dport));
     let translated = (end(flow.src, flow.sport), end(flow.dst, flow.dport));
     let (kind, host_ifindex, inside, outside) = if !flow.is_published() {

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use netdp_common::family::{Family, V4, V6};
 use netdp_common::flow::{Endpoint, Network, Uplink};
 
-use super::super::Error;
+use super::super::{Error, NetworkEntry};
 use super::{Ebpf, Served, absent_is_ok, doing, hooks, published, queueing, step};
-use crate::net::{Link, Net, NetNs};
+use crate::net::{Link, Net, NetNs, ipsec, sysctl};
 
 /// Hooks new uplinks, forgets those that are gone, and tells the programs the host's addresses and reserved ports.
 pub(super) fn refresh(ebpf: &Ebpf) -> Result<(), Error> {
@@ -29,6 +29,7 @@ pub(super) fn refresh(ebpf: &Ebpf) -> Result<(), Error> {
             forget_uplink::<V6>(ebpf, gone)?;
         }
     }
+    note_policies(ebpf)?;
     queueing::note(ebpf, &endpoints(ebpf, &links)?)?;
     set_locals::<V4>(ebpf, &addresses)?;
     set_locals::<V6>(ebpf, &addresses)?;
@@ -61,6 +62,32 @@ fn forget_uplink<F: Served>(ebpf: &Ebpf, index: u32) -> Result<(), Error> {
     absent_is_ok(table.remove(&index), || format!("forgetting the uplink {index}"))
 }
 
+/// IPsec policies are heeded by the stack only: while there are some, the programs leave it what endpoints send outside.
+/// No helper tells them: every command looks, and `doctor` says what came since.
+fn note_policies(ebpf: &Ebpf) -> Result<(), Error> {
+    let policies = ipsec::outbound_policies().map_err(|e| doing("looking for IPsec policies", e))?;
+    let set = ebpf.array::<u32>("POPULATION")?.set(POLICIES, policies, 0);
+    set.map_err(|e| doing("counting the IPsec policies", e))
+}
+
+fn read_policies(ebpf: &Ebpf) -> Result<u32, Error> {
+    ebpf.array("POPULATION")?.get(&POLICIES, 0).map_err(|e| doing("reading the number of IPsec policies", e))
+}
+
+/// Its word in the map `POPULATION`.
+const POLICIES: u32 = 2;
+
+/// Lets the stack forward what it is left of a network's packets, as a bridge with `forwarding` does it in IPv4. In IPv6
+/// the kernel can say so of one interface since Linux 6.17; before, it forwards only where the whole host does.
+pub(super) fn let_bridge_forward(network: &NetworkEntry) -> Result<(), Error> {
+    let name = network.bridge_ifname.as_str();
+    let knob = ["net", "ipv6", "conf", name, "force_forwarding"];
+    if sysctl::get(&knob).is_err() {
+        return Ok(());
+    }
+    sysctl::set(&knob, "1").map_err(|e| doing(format!("preparing {name}"), e))
+}
+
 /// Uplinks and endpoints' veths without their programs, or with a queue that these don't know.
 pub(super) fn unhooked(ebpf: &Ebpf) -> Result<Vec<String>, Error> {
     let (links, _) = read_host()?;
@@ -77,6 +104,10 @@ pub(super) fn unhooked(ebpf: &Ebpf) -> Result<Vec<String>, Error> {
     }
     let mut faults: Vec<String> =
         bare.iter().map(|link| format!("{} does not carry netdp's programs", link.name)).collect();
+    let policies = ipsec::outbound_policies().map_err(|e| doing("looking for IPsec policies", e))?;
+    if policies != 0 && read_policies(ebpf)? == 0 {
+        faults.push("IPsec policies are not heeded".to_owned());
+    }
     faults.extend(queueing::faults(ebpf, &endpoints(ebpf, &links)?)?);
     Ok(faults)
 }

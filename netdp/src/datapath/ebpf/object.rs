@@ -195,18 +195,21 @@ fn configure(object: &mut Object, flows: u32, ring_slots: u32) -> Result<(), Err
         flows_max: flows,
         pad: 0,
     };
-    set_first(object, "CONFIG", config)?;
-    set_first(object, "TIMEOUTS", TimeoutSet::of(&Timeouts::DEFAULT))
+    set_all(object, "CONFIG", config)?;
+    // Also those that no network has: a flow that outlives its network for a moment lives by them.
+    set_all(object, "TIMEOUTS", TimeoutSet::of(&Timeouts::DEFAULT))
 }
 
-/// Sets the first element of an array.
-fn set_first<V: aya::Pod>(object: &mut Object, name: &str, value: V) -> Result<(), Error> {
+/// Sets all elements of an array.
+fn set_all<V: aya::Pod>(object: &mut Object, name: &str, value: V) -> Result<(), Error> {
     let missing =
         || doing(format!("finding the map {name}"), std::io::Error::other("it is not in the object"));
     let map = object.map_mut(name).ok_or_else(missing)?;
-    aya::maps::Array::<_, V>::try_from(map)
-        .and_then(|mut array| array.set(0, value, 0))
-        .map_err(|e| doing("configuring the programs", e))
+    let set = || {
+        let mut array = aya::maps::Array::<_, V>::try_from(map)?;
+        (0..array.len()).try_for_each(|index| array.set(index, value, 0))
+    };
+    set().map_err(|e| doing("configuring the programs", e))
 }
 
 /// Enters the programs that continue others; the pinned map keeps them.

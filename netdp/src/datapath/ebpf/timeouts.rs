@@ -37,7 +37,9 @@ pub(super) fn set(ebpf: &Ebpf, number: u32, timeouts: &Timeouts) -> Result<(), E
 pub(super) fn forget<F: Served>(ebpf: &Ebpf, bridge: u32) -> Result<(), Error> {
     let networks = ebpf.hash::<u32, Network<F::Addr>>(&F::map("NETWORKS"))?;
     match networks.get(&bridge, 0) {
-        Ok(network) if network.timeouts != 0 => store(ebpf, network.timeouts, TimeoutSet::default()),
+        Ok(network) if network.timeouts != 0 => {
+            store(ebpf, network.timeouts, TimeoutSet::of(&Timeouts::DEFAULT))
+        }
         // It has the usual ones, or is gone.
         _ => Ok(()),
     }
