@@ -217,7 +217,7 @@ pub(crate) fn takes_stack<A: Address, H: Host<A>>(host: &H, flow: &Flow<A>) -> b
 /// one off by itself.
 #[inline(always)]
 pub(crate) const fn ttl_after<A>(flow: &Flow<A>, ttl: u8) -> u8 {
-    let is_hop = flow.kind != Kind::Own as u8 && flow.flags & FLOW_BY_STACK == 0;
+    let is_hop = flow.oif != OF_HOST && flow.flags & FLOW_BY_STACK == 0;
     if is_hop { ttl.wrapping_sub(1) } else { ttl }
 }
 
