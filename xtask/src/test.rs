@@ -12,7 +12,7 @@ use crate::command::{self, cargo, is_root, shown, target_directory};
 use crate::{captures, kernels, setup};
 
 /// More than there are CPUs: most of a network test is waiting, and the race tests lock the others of their file out.
-const ROOT_TEST_THREADS: &str = "--test-threads=4";
+const ROOT_TEST_THREADS: &str = "--test-threads=6";
 
 /// Options of the tests.
 #[derive(clap::Args)]
