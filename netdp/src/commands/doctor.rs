@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::network;
 use crate::cli::Global;
-use crate::datapath::select::Feature;
 use crate::datapath::{Kind, XdpMode, ebpf, iptables};
 use crate::entry;
 use crate::error::{Error, shortened};
@@ -76,7 +75,7 @@ async fn report(global: &Global) -> Result<Report, Error> {
         return Ok(Report { datapath: None, reason, checks });
     }
     checks.push(Check::new("privilege", true, "root"));
-    let probes = ebpf::probe(global.without.contains(&Feature::Tcx));
+    let probes = ebpf::probe(&global.without);
     let ebpf = choice::ebpf(global, &probes);
     let iptables = iptables::probe();
     checks.extend(probes.into_iter().map(|probe| Check::new(probe.name, probe.ok, shortened(&probe.detail))));

@@ -1,5 +1,6 @@
 //! What this kernel and host offer the datapath, found out by trying.
 
+use super::super::select::Feature;
 use super::super::{Firewall, XdpMode};
 use super::attachment::Attachment;
 use super::object::{self, OpenOptions};
@@ -15,9 +16,13 @@ pub struct Probe {
     pub detail: String,
 }
 
-/// Tries everything; changes nothing.
-pub fn probe(without_tcx: bool) -> Vec<Probe> {
-    let mut probes = programs(without_tcx);
+/// Tries everything that the kernel is not said to be without; changes nothing.
+pub fn probe(without: &[Feature]) -> Vec<Probe> {
+    let mut probes = if without.contains(&Feature::Ebpf) {
+        vec![Probe { name: "programs", ok: false, detail: "not tried (--without ebpf)".to_owned() }]
+    } else {
+        programs(without.contains(&Feature::Tcx))
+    };
     probes.extend([bpffs(), cgroup2(), jit()]);
     probes
 }
