@@ -113,7 +113,13 @@ impl Prober {
     /// Sends a datagram to a [`crate::server::Server`] and returns the length of its answer.
     pub fn ask(&self, bytes: usize) -> io::Result<usize> {
         self.send(bytes)?;
-        self.0.recv(&mut vec![0; 1 << 16])
+        loop {
+            match self.0.recv(&mut vec![0; 1 << 16]) {
+                // By a signal to another thread's child, say.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                answer => return answer,
+            }
+        }
     }
 
     /// The first error in the queue.

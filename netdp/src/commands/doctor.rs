@@ -75,7 +75,7 @@ async fn report(global: &Global) -> Result<Report, Error> {
         return Ok(Report { datapath: None, reason, checks });
     }
     checks.push(Check::new("privilege", true, "root"));
-    let probes = ebpf::probe(&global.without);
+    let probes = ebpf::probe(&global.instance, &global.without);
     let ebpf = choice::ebpf(global, &probes);
     let iptables = iptables::probe();
     checks.extend(probes.into_iter().map(|probe| Check::new(probe.name, probe.ok, shortened(&probe.detail))));
