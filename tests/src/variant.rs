@@ -185,6 +185,17 @@ macro_rules! on_ebpf_only_in_both_families {
     )+};
 }
 
+/// Each in the variants that are named after it.
+#[macro_export]
+macro_rules! in_variants {
+    ($($(#[$doc:meta])* $scenario:ident: $($name:ident $variant:ident),+;)+) => {$(
+        $(#[$doc])*
+        mod $scenario {
+            $crate::variants!($scenario: $($name $variant),+);
+        }
+    )+};
+}
+
 /// One test for each variant.
 #[macro_export]
 macro_rules! variants {

@@ -26,24 +26,15 @@ const EACH: u16 = 16;
 
 on_every_datapath_in_both_families!(an_endpoint_keeps_its_address);
 
-/// Not on iptables: netfilter drops what finds no port at its address (G2).
-mod capacity_adds_up {
-    netdp_tests::variants!(capacity_adds_up: ebpf EBPF, ebpf_v6 EBPF_V6);
-}
-
-/// Not on iptables: MASQUERADE takes the uplink's first address, whatever the route says.
-mod the_source_that_the_route_prefers {
-    netdp_tests::variants!(the_source_that_the_route_prefers: ebpf EBPF, ebpf_v6 EBPF_V6);
-}
-
-/// Not on iptables: of a vanished address, netfilter forgets MASQUERADE's flows, and tells nobody.
-mod an_address_that_vanishes {
-    netdp_tests::variants!(an_address_that_vanishes: ebpf EBPF, ebpf_v6 EBPF_V6);
-}
-
-/// Not on iptables: its rules don't see which addresses there are.
-mod one_of_several_vanishes {
-    netdp_tests::variants!(one_of_several_vanishes: ebpf EBPF, ebpf_v6 EBPF_V6);
+netdp_tests::in_variants! {
+    /// Not on iptables: netfilter drops what finds no port at its address (G2).
+    capacity_adds_up: ebpf EBPF, ebpf_v6 EBPF_V6;
+    /// Not on iptables: MASQUERADE takes the uplink's first address, whatever the route says.
+    the_source_that_the_route_prefers: ebpf EBPF, ebpf_v6 EBPF_V6;
+    /// Not on iptables: of a vanished address, netfilter forgets MASQUERADE's flows, and tells nobody.
+    an_address_that_vanishes: ebpf EBPF, ebpf_v6 EBPF_V6;
+    /// Not on iptables: its rules don't see which addresses there are.
+    one_of_several_vanishes: ebpf EBPF, ebpf_v6 EBPF_V6;
 }
 
 /// Gives the host [`MORE`] addresses, and makes a network that is translated to all of them; returns them.

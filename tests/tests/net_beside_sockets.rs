@@ -24,17 +24,11 @@ on_ebpf_only_in_both_families!(
     datagrams_of_the_host: "netfilter tracks the host's connections itself",
 );
 
-mod sockets_on_the_ports_of_mappings {
-    netdp_tests::variants!(
-        sockets_on_the_ports_of_mappings: ebpf EBPF, ebpf_without_offloads EBPF_PLAIN,
-        ebpf_v6 EBPF_V6, ebpf_v6_without_offloads EBPF_V6_PLAIN, iptables IPTABLES
-    );
-}
-
-mod pings_on_the_identifiers_of_mappings {
-    netdp_tests::variants!(
-        pings_on_the_identifiers_of_mappings: ebpf EBPF, ebpf_v6 EBPF_V6, iptables IPTABLES
-    );
+netdp_tests::in_variants! {
+    sockets_on_the_ports_of_mappings:
+        ebpf EBPF, ebpf_without_offloads EBPF_PLAIN, ebpf_v6 EBPF_V6,
+        ebpf_v6_without_offloads EBPF_V6_PLAIN, iptables IPTABLES;
+    pings_on_the_identifiers_of_mappings: ebpf EBPF, ebpf_v6 EBPF_V6, iptables IPTABLES;
 }
 
 /// Every other port is the host's.

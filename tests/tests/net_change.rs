@@ -24,8 +24,8 @@ on_every_datapath!(
     flushing_removes_what_the_filter_says,
 );
 
-mod replacing_touches_no_other_flow {
-    netdp_tests::variants!(replacing_touches_no_other_flow: ebpf EBPF, ebpf_v6 EBPF_V6);
+netdp_tests::in_variants! {
+    replacing_touches_no_other_flow: ebpf EBPF, ebpf_v6 EBPF_V6;
 }
 
 /// A container with both servers, published or not.

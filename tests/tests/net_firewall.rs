@@ -2,9 +2,9 @@
 
 use netdp_tests::lab::{Lab, UPLINK};
 
-/// Not on iptables: netdp's rules are among the host's there.
-mod doctor_lists_what_is_skipped {
-    netdp_tests::variants!(doctor_lists_what_is_skipped: ebpf EBPF);
+netdp_tests::in_variants! {
+    /// Not on iptables: netdp's rules are among the host's there.
+    doctor_lists_what_is_skipped: ebpf EBPF;
 }
 
 /// What `doctor` says about the firewall.

@@ -18,28 +18,13 @@ const PORT: u16 = 7000;
 
 // Not on iptables: netdp's rules accept before the host's there.
 
-mod forward_decides {
-    netdp_tests::variants!(forward_decides: ebpf EBPF, ebpf_v6_without_offloads EBPF_V6_PLAIN);
-}
-
-mod published_ports_pass_forward {
-    netdp_tests::variants!(published_ports_pass_forward: ebpf_without_offloads EBPF_PLAIN, ebpf_v6 EBPF_V6);
-}
-
-mod rejections_are_told {
-    netdp_tests::variants!(rejections_are_told: ebpf EBPF, ebpf_v6 EBPF_V6);
-}
-
-mod nothing_leaves_where_no_program_is {
-    netdp_tests::variants!(nothing_leaves_where_no_program_is: ebpf EBPF);
-}
-
-mod the_host_forwards_only_as_long {
-    netdp_tests::variants!(the_host_forwards_only_as_long: ebpf EBPF);
-}
-
-mod a_rule_added_later_cuts_at_once {
-    netdp_tests::variants!(a_rule_added_later_cuts_at_once: clsact CLSACT, ebpf_v6 EBPF_V6);
+netdp_tests::in_variants! {
+    forward_decides: ebpf EBPF, ebpf_v6_without_offloads EBPF_V6_PLAIN;
+    published_ports_pass_forward: ebpf_without_offloads EBPF_PLAIN, ebpf_v6 EBPF_V6;
+    rejections_are_told: ebpf EBPF, ebpf_v6 EBPF_V6;
+    nothing_leaves_where_no_program_is: ebpf EBPF;
+    the_host_forwards_only_as_long: ebpf EBPF;
+    a_rule_added_later_cuts_at_once: clsact CLSACT, ebpf_v6 EBPF_V6;
 }
 
 /// A container of an instance in that mode, with servers around.

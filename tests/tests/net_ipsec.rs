@@ -7,8 +7,8 @@ use netdp_tests::variant::{Datapath, Family};
 
 const PORT: u16 = 7000;
 
-mod a_policy_blocks {
-    netdp_tests::variants!(a_policy_blocks: ebpf EBPF, ebpf_v6 EBPF_V6, iptables IPTABLES);
+netdp_tests::in_variants! {
+    a_policy_blocks: ebpf EBPF, ebpf_v6 EBPF_V6, iptables IPTABLES;
 }
 
 fn a_policy_blocks(lab: &Lab) {

@@ -14,16 +14,10 @@ use netdp_tests::timeouts;
 
 const PORT: u16 = 7000;
 
-mod idle_flows_end_and_make_room {
-    netdp_tests::variants!(idle_flows_end_and_make_room: ebpf EBPF, ebpf_v6 EBPF_V6);
-}
-
-mod a_full_table_gives_way_to_new_flows {
-    netdp_tests::variants!(a_full_table_gives_way_to_new_flows: ebpf EBPF, ebpf_v6 EBPF_V6);
-}
-
-mod every_port_serves_one_remote {
-    netdp_tests::variants!(every_port_serves_one_remote: ebpf EBPF, ebpf_v6 EBPF_V6);
+netdp_tests::in_variants! {
+    idle_flows_end_and_make_room: ebpf EBPF, ebpf_v6 EBPF_V6;
+    a_full_table_gives_way_to_new_flows: ebpf EBPF, ebpf_v6 EBPF_V6;
+    every_port_serves_one_remote: ebpf EBPF, ebpf_v6 EBPF_V6;
 }
 
 /// Sends one datagram from a source port.

@@ -26,8 +26,8 @@ on_ebpf_only_in_both_families!(
     a_syn_flood_from_outside_stops_nobody: "the table is nf_conntrack's, and the host's",
 );
 
-mod short_lived_sockets_are_not_refused {
-    netdp_tests::variants!(short_lived_sockets_are_not_refused: ebpf EBPF, ebpf_v6 EBPF_V6);
+netdp_tests::in_variants! {
+    short_lived_sockets_are_not_refused: ebpf EBPF, ebpf_v6 EBPF_V6;
 }
 
 /// A network with these options, and endpoints on it.

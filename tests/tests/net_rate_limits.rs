@@ -17,18 +17,10 @@ const LIMIT: &str = "tbf rate 16mbit burst 64kb latency 100ms";
 /// Without what the bucket holds at the beginning, and then some.
 const AT_LEAST: Duration = Duration::from_secs(1);
 
-mod an_uplink_limits_what_leaves {
-    netdp_tests::variants!(an_uplink_limits_what_leaves: ebpf EBPF, ebpf_v6 EBPF_V6);
-}
-
-mod a_host_veth_limits_what_arrives {
-    netdp_tests::variants!(
-        a_host_veth_limits_what_arrives: ebpf EBPF, ebpf_v6 EBPF_V6, iptables IPTABLES
-    );
-}
-
-mod a_host_veth_limits_neighbours {
-    netdp_tests::variants!(a_host_veth_limits_neighbours: ebpf EBPF);
+netdp_tests::in_variants! {
+    an_uplink_limits_what_leaves: ebpf EBPF, ebpf_v6 EBPF_V6;
+    a_host_veth_limits_what_arrives: ebpf EBPF, ebpf_v6 EBPF_V6, iptables IPTABLES;
+    a_host_veth_limits_neighbours: ebpf EBPF;
 }
 
 fn limit(lab: &Lab, link: &str) {

@@ -11,20 +11,11 @@ const PORT: u16 = 7000;
 /// In seconds; the programs' clock has steps of one.
 const BRIEF: u64 = 6;
 
-mod each_network_has_its_own {
-    netdp_tests::variants!(each_network_has_its_own: ebpf EBPF, ebpf_v6 EBPF_V6);
-}
-
-mod a_published_port_forgets_its_clients {
-    netdp_tests::variants!(a_published_port_forgets_its_clients: ebpf EBPF, ebpf_v6 EBPF_V6);
-}
-
-mod they_are_shown {
-    netdp_tests::variants!(they_are_shown: ebpf EBPF);
-}
-
-mod netfilter_has_its_own {
-    netdp_tests::variants!(netfilter_has_its_own: iptables IPTABLES);
+netdp_tests::in_variants! {
+    each_network_has_its_own: ebpf EBPF, ebpf_v6 EBPF_V6;
+    a_published_port_forgets_its_clients: ebpf EBPF, ebpf_v6 EBPF_V6;
+    they_are_shown: ebpf EBPF;
+    netfilter_has_its_own: iptables IPTABLES;
 }
 
 fn create_brief(lab: &Lab) {

@@ -11,24 +11,12 @@ const BULK: usize = 1 << 20;
 /// What carries the addresses.
 const LINK: &str = "ext0";
 
-mod a_bridge {
-    netdp_tests::variants!(a_bridge: ebpf EBPF, ebpf_v6 EBPF_V6, iptables IPTABLES);
-}
-
-mod a_macvlan {
-    netdp_tests::variants!(a_macvlan: ebpf EBPF, ebpf_v6 EBPF_V6, iptables IPTABLES);
-}
-
-mod one_that_comes_later {
-    netdp_tests::variants!(one_that_comes_later: ebpf EBPF, iptables IPTABLES);
-}
-
-mod one_that_is_renamed {
-    netdp_tests::variants!(one_that_is_renamed: ebpf EBPF, iptables_v6 IPTABLES_V6);
-}
-
-mod one_that_goes_down_for_a_while {
-    netdp_tests::variants!(one_that_goes_down_for_a_while: ebpf_v6 EBPF_V6, iptables IPTABLES);
+netdp_tests::in_variants! {
+    a_bridge: ebpf EBPF, ebpf_v6 EBPF_V6, iptables IPTABLES;
+    a_macvlan: ebpf EBPF, ebpf_v6 EBPF_V6, iptables IPTABLES;
+    one_that_comes_later: ebpf EBPF, iptables IPTABLES;
+    one_that_is_renamed: ebpf EBPF, iptables_v6 IPTABLES_V6;
+    one_that_goes_down_for_a_while: ebpf_v6 EBPF_V6, iptables IPTABLES;
 }
 
 fn on_host(lab: &Lab, lines: &[&str]) {

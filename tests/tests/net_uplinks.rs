@@ -29,23 +29,13 @@ on_every_datapath_in_both_families!(
     answers_come_by_either_uplink,
 );
 
-/// Not on iptables: netfilter routes them by the container's address.
-mod answers_leave_by_the_address_that_was_dialled {
-    netdp_tests::variants!(answers_leave_by_the_address_that_was_dialled: ebpf EBPF, ebpf_v6 EBPF_V6);
-}
-
-/// Not on iptables: netfilter's rules are about every interface.
-mod an_uplink_that_appears_is_hooked_by_the_next_command {
-    netdp_tests::variants!(
-        an_uplink_that_appears_is_hooked_by_the_next_command: ebpf EBPF, clsact CLSACT, ebpf_v6 EBPF_V6
-    );
-}
-
-mod an_uplink_is_renamed_goes_down_and_comes_back {
-    netdp_tests::variants!(
-        an_uplink_is_renamed_goes_down_and_comes_back:
-        ebpf EBPF, clsact CLSACT, ebpf_v6 EBPF_V6, iptables IPTABLES, iptables_v6 IPTABLES_V6
-    );
+netdp_tests::in_variants! {
+    /// Not on iptables: netfilter routes them by the container's address.
+    answers_leave_by_the_address_that_was_dialled: ebpf EBPF, ebpf_v6 EBPF_V6;
+    /// Not on iptables: netfilter's rules are about every interface.
+    an_uplink_that_appears_is_hooked_by_the_next_command: ebpf EBPF, clsact CLSACT, ebpf_v6 EBPF_V6;
+    an_uplink_is_renamed_goes_down_and_comes_back:
+        ebpf EBPF, clsact CLSACT, ebpf_v6 EBPF_V6, iptables IPTABLES, iptables_v6 IPTABLES_V6;
 }
 
 /// Connects the second uplink, and gives the world its far addresses.
