@@ -98,7 +98,7 @@ impl<'t, A: Address + Hash> Flows<A> for &'t Table<A> {
 
 /// An element, whatever it holds meanwhile.
 #[derive(Clone, Copy)]
-pub struct Element<'t, A>(&'t Cell<Flow<A>>);
+pub struct Element<'t, A>(pub &'t Cell<Flow<A>>);
 
 impl<A: Address> Entry<A> for Element<'_, A> {
     fn meta(&self) -> Meta {
