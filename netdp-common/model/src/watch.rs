@@ -268,9 +268,8 @@ impl<F: Plan> Watched<F> {
         let addr = F::at(Place::Unspecified);
         let port = Be16::new(old.4);
         let key = PublishedKey { addr, proto: old.0, pad: 0, port };
-        let found = self.cpu(0).published(&key).copied();
         let cpu = self.cpu(0);
-        found.is_some_and(|found| {
+        cpu.published(&key).is_some_and(|found| {
             let leads = (found.endpoint, found.endpoint_port(port).get()) == (new.3, new.4);
             leads && found.admits(&old.1, |list, addr| cpu.is_source(list, addr))
         })
