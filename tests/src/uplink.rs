@@ -28,10 +28,13 @@ pub fn move_world(lab: &Lab, from: &str, to: &str) {
 }
 
 fn move_addresses(netns: &Netns, addresses: &[Ipv4Addr], from: &str, to: &str) {
-    for address in addresses {
-        for family in [Family::V4, Family::V6] {
-            let address = family.with_prefix(*address, 24);
+    for family in [Family::V4, Family::V6] {
+        let addresses = addresses.iter().map(|address| family.with_prefix(*address, 24));
+        // With its first address, the kernel takes a subnet's others away.
+        for address in addresses.clone().rev() {
             netns.sh(&format!("ip addr del {address} dev {from}"));
+        }
+        for address in addresses {
             netns.sh(&format!("ip addr add {address} dev {to} nodad"));
         }
     }
