@@ -4,10 +4,13 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, bpf_redir_neigh, tcx_action_base};
 use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh};
 use aya_ebpf::programs::TcContext;
 use netdp_common::family::{Family, V4, V6};
+use netdp_common::flow::Kind;
 use netdp_common::packet::Packet;
 use netdp_common::tables::Host;
 use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index, reason_in};
-use netdp_common::{closing, fragment as fragments, icmp_error, inbound, link, nat, outbound, own, refusal};
+use netdp_common::{
+    closing, fragment as fragments, icmp_error, inbound, link, nat, opening, outbound, own, refusal,
+};
 
 use crate::frame::Hooked as _;
 use crate::host;
@@ -68,9 +71,7 @@ pub(crate) fn from_container<F: Room>(ctx: &TcContext) -> i32 {
 pub(crate) fn open_from_container<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Skb::<F>::new(ctx.skb.skb);
     let verdict = with_scratch::<F>(|scratch| outbound::open::<F, _>(&mut skb, scratch));
-    let again = verdict == Verdict::NO_FLOW_YET;
-    let program = if again { Continuation::OpenFromContainer } else { Continuation::FromContainer };
-    act_or_continue(ctx, &mut skb, verdict, program)
+    act_or_continue(ctx, &mut skb, verdict, Continuation::Claim)
 }
 
 /// See [`refusal::tell`].
@@ -114,7 +115,7 @@ pub(crate) fn from_world<F: Room>(ctx: &TcContext) -> i32 {
 pub(crate) fn open_from_world<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Skb::<F>::new(ctx.skb.skb);
     let verdict = with_scratch::<F>(|scratch| inbound::open::<F, _>(&mut skb, scratch));
-    act_or_continue(ctx, &mut skb, verdict, Continuation::FromWorld)
+    act_or_continue(ctx, &mut skb, verdict, Continuation::Claim)
 }
 
 /// See [`icmp_error::translate`].
@@ -170,7 +171,24 @@ pub(crate) fn from_host<F: Room>(ctx: &TcContext) -> i32 {
 pub(crate) fn open_from_host<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Skb::<F>::new(ctx.skb.skb);
     let verdict = with_scratch::<F>(|scratch| own::open::<F, _>(&mut skb, scratch));
-    act_on_own(ctx, &mut skb, verdict, Continuation::FromHost)
+    act_on_own(ctx, &mut skb, verdict, Continuation::Claim)
+}
+
+/// See [`opening::open`].
+#[inline(always)]
+pub(crate) fn claim<F: Maps>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let mut is_own = false;
+    let verdict = with_scratch::<F>(|scratch| {
+        is_own = scratch.work.request.kind == Kind::Own as u8;
+        opening::open::<F, _>(&skb, scratch)
+    });
+    if is_own {
+        return act_on_own(ctx, &mut skb, verdict, Continuation::FromHost);
+    }
+    let is_endpoint = skb.sender(skb.interface()).is_some();
+    let program = if is_endpoint { Continuation::FromContainer } else { Continuation::FromWorld };
+    act_or_continue(ctx, &mut skb, verdict, program)
 }
 
 /// Carries a verdict out at an egress, where nobody is told by a packet, or goes on in another program.
@@ -178,6 +196,7 @@ pub(crate) fn open_from_host<F: Maps>(ctx: &TcContext) -> i32 {
 fn act_on_own<F: Maps>(ctx: &TcContext, skb: &mut Skb<F>, verdict: Verdict, program: Continuation) -> i32 {
     let program = match verdict {
         Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED => program,
+        Verdict::CLAIM => Continuation::Claim,
         Verdict::CLOSING => to_closing(skb, true),
         _ => return act(skb, verdict),
     };
@@ -195,6 +214,7 @@ fn act_or_continue<F: Maps>(
 ) -> i32 {
     let program = match verdict {
         Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED => program,
+        Verdict::CLAIM => Continuation::Claim,
         Verdict::ICMP_ERROR => Continuation::IcmpError,
         Verdict::CLOSING => to_closing(skb, false),
         Verdict::FRAGMENT => Continuation::Fragment,

@@ -7,7 +7,7 @@ use netdp_tests::kernel::site::in_new_site;
 
 /// Instructions that the verifier may look at (its own limit is a million); about twice what 6.18 looks at, since
 /// kernels prune differently.
-const BUDGETS: [(&str, u32); 38] = [
+const BUDGETS: [(&str, u32); 40] = [
     ("from_container", 65_000),
     ("from_container_v6", 50_000),
     ("open_from_container", 160_000),
@@ -28,6 +28,8 @@ const BUDGETS: [(&str, u32); 38] = [
     ("to_world_v6", 40_000),
     ("closing", 200_000),
     ("closing_v6", 200_000),
+    ("claim", 250_000),
+    ("claim_v6", 250_000),
     ("from_host", 40_000),
     ("from_host_v6", 40_000),
     ("open_from_host", 160_000),
