@@ -3,12 +3,13 @@
 use crate::family::{Address, Family};
 use crate::flow::{Endpoint, FLOW_NEXT_HOP_V6, Kind, NETWORK_INTERNAL, Published, PublishedKey, Tuple};
 use crate::nat::{self, Context, Known};
-use crate::outbound::{Decision, keep_source, published, start, to_endpoint};
+use crate::opening;
+use crate::outbound::{Decision, keep_source, published, to_endpoint};
 use crate::parse::{Fragment, Parsed, Transport, parse_again};
 use crate::tables::{Host, Route, Scratch, Way, Work};
 use crate::verdict::{DropReason, Verdict};
 
-/// Decides about a packet from outside that the flow table does not know.
+/// Decides about a packet from outside that the flow table does not know. [`Verdict::CLAIM`]: ask [`opening::open`].
 #[inline(always)]
 pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>) -> Verdict {
     let Scratch { known: Known { parsed, .. }, work, .. } = scratch;
@@ -16,7 +17,7 @@ pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>)
         return malformed::<F, C>(c);
     }
     match decide::<F, C>(c, parsed, work) {
-        Ok(Decision::Open) => start::<F, C>(c, parsed, work),
+        Ok(Decision::Open) => opening::ask::<F, C>(c, parsed, work),
         Ok(Decision::Stack | Decision::Neighbour { .. }) => Verdict::STACK,
         Ok(Decision::Overtaken | Decision::OvertakenToHost) => Verdict::OVERTAKEN_TO_HOST,
         Err(reason) => Verdict::drop(reason),

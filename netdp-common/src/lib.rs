@@ -10,7 +10,7 @@
 //! 2. [`parse`] reads the headers into a [`flow::Tuple`].
 //! 3. One look-up in the flow table. A hit is translated by [`rewrite`] and leaves: nothing else is asked.
 //! 4. A miss asks [`outbound`] or [`inbound`] whether a new flow may be made, and which.
-//! 5. [`claim`] chooses and claims its port in one atomic insert, and enters both directions.
+//! 5. [`opening`] makes it: [`claim`] chooses and claims its port in one atomic insert, and enters both directions.
 //! 6. An ICMP error has no flow of its own: [`icmp_error`] translates it by the packet it quotes.
 //! 7. [`fragment`] does the same for fragments, of which only the first has ports. One that overtakes it is
 //!    [`waiting`].
@@ -44,6 +44,7 @@ pub mod meta;
 pub mod moved;
 pub mod nat;
 pub mod next_hop;
+pub mod opening;
 pub mod outbound;
 pub mod own;
 pub mod packet;

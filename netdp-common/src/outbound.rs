@@ -1,6 +1,5 @@
 //! A packet from an endpoint that belongs to no flow: where it wants to go, and whether a flow may be made.
 
-use crate::claim::claim;
 use crate::family::{Address, Family};
 use crate::flow::{
     Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Kind, NETWORK_INTERNAL, NETWORK_NO_ICC, NETWORK_ROUTED,
@@ -9,32 +8,23 @@ use crate::flow::{
 use crate::header::ethernet;
 use crate::nat::{self, Context, Known};
 use crate::next_hop;
+use crate::opening;
 use crate::parse::{Fragment, Parsed, Transport, parse_again};
 use crate::tables::{Host, Request, Route, Scratch, Way, Work};
-use crate::timestamp;
 use crate::verdict::{DropReason, Verdict};
 
 /// Ports that a connection through a published port may get when its own looks like another's to the endpoint.
 pub(crate) const ANY_PORT: PortSpans = PortSpans::new(1024, 65_535, (1, 1));
 
-/// Decides about a packet from an endpoint that the flow table does not know. [`Verdict::NO_FLOW_YET`]: ask once more,
-/// with what is in the scratch space.
+/// Decides about a packet from an endpoint that the flow table does not know. [`Verdict::CLAIM`]: ask [`opening::open`].
 #[inline(always)]
 pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>) -> Verdict {
     let Scratch { known: Known { parsed, .. }, work, .. } = scratch;
-    // This packet's: whoever leaves some starts over at once. (Not on the stack, which is short.)
-    work.request.spent_addresses = core::mem::take(&mut work.spent_addresses);
     if !parse_again::<F, C>(c, parsed) {
         return Verdict::drop(DropReason::Malformed);
     }
     match decide::<F, C>(c, parsed, work) {
-        Ok(Decision::Open) if has_gone::<F, C>(c, &work.request) => {
-            next(work, Verdict::drop(DropReason::AddressGone))
-        }
-        Ok(Decision::Open) => {
-            let verdict = start::<F, C>(c, parsed, work);
-            if verdict == Verdict::drop(DropReason::PortsExhausted) { next(work, verdict) } else { verdict }
-        }
+        Ok(Decision::Open) => opening::ask::<F, C>(c, parsed, work),
         Ok(Decision::Stack) => Verdict::STACK,
         Ok(Decision::Overtaken) => Verdict::OVERTAKEN,
         Ok(Decision::OvertakenToHost) => Verdict::OVERTAKEN_TO_HOST,
@@ -43,19 +33,9 @@ pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>)
     }
 }
 
-/// On to the network's next external address, if it has one.
-#[inline(always)]
-const fn next<A>(work: &mut Work<A>, refused: Verdict) -> Verdict {
-    if !work.request.has_others {
-        return refused;
-    }
-    work.spent_addresses = work.request.spent_addresses + 1;
-    Verdict::NO_FLOW_YET
-}
-
 /// What to do with a packet that no flow knows.
 pub(crate) enum Decision {
-    /// Open the flow of [`Work::request`].
+    /// Claim the flow of [`Work::request`].
     Open,
     /// Leave it to the stack.
     Stack,
@@ -146,10 +126,10 @@ fn decide<F: Family, C: Context<F>>(
                 return Err(DropReason::HostUnreachable);
             }
             let request = &mut work.request;
-            let spent = request.spent_addresses;
-            request.has_others = spent + 1 < network.snat_addresses;
+            request.spent_addresses = 0;
+            request.has_others = network.snat_addresses > 1;
             request.is_given = network.snat_addresses != 0;
-            let given = network.external(&sender.addr, spent);
+            let given = network.external(&sender.addr, 0);
             let external = first_specified([given, src, uplink.addr]).ok_or(DropReason::NoRoute)?;
             request.translated = Tuple { src: external, ..parsed.tuple };
             request.spans = network.ports;
@@ -160,19 +140,6 @@ fn decide<F: Family, C: Context<F>>(
             request.reverse = to_endpoint(c, 0, sender);
             masquerade(parsed, request)
         }
-    }
-}
-
-/// Whether the external address of a new flow was given and is not the host's any more: the kernel knows of its routes'
-/// addresses, but not of this one.
-#[inline(never)]
-fn has_gone<F: Family, C: Context<F>>(c: &C, request: &Request<F::Addr>) -> bool {
-    if request.kind != Kind::Snat as u8 || !request.is_given {
-        return false;
-    }
-    match c.sender(request.forward.iif) {
-        Some(sender) => !nat::is_local(c, request.translated.src, sender.network),
-        None => false,
     }
 }
 
@@ -262,25 +229,6 @@ pub(crate) fn keep_source<A: Address>(parsed: &Parsed<A>, request: &mut Request<
     request.keep_port = true;
     request.has_others = false;
     request.host_address = false;
-}
-
-/// Claims the flow of [`Work::request`]; its packet is looked at again from the start then.
-#[inline(always)]
-pub(crate) fn start<F: Family, C: Context<F>>(
-    c: &C,
-    parsed: &Parsed<F::Addr>,
-    work: &mut Work<F::Addr>,
-) -> Verdict {
-    if parsed.header.ttl <= 1 {
-        return Verdict::drop(DropReason::TtlExceeded);
-    }
-    if parsed.transport == Transport::Tcp && !timestamp::read::<F, C>(c, parsed, &mut work.segment) {
-        return Verdict::drop(DropReason::Malformed);
-    }
-    match claim(c, work) {
-        Ok(()) => Verdict::FLOW_OPENED,
-        Err(reason) => Verdict::drop(reason),
-    }
 }
 
 /// The way of packets to an endpoint that come by `iif`.

@@ -8,7 +8,6 @@
 //! Sockets that ping can't be looked up. Each echo request of the host claims its identifier in the table, and keeps it
 //! if no mapping has it.
 
-use crate::claim::claim;
 use crate::closing;
 use crate::family::{Be16, Family};
 use crate::flow::{Kind, OF_HOST, Pressure};
@@ -100,7 +99,7 @@ fn without_flow<F: Family, C: Context<F>>(c: &C, parsed: &Parsed<F::Addr>) -> Ve
     if is_needed { Verdict::NO_FLOW_YET } else { Verdict::STACK }
 }
 
-/// Claims a port for what [`leave`] has found without. An ICMP error: about what the host's stack had with an endpoint's
+/// Asks for a port for what [`leave`] has found without one ([`Verdict::CLAIM`]: [`crate::opening::open`]). An ICMP error: about what the host's stack had with an endpoint's
 /// address.
 #[inline(always)]
 pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>) -> Verdict {
@@ -127,10 +126,5 @@ pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>)
     let to_stack = Way { iif: 0, oif: OF_HOST, via: [0; 4], mtu: u16::MAX, flags: 0 };
     request.forward = Way { iif: OF_HOST, ..to_stack };
     request.reverse = to_stack;
-    match claim(c, work) {
-        Ok(()) => Verdict::FLOW_OPENED,
-        Err(reason) if c.flows().get(&parsed.tuple.reversed()).is_some() => Verdict::drop(reason),
-        // The table has no room, and nobody else this tuple.
-        Err(_) => Verdict::STACK,
-    }
+    Verdict::CLAIM
 }

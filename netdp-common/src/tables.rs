@@ -169,8 +169,6 @@ pub struct Work<A> {
     pub search: Search,
     /// TCP: the SYN.
     pub segment: Segment,
-    /// [`Request::spent_addresses`] of the packet that starts over.
-    pub spent_addresses: u32,
     /// Its tuple was a closed connection's: that one's port is tried first.
     pub again: bool,
     /// The port was a closed connection's, see [`crate::recycle`]: the key of its initiator's entry, and its

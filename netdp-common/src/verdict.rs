@@ -184,6 +184,8 @@ impl Verdict {
     pub const STACK: Self = Self::new(0, 0);
     /// No verdict yet: the packet belongs to no known flow. Ask the module that opens flows.
     pub const NO_FLOW_YET: Self = Self::new(4, 0);
+    /// No verdict yet: the packet asks for a flow. Ask [`crate::opening`].
+    pub const CLAIM: Self = Self::new(16, 0);
     /// No verdict yet: the flow is in the table now. Start over.
     pub const FLOW_OPENED: Self = Self::new(5, 0);
 
@@ -336,6 +338,7 @@ mod tests {
         let verdicts = [
             Verdict::STACK,
             Verdict::NO_FLOW_YET,
+            Verdict::CLAIM,
             Verdict::FLOW_OPENED,
             Verdict::ICMP_ERROR,
             Verdict::REFUSED,

@@ -4,10 +4,13 @@ use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, bpf_redir_neigh, tcx_action_bas
 use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh};
 use aya_ebpf::programs::TcContext;
 use netdp_common::family::{Family, V4, V6};
+use netdp_common::flow::Kind;
 use netdp_common::packet::Packet;
 use netdp_common::tables::Host;
 use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index, reason_in};
-use netdp_common::{closing, fragment as fragments, icmp_error, inbound, link, nat, outbound, own, refusal};
+use netdp_common::{
+    closing, fragment as fragments, icmp_error, inbound, link, nat, opening, outbound, own, refusal,
+};
 
 use crate::frame::{Frame, Hooked as _};
 use crate::host;
@@ -68,9 +71,7 @@ pub(crate) fn from_container<F: Room>(ctx: &TcContext) -> i32 {
 pub(crate) fn open_from_container<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Skb::<F>::new(ctx.skb.skb);
     let verdict = with_scratch::<F>(|scratch| outbound::open::<F, _>(&mut skb, scratch));
-    let again = verdict == Verdict::NO_FLOW_YET;
-    let program = if again { Continuation::OpenFromContainer } else { Continuation::FromContainer };
-    act_or_continue(ctx, &mut skb, verdict, program)
+    act_or_continue(ctx, &mut skb, verdict, Continuation::Claim)
 }
 
 /// See [`refusal::tell`].
@@ -132,7 +133,7 @@ pub(crate) fn from_world_bare(ctx: &TcContext) -> i32 {
 pub(crate) fn open_from_world<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Skb::<F>::new(ctx.skb.skb);
     let verdict = with_scratch::<F>(|scratch| inbound::open::<F, _>(&mut skb, scratch));
-    act_or_continue(ctx, &mut skb, verdict, Continuation::FromWorld)
+    act_or_continue(ctx, &mut skb, verdict, Continuation::Claim)
 }
 
 /// See [`icmp_error::translate`].
@@ -210,7 +211,7 @@ pub(crate) fn from_host<F: Room, K: Egress>(ctx: &TcContext) -> i32 {
 pub(crate) fn open_from_host<F: Maps, K: Egress>(ctx: &TcContext) -> i32 {
     let mut skb = Frame::<F, K>::new(ctx.skb.skb.cast());
     let verdict = with_scratch::<F>(|scratch| own::open::<F, _>(&mut skb, scratch));
-    act_on_own(ctx, &mut skb, verdict, K::FROM_HOST)
+    act_on_own(ctx, &mut skb, verdict, Continuation::Claim)
 }
 
 /// [`closing`] at the egress of a device without Ethernet header.
@@ -219,6 +220,27 @@ pub(crate) fn closing_bare<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Frame::<F, Bare>::new(ctx.skb.skb.cast());
     let verdict = with_scratch::<F>(|scratch| closing::follow::<F, _>(&mut skb, scratch, true));
     act_on_own(ctx, &mut skb, verdict, Bare::FROM_HOST)
+}
+
+/// See [`opening::open`].
+#[inline(always)]
+pub(crate) fn claim<F: Maps>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let mut is_own = false;
+    let verdict = with_scratch::<F>(|scratch| {
+        is_own = scratch.work.request.kind == Kind::Own as u8;
+        opening::open::<F, _>(&skb, scratch)
+    });
+    if is_own && skb.note() != 0 {
+        let mut bare = Frame::<F, Bare>::new(ctx.skb.skb.cast());
+        return act_on_own(ctx, &mut bare, verdict, Bare::FROM_HOST);
+    }
+    if is_own {
+        return act_on_own(ctx, &mut skb, verdict, <__sk_buff as Egress>::FROM_HOST);
+    }
+    let is_endpoint = skb.sender(skb.interface()).is_some();
+    let program = if is_endpoint { Continuation::FromContainer } else { Continuation::FromWorld };
+    act_or_continue(ctx, &mut skb, verdict, program)
 }
 
 /// Carries a verdict out at an egress, where nobody is told by a packet, or goes on in another program.
@@ -231,6 +253,11 @@ fn act_on_own<F: Maps, K: Egress>(
 ) -> i32 {
     let program = match verdict {
         Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED => program,
+        Verdict::CLAIM => {
+            // It continues in the program of this kind of device.
+            skb.leave_note(u32::from(K::L3 == 0));
+            Continuation::Claim
+        }
         Verdict::CLOSING => to_closing(skb, true),
         _ => return act(skb, verdict),
     };
@@ -248,6 +275,7 @@ fn act_or_continue<F: Maps>(
 ) -> i32 {
     let program = match verdict {
         Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED => program,
+        Verdict::CLAIM => Continuation::Claim,
         Verdict::ICMP_ERROR => Continuation::IcmpError,
         Verdict::CLOSING => to_closing(skb, false),
         Verdict::FRAGMENT => Continuation::Fragment,

@@ -45,8 +45,7 @@ fn from_container_v6(ctx: TcContext) -> i32 {
     hook::from_container::<V6>(&ctx)
 }
 
-/// Continues [`from_container`] for packets that no flow knows, with a stack and a verifier budget of its own, and
-/// goes back to it when the flow is in the table.
+/// Continues [`from_container`] for packets that no flow knows, with a stack and a verifier budget of its own.
 #[classifier]
 fn open_from_container(ctx: TcContext) -> i32 {
     hook::open_from_container::<V4>(&ctx)
@@ -231,6 +230,19 @@ fn closing_bare(ctx: TcContext) -> i32 {
 #[classifier]
 fn closing_bare_v6(ctx: TcContext) -> i32 {
     hook::closing_bare::<V6>(&ctx)
+}
+
+/// Continues [`open_from_container`], [`open_from_world`] and [`open_from_host`] where a flow may be made, and goes back to
+/// where they came from when it is in the table.
+#[classifier]
+fn claim(ctx: TcContext) -> i32 {
+    hook::claim::<V4>(&ctx)
+}
+
+/// Continues [`open_from_container_v6`], [`open_from_world_v6`] and [`open_from_host_v6`].
+#[classifier]
+fn claim_v6(ctx: TcContext) -> i32 {
+    hook::claim::<V6>(&ctx)
 }
 
 /// Receive side of an uplink, where `--xdp native` asks for it: in the driver, whose frames may be of several buffers.

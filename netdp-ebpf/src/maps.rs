@@ -228,7 +228,7 @@ pub(crate) static WIRES: HashMap<u32, [u8; 6]> = HashMap::with_max_entries(1024,
 pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2 * CONTINUATIONS, 0);
 
 /// How many a family has.
-const CONTINUATIONS: u32 = 16;
+const CONTINUATIONS: u32 = 17;
 
 /// Index in [`PROGRAMS`], from [`Maps::FIRST_PROGRAM`] on; the loader enters them in this order.
 #[derive(Clone, Copy)]
@@ -258,6 +258,8 @@ pub(crate) enum Continuation {
     Wait,
     /// `closing`.
     Closing,
+    /// `claim`.
+    Claim,
     /// `to_world_bare`.
     ToWorldBare,
     /// `from_host_bare`.

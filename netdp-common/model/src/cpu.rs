@@ -14,7 +14,7 @@ use netdp_common::packet::{L4Fix, Packet};
 use netdp_common::quota::Held;
 use netdp_common::tables::{Flows, Host, RingSlot, Route, Scratch, Step, StepOn};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
-use netdp_common::{closing, fragment, icmp_error, inbound, link, nat, outbound, own, refusal};
+use netdp_common::{closing, fragment, icmp_error, inbound, link, nat, opening, outbound, own, refusal};
 
 use crate::hook::{Fate, Hook};
 use crate::plan::Plan;
@@ -149,12 +149,15 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
             if verdict == Verdict::CLOSING {
                 verdict = closing::follow::<F, Self>(self, &mut scratch, hook == Hook::ToWorld);
             }
-            while verdict == Verdict::NO_FLOW_YET {
+            if verdict == Verdict::NO_FLOW_YET {
                 verdict = match hook {
                     Hook::FromContainer(_) => outbound::open::<F, Self>(self, &mut scratch),
                     Hook::FromWorld => inbound::open::<F, Self>(self, &mut scratch),
                     Hook::ToWorld => own::open::<F, Self>(self, &mut scratch),
                 };
+            }
+            while verdict == Verdict::CLAIM {
+                verdict = opening::open::<F, Self>(self, &mut scratch);
             }
             if verdict == Verdict::OVERTAKEN || verdict == Verdict::OVERTAKEN_TO_HOST {
                 let to_host = verdict == Verdict::OVERTAKEN_TO_HOST;

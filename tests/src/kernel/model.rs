@@ -13,7 +13,7 @@ use netdp_common::packet::Packet as _;
 use netdp_common::quota::Held;
 use netdp_common::tables::{Flows as _, Host, RingSlot, Route, Scratch, Step, StepOn};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
-use netdp_common::{closing, fragment, icmp_error, inbound, nat, outbound, own, refusal};
+use netdp_common::{closing, fragment, icmp_error, inbound, nat, opening, outbound, own, refusal};
 use netdp_model::{same_prefix, waiting};
 
 use self::flows::FlowTable;
@@ -163,12 +163,15 @@ fn walk<F: Plan>(hook: Hook, frame: &mut Frame<F>) -> (Verdict, Option<DropReaso
         if verdict == Verdict::CLOSING {
             verdict = closing::follow::<F, _>(frame, &mut scratch, hook == Hook::ToWorld);
         }
-        while verdict == Verdict::NO_FLOW_YET {
+        if verdict == Verdict::NO_FLOW_YET {
             verdict = match hook {
                 Hook::FromContainer => outbound::open::<F, _>(frame, &mut scratch),
                 Hook::FromWorld => inbound::open::<F, _>(frame, &mut scratch),
                 Hook::ToWorld => own::open::<F, _>(frame, &mut scratch),
             };
+        }
+        while verdict == Verdict::CLAIM {
+            verdict = opening::open::<F, _>(frame, &mut scratch);
         }
         if verdict == Verdict::OVERTAKEN || verdict == Verdict::OVERTAKEN_TO_HOST {
             let to_host = verdict == Verdict::OVERTAKEN_TO_HOST;

@@ -22,7 +22,7 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdp-e
 
 /// The TC programs that others continue in, in the order of their indices in the map `PROGRAMS`: IPv4's, then IPv6's.
 /// The hooks' programs are among them.
-const CONTINUATIONS: [&str; 32] = [
+const CONTINUATIONS: [&str; 34] = [
     "from_container",
     "open_from_container",
     "from_world",
@@ -35,6 +35,7 @@ const CONTINUATIONS: [&str; 32] = [
     "open_from_host",
     "wait",
     "closing",
+    "claim",
     "to_world_bare",
     "from_host_bare",
     "open_from_host_bare",
@@ -51,6 +52,7 @@ const CONTINUATIONS: [&str; 32] = [
     "open_from_host_v6",
     "wait_v6",
     "closing_v6",
+    "claim_v6",
     "to_world_bare_v6",
     "from_host_bare_v6",
     "open_from_host_bare_v6",
