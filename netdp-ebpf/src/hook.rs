@@ -231,16 +231,26 @@ pub(crate) fn claim<F: Maps>(ctx: &TcContext) -> i32 {
         is_own = scratch.work.request.kind == Kind::Own as u8;
         opening::open::<F, _>(&skb, scratch)
     });
-    if is_own && skb.note() != 0 {
-        let mut bare = Frame::<F, Bare>::new(ctx.skb.skb.cast());
-        return act_on_own(ctx, &mut bare, verdict, Bare::FROM_HOST);
-    }
     if is_own {
-        return act_on_own(ctx, &mut skb, verdict, <__sk_buff as Egress>::FROM_HOST);
+        let is_bare = skb.note() != 0;
+        if is_bare && matches!(verdict.parts().0, VerdictKind::Drop) {
+            return lose_bare::<F>(ctx.skb.skb, verdict);
+        }
+        let program = if is_bare { Bare::FROM_HOST } else { <__sk_buff as Egress>::FROM_HOST };
+        return act_on_own(ctx, &mut skb, verdict, program);
     }
     let is_endpoint = skb.sender(skb.interface()).is_some();
     let program = if is_endpoint { Continuation::FromContainer } else { Continuation::FromWorld };
     act_or_continue(ctx, &mut skb, verdict, program)
+}
+
+/// Counts a drop of a packet without Ethernet header. Out of line: its caller's stack is short.
+#[inline(never)]
+fn lose_bare<F: Maps>(context: *mut __sk_buff, verdict: Verdict) -> i32 {
+    let (_, detail) = verdict.parts();
+    host::add(drop_index(reason_in(detail)), 1);
+    trace(&Frame::<F, Bare>::new(context.cast()), reason_in(detail));
+    TC_ACT_SHOT
 }
 
 /// Carries a verdict out at an egress, where nobody is told by a packet, or goes on in another program.

@@ -9,7 +9,8 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::{
     bpf_clone_redirect, bpf_csum_level, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_head,
-    bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_skb_vlan_pop,
+    bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
+    bpf_skb_vlan_pop,
 };
 use bytemuck::Pod;
 use netdp_common::header::ethernet;
@@ -289,8 +290,7 @@ impl<F, K: Buffer> Packet for Frame<F, K> {
             let flags = zero | if fix.pseudo_header { u64::from(BPF_F_PSEUDO_HDR) } else { 0 };
             // SAFETY: a helper call on the program's own context; the helper checks the offset.
             // Size 0 in the flags: `to` is a checksum difference.
-            if unsafe { bpf_l4_csum_replace(self.skb(), at as u32, 0, u64::from(fix.addresses), flags) }
-                != 0
+            if unsafe { bpf_l4_csum_replace(self.skb(), at as u32, 0, u64::from(fix.addresses), flags) } != 0
             {
                 return None;
             }

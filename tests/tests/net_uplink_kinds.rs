@@ -119,7 +119,10 @@ fn frames_with_a_tag_are_left_alone(lab: &Lab) {
             tap.send_packet(host_mac, ethertype, &packet(published, payload)).expect("sending");
             receive(&inside)
         };
-        assert_eq!(unless_dropped(sent, |received| received.as_deref() == Ok(payload)).as_deref(), Ok(payload));
+        assert_eq!(
+            unless_dropped(sent, |received| received.as_deref() == Ok(payload)).as_deref(),
+            Ok(payload)
+        );
     };
     plain(b"opens a flow");
     let before = lab.netdp.json("stats");
@@ -157,7 +160,8 @@ fn the_loopback_is_none(lab: &Lab) {
 fn hooks_on(lab: &Lab, link: &str) -> usize {
     let count = |(side, name): (TcAttachType, &str)| {
         if lab.variant.tcx {
-            let (_, programs) = lab.host.enter(|| SchedClassifier::query_tcx(link, side)).expect("asking TCX");
+            let (_, programs) =
+                lab.host.enter(|| SchedClassifier::query_tcx(link, side)).expect("asking TCX");
             programs.len()
         } else {
             let filters = lab.host.try_sh(&format!("tc filter show dev {link} {name}"));

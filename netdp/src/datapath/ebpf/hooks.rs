@@ -85,7 +85,11 @@ pub(super) fn hooked_uplinks(ebpf: &Ebpf) -> Result<Vec<u32>, Error> {
         .filter_map(|entry| {
             let name = entry.file_name();
             let (ifindex, program) = name.to_str()?.split_once('-')?;
-            if UPLINK_HOOKS.iter().flatten().any(|(hook, _)| *hook == program) { ifindex.parse().ok() } else { None }
+            if UPLINK_HOOKS.iter().flatten().any(|(hook, _)| *hook == program) {
+                ifindex.parse().ok()
+            } else {
+                None
+            }
         })
         .collect();
     found.sort_unstable();
