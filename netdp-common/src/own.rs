@@ -99,8 +99,8 @@ fn without_flow<F: Family, C: Context<F>>(c: &C, parsed: &Parsed<F::Addr>) -> Ve
     if is_needed { Verdict::NO_FLOW_YET } else { Verdict::STACK }
 }
 
-/// Asks for a port for what [`leave`] has found without one ([`Verdict::CLAIM`]: [`crate::opening::open`]). An ICMP error: about what the host's stack had with an endpoint's
-/// address.
+/// Asks for a port for what [`leave`] has found without one ([`Verdict::CLAIM`]: [`crate::opening::open`]). An ICMP error:
+/// about what the host's stack had with an endpoint's address.
 #[inline(always)]
 pub fn open<F: Family, C: Context<F>>(c: &mut C, scratch: &mut Scratch<F::Addr>) -> Verdict {
     let Scratch { known: Known { parsed, flow }, work, quoted } = scratch;
