@@ -37,8 +37,10 @@ impl Tunnel {
     pub fn connect(ends: [(&Netns, &str); 2]) -> Self {
         let devices = ends.map(|(netns, name)| {
             let device = netns.enter(|| open(name));
+            let device =
+                device.unwrap_or_else(|error| panic!("a tun device {name} in {}: {error}", netns.name()));
             netns.sh(&format!("ip link set {name} up"));
-            device.unwrap_or_else(|error| panic!("a tun device {name} in {}: {error}", netns.name()))
+            device
         });
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).expect("an eventfd");
         let (devices, stop) = (Arc::new(devices), Arc::new(stop));

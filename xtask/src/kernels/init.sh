@@ -11,6 +11,8 @@ mount -t tmpfs run /run
 mount -t tmpfs tmp /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ip link set lo up
+# Nobody asks for it by name: its device file comes with it.
+modprobe tun
 # What the kernel prints last may have no end.
 echo
 /tests/run 2>&1
