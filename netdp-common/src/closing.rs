@@ -212,7 +212,7 @@ impl Change {
 }
 
 /// Packets of one flow on other CPUs that may change an entry meanwhile, once a tick each.
-const CHANGE_TRIES: u32 = 4;
+const CHANGE_TRIES: u32 = 8;
 
 /// What became of an entry that a packet is about.
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -242,4 +242,4 @@ fn hold<A: Address, E: Entry<A>>(entry: &E, generation: u32) -> Found {
 
 /// An entry is held for a few dozen instructions: loads until that must be over, before the packet starts over. (The
 /// verifier looks at all that follows once for each.)
-const HOLD_TRIES: u32 = if cfg!(loom) { 3 } else { 16 };
+const HOLD_TRIES: u32 = if cfg!(loom) { 3 } else { 32 };

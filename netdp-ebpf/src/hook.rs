@@ -1,6 +1,6 @@
 //! The hooks of a family: a few lines each, from context to core to action.
 
-use aya_ebpf::bindings::{TC_ACT_SHOT, bpf_redir_neigh, tcx_action_base};
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, bpf_redir_neigh, tcx_action_base};
 use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh};
 use aya_ebpf::programs::TcContext;
 use netdp_common::family::{Family, V4, V6};
@@ -12,11 +12,11 @@ use netdp_common::{
     closing, fragment as fragments, icmp_error, inbound, link, nat, opening, outbound, own, refusal,
 };
 
-use crate::frame::Hooked as _;
+use crate::frame::{Frame, Hooked as _};
 use crate::host;
 use crate::maps::{Continuation, Maps, PROGRAMS};
 use crate::scratch::{Room, with_scratch};
-use crate::skb::{RedirNeigh, Skb};
+use crate::skb::{Bare, Buffer, RedirNeigh, Skb};
 use crate::trace::trace;
 
 /// The next program on the hook, then the stack: TCX_NEXT, and TC_ACT_UNSPEC for clsact.
@@ -110,6 +110,24 @@ pub(crate) fn from_world<F: Room>(ctx: &TcContext) -> i32 {
     act_or_continue(ctx, &mut skb, verdict, Continuation::OpenFromWorld)
 }
 
+/// A packet that comes by a device without Ethernet header: [`from_world`] gets it with one.
+#[inline(always)]
+pub(crate) fn from_world_bare(ctx: &TcContext) -> i32 {
+    let mut skb = Frame::<V4, Bare>::new(ctx.skb.skb.cast());
+    let ethertype = skb.ethertype();
+    if !matches!(ethertype, V4::ETHERTYPE | V6::ETHERTYPE) {
+        return NEXT;
+    }
+    if skb.put_ethernet_header().is_none() {
+        return act(&mut skb, Verdict::drop(DropReason::RewriteFailed));
+    }
+    if ethertype == V4::ETHERTYPE {
+        go_on::<V4>(ctx, Continuation::FromWorld)
+    } else {
+        go_on::<V6>(ctx, Continuation::FromWorld)
+    }
+}
+
 /// See [`inbound::open`].
 #[inline(always)]
 pub(crate) fn open_from_world<F: Maps>(ctx: &TcContext) -> i32 {
@@ -133,7 +151,7 @@ pub(crate) fn closing<F: Maps>(ctx: &TcContext) -> i32 {
     let from_host = skb.note() != 0;
     let verdict = with_scratch::<F>(|scratch| closing::follow::<F, _>(&mut skb, scratch, from_host));
     if from_host {
-        return act_on_own(ctx, &mut skb, verdict, Continuation::FromHost);
+        return act_on_own(ctx, &mut skb, verdict, <__sk_buff as Egress>::FROM_HOST);
     }
     let program = match (skb.sender(skb.interface()).is_some(), verdict) {
         (true, Verdict::FLOW_OPENED) => Continuation::FromContainer,
@@ -144,13 +162,35 @@ pub(crate) fn closing<F: Maps>(ctx: &TcContext) -> i32 {
     act_or_continue(ctx, &mut skb, verdict, program)
 }
 
+/// Packets on their way out, and the programs that their hook goes on in.
+pub(crate) trait Egress: Buffer {
+    /// `from_host`.
+    const FROM_HOST: Continuation;
+    /// `open_from_host`.
+    const OPEN_FROM_HOST: Continuation;
+    /// `closing`, for the host's own.
+    const CLOSING: Continuation;
+}
+
+impl Egress for __sk_buff {
+    const FROM_HOST: Continuation = Continuation::FromHost;
+    const OPEN_FROM_HOST: Continuation = Continuation::OpenFromHost;
+    const CLOSING: Continuation = Continuation::Closing;
+}
+
+impl Egress for Bare {
+    const FROM_HOST: Continuation = Continuation::FromHostBare;
+    const OPEN_FROM_HOST: Continuation = Continuation::OpenFromHostBare;
+    const CLOSING: Continuation = Continuation::ClosingBare;
+}
+
 /// See [`nat::to_world`].
 #[inline(always)]
-pub(crate) fn to_world<F: Maps>(ctx: &TcContext) -> i32 {
-    let mut skb = Skb::<F>::new(ctx.skb.skb);
+pub(crate) fn to_world<F: Maps, K: Egress>(ctx: &TcContext) -> i32 {
+    let mut skb = Frame::<F, K>::new(ctx.skb.skb.cast());
     let mut verdict = nat::to_world::<F, _>(&mut skb);
     if verdict == Verdict::OWN {
-        return go_on::<F>(ctx, Continuation::FromHost);
+        return go_on::<F>(ctx, K::FROM_HOST);
     }
     if verdict == Verdict::PRIVATE {
         verdict = with_scratch::<F>(|scratch| fragments::leave::<F, _>(&mut skb, &mut scratch.known));
@@ -160,18 +200,26 @@ pub(crate) fn to_world<F: Maps>(ctx: &TcContext) -> i32 {
 
 /// See [`own::leave`].
 #[inline(always)]
-pub(crate) fn from_host<F: Room>(ctx: &TcContext) -> i32 {
-    let mut skb = Skb::<F>::new(ctx.skb.skb);
+pub(crate) fn from_host<F: Room, K: Egress>(ctx: &TcContext) -> i32 {
+    let mut skb = Frame::<F, K>::new(ctx.skb.skb.cast());
     let verdict = F::with_known(|known| own::leave::<F, _>(&mut skb, known));
-    act_on_own(ctx, &mut skb, verdict, Continuation::OpenFromHost)
+    act_on_own(ctx, &mut skb, verdict, K::OPEN_FROM_HOST)
 }
 
 /// See [`own::open`].
 #[inline(always)]
-pub(crate) fn open_from_host<F: Maps>(ctx: &TcContext) -> i32 {
-    let mut skb = Skb::<F>::new(ctx.skb.skb);
+pub(crate) fn open_from_host<F: Maps, K: Egress>(ctx: &TcContext) -> i32 {
+    let mut skb = Frame::<F, K>::new(ctx.skb.skb.cast());
     let verdict = with_scratch::<F>(|scratch| own::open::<F, _>(&mut skb, scratch));
     act_on_own(ctx, &mut skb, verdict, Continuation::Claim)
+}
+
+/// [`closing`] at the egress of a device without Ethernet header.
+#[inline(always)]
+pub(crate) fn closing_bare<F: Maps>(ctx: &TcContext) -> i32 {
+    let mut skb = Frame::<F, Bare>::new(ctx.skb.skb.cast());
+    let verdict = with_scratch::<F>(|scratch| closing::follow::<F, _>(&mut skb, scratch, true));
+    act_on_own(ctx, &mut skb, verdict, Bare::FROM_HOST)
 }
 
 /// See [`opening::open`].
@@ -184,19 +232,42 @@ pub(crate) fn claim<F: Maps>(ctx: &TcContext) -> i32 {
         opening::open::<F, _>(&skb, scratch)
     });
     if is_own {
-        return act_on_own(ctx, &mut skb, verdict, Continuation::FromHost);
+        let is_bare = skb.note() != 0;
+        if is_bare && matches!(verdict.parts().0, VerdictKind::Drop) {
+            return lose_bare::<F>(ctx.skb.skb, verdict);
+        }
+        let program = if is_bare { Bare::FROM_HOST } else { <__sk_buff as Egress>::FROM_HOST };
+        return act_on_own(ctx, &mut skb, verdict, program);
     }
     let is_endpoint = skb.sender(skb.interface()).is_some();
     let program = if is_endpoint { Continuation::FromContainer } else { Continuation::FromWorld };
     act_or_continue(ctx, &mut skb, verdict, program)
 }
 
+/// Counts a drop of a packet without Ethernet header. Out of line: its caller's stack is short.
+#[inline(never)]
+fn lose_bare<F: Maps>(context: *mut __sk_buff, verdict: Verdict) -> i32 {
+    let (_, detail) = verdict.parts();
+    host::add(drop_index(reason_in(detail)), 1);
+    trace(&Frame::<F, Bare>::new(context.cast()), reason_in(detail));
+    TC_ACT_SHOT
+}
+
 /// Carries a verdict out at an egress, where nobody is told by a packet, or goes on in another program.
 #[inline(always)]
-fn act_on_own<F: Maps>(ctx: &TcContext, skb: &mut Skb<F>, verdict: Verdict, program: Continuation) -> i32 {
+fn act_on_own<F: Maps, K: Egress>(
+    ctx: &TcContext,
+    skb: &mut Frame<F, K>,
+    verdict: Verdict,
+    program: Continuation,
+) -> i32 {
     let program = match verdict {
         Verdict::NO_FLOW_YET | Verdict::FLOW_OPENED => program,
-        Verdict::CLAIM => Continuation::Claim,
+        Verdict::CLAIM => {
+            // It continues in the program of this kind of device.
+            skb.leave_note(u32::from(K::L3 == 0));
+            Continuation::Claim
+        }
         Verdict::CLOSING => to_closing(skb, true),
         _ => return act(skb, verdict),
     };
@@ -231,9 +302,9 @@ fn act_or_continue<F: Maps>(
 
 /// [`closing`] is told whether the packet is the host's own.
 #[inline(always)]
-fn to_closing<F: Maps>(skb: &mut Skb<F>, from_host: bool) -> Continuation {
+fn to_closing<F: Maps, K: Egress>(skb: &mut Frame<F, K>, from_host: bool) -> Continuation {
     skb.leave_note(u32::from(from_host));
-    Continuation::Closing
+    K::CLOSING
 }
 
 /// Goes on in another family's program.
@@ -263,7 +334,7 @@ fn refuse_after<F: Maps>(ctx: &TcContext, skb: &mut Skb<F>, verdict: Verdict) ->
 
 /// Carries a verdict out: the one place where it becomes an action.
 #[inline(always)]
-fn act<F: Maps>(skb: &mut Skb<F>, verdict: Verdict) -> i32 {
+fn act<F: Maps, K: Buffer>(skb: &mut Frame<F, K>, verdict: Verdict) -> i32 {
     let (kind, detail) = verdict.parts();
     match kind {
         VerdictKind::Stack => NEXT,

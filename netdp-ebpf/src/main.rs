@@ -20,11 +20,13 @@ mod trace;
 mod waiting;
 mod xdp;
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::macros::{cgroup_sock_addr, classifier, xdp};
 use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
 use netdp_common::family::{V4, V6};
 
 use crate::maps::Continuation;
+use crate::skb::Bare;
 
 /// Ingress of an endpoint's host veth.
 #[classifier]
@@ -143,37 +145,91 @@ fn closing_v6(ctx: TcContext) -> i32 {
 /// Egress of an uplink.
 #[classifier]
 fn to_world(ctx: TcContext) -> i32 {
-    hook::by_family(&ctx, hook::to_world::<V4>, Continuation::ToWorld, hook::pass)
+    hook::by_family(&ctx, hook::to_world::<V4, __sk_buff>, Continuation::ToWorld, hook::pass)
 }
 
 /// Continues [`to_world`] for IPv6.
 #[classifier]
 fn to_world_v6(ctx: TcContext) -> i32 {
-    hook::to_world::<V6>(&ctx)
+    hook::to_world::<V6, __sk_buff>(&ctx)
 }
 
 /// Continues [`to_world`] for what the host's own sockets send.
 #[classifier]
 fn from_host(ctx: TcContext) -> i32 {
-    hook::from_host::<V4>(&ctx)
+    hook::from_host::<V4, __sk_buff>(&ctx)
 }
 
 /// Continues [`to_world_v6`].
 #[classifier]
 fn from_host_v6(ctx: TcContext) -> i32 {
-    hook::from_host::<V6>(&ctx)
+    hook::from_host::<V6, __sk_buff>(&ctx)
 }
 
 /// Continues [`from_host`] where a mapping has the packet's tuple.
 #[classifier]
 fn open_from_host(ctx: TcContext) -> i32 {
-    hook::open_from_host::<V4>(&ctx)
+    hook::open_from_host::<V4, __sk_buff>(&ctx)
 }
 
 /// Continues [`from_host_v6`].
 #[classifier]
 fn open_from_host_v6(ctx: TcContext) -> i32 {
-    hook::open_from_host::<V6>(&ctx)
+    hook::open_from_host::<V6, __sk_buff>(&ctx)
+}
+
+/// Ingress of an uplink without Ethernet header: [`from_world`] and [`from_world_v6`] see its packets with one.
+#[classifier]
+fn from_world_bare(ctx: TcContext) -> i32 {
+    hook::from_world_bare(&ctx)
+}
+
+/// Egress of an uplink without Ethernet header. Who continues it has to know that, too.
+#[classifier]
+fn to_world_bare(ctx: TcContext) -> i32 {
+    hook::by_family(&ctx, hook::to_world::<V4, Bare>, Continuation::ToWorldBare, hook::pass)
+}
+
+/// Continues [`to_world_bare`] for IPv6.
+#[classifier]
+fn to_world_bare_v6(ctx: TcContext) -> i32 {
+    hook::to_world::<V6, Bare>(&ctx)
+}
+
+/// As [`from_host`].
+#[classifier]
+fn from_host_bare(ctx: TcContext) -> i32 {
+    hook::from_host::<V4, Bare>(&ctx)
+}
+
+/// As [`from_host_v6`].
+#[classifier]
+fn from_host_bare_v6(ctx: TcContext) -> i32 {
+    hook::from_host::<V6, Bare>(&ctx)
+}
+
+/// As [`open_from_host`].
+#[classifier]
+fn open_from_host_bare(ctx: TcContext) -> i32 {
+    hook::open_from_host::<V4, Bare>(&ctx)
+}
+
+/// As [`open_from_host_v6`].
+#[classifier]
+fn open_from_host_bare_v6(ctx: TcContext) -> i32 {
+    hook::open_from_host::<V6, Bare>(&ctx)
+}
+
+/// As [`closing`], for the host's own.
+#[classifier]
+fn closing_bare(ctx: TcContext) -> i32 {
+    hook::closing_bare::<V4>(&ctx)
+}
+
+/// As [`closing_v6`], for the host's own.
+#[classifier]
+fn closing_bare_v6(ctx: TcContext) -> i32 {
+    hook::closing_bare::<V6>(&ctx)
 }
 
 /// Continues [`open_from_container`], [`open_from_world`] and [`open_from_host`] where a flow may be made, and goes back to

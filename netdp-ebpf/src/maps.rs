@@ -228,7 +228,7 @@ pub(crate) static WIRES: HashMap<u32, [u8; 6]> = HashMap::with_max_entries(1024,
 pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2 * CONTINUATIONS, 0);
 
 /// How many a family has.
-const CONTINUATIONS: u32 = 13;
+const CONTINUATIONS: u32 = 17;
 
 /// Index in [`PROGRAMS`], from [`Maps::FIRST_PROGRAM`] on; the loader enters them in this order.
 #[derive(Clone, Copy)]
@@ -260,6 +260,14 @@ pub(crate) enum Continuation {
     Closing,
     /// `claim`.
     Claim,
+    /// `to_world_bare`.
+    ToWorldBare,
+    /// `from_host_bare`.
+    FromHostBare,
+    /// `open_from_host_bare`.
+    OpenFromHostBare,
+    /// `closing_bare`.
+    ClosingBare,
 }
 
 /// A family's maps. A static can't be generic: this is all that has to be written once more for another family.

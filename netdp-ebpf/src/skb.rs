@@ -8,8 +8,9 @@ use aya_ebpf::bindings::{
     BPF_F_RECOMPUTE_CSUM,
 };
 use aya_ebpf::helpers::{
-    bpf_clone_redirect, bpf_csum_level, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail,
-    bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_skb_vlan_pop,
+    bpf_clone_redirect, bpf_csum_level, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_head,
+    bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
+    bpf_skb_vlan_pop,
 };
 use bytemuck::Pod;
 use netdp_common::header::ethernet;
@@ -23,8 +24,27 @@ const PACKET_HOST: u32 = 0;
 /// Index in `skb->cb` of [`Skb::leave_note`].
 const NOTE: usize = 0;
 
-/// A packet in a TC program: a socket buffer.
+/// A packet in a TC program: a socket buffer that begins with an Ethernet header.
 pub(crate) type Skb<F> = Frame<F, __sk_buff>;
+
+/// The context of a TC program at the egress of a device without Ethernet header, as tun, WireGuard and PPP devices
+/// are: what leaves by it begins with its network header.
+#[repr(transparent)]
+pub(crate) struct Bare(__sk_buff);
+
+/// What a socket buffer begins with.
+pub(crate) trait Buffer {
+    /// See [`Packet::l3`].
+    const L3: usize;
+}
+
+impl Buffer for __sk_buff {
+    const L3: usize = ethernet::LEN;
+}
+
+impl Buffer for Bare {
+    const L3: usize = 0;
+}
 
 /// `struct bpf_redir_neigh`: an address family and an address.
 #[repr(C)]
@@ -45,24 +65,30 @@ macro_rules! field {
     }};
 }
 
-impl<F> Hooked<F> for Skb<F> {
+impl<F, K: Buffer> Hooked<F> for Frame<F, K> {
     #[inline(always)]
     fn interface(&self) -> u32 {
-        field!(self.context, ifindex)
+        field!(self.skb(), ifindex)
     }
 
     #[inline(always)]
     fn came_by(&self) -> u32 {
-        field!(self.context, ingress_ifindex)
+        field!(self.skb(), ingress_ifindex)
     }
 
     #[inline(always)]
-    fn socket_buffer(&self) -> Option<Self> {
-        Some(Self::new(self.context))
+    fn socket_buffer(&self) -> Option<Skb<F>> {
+        Some(Skb::new(self.skb()))
     }
 }
 
-impl<F> Skb<F> {
+impl<F, K: Buffer> Frame<F, K> {
+    /// The context as the helpers take it.
+    #[inline(always)]
+    const fn skb(&self) -> *mut __sk_buff {
+        self.context.cast()
+    }
+
     /// Where [`Packet::set_next_hop`] pointed to, as `struct bpf_redir_neigh`; uninitialised before.
     #[inline(always)]
     pub(crate) fn next_hop(&mut self) -> *mut RedirNeigh {
@@ -73,22 +99,22 @@ impl<F> Skb<F> {
     #[inline(always)]
     pub(crate) fn leave_note(&mut self, note: u32) {
         // SAFETY: the control buffer is writable in TC programs.
-        unsafe { ptr::write_volatile(&raw mut (*self.context).cb[NOTE], note) };
+        unsafe { ptr::write_volatile(&raw mut (*self.skb()).cb[NOTE], note) };
     }
 
     /// What the program left that this one continues.
     #[inline(always)]
     pub(crate) fn note(&self) -> u32 {
         // SAFETY: the control buffer is readable in TC programs.
-        unsafe { ptr::read_volatile(&raw const (*self.context).cb[NOTE]) }
+        unsafe { ptr::read_volatile(&raw const (*self.skb()).cb[NOTE]) }
     }
 
     /// Copies the whole frame and returns its length; 0 if there is no room for it.
     #[inline(always)]
     pub(crate) fn copy_to<const ROOM: usize>(&self, to: *mut [u8; ROOM]) -> u32 {
-        let Some(len) = length(field!(self.context, len), ROOM) else { return 0 };
+        let Some(len) = length(field!(self.skb(), len), ROOM) else { return 0 };
         // SAFETY: writes `len` bytes, for which there is room (the verifier checks it).
-        if unsafe { bpf_skb_load_bytes(self.context.cast(), 0, to.cast(), len) } == 0 { len } else { 0 }
+        if unsafe { bpf_skb_load_bytes(self.skb().cast(), 0, to.cast(), len) } == 0 { len } else { 0 }
     }
 
     /// Makes the frame another one: the first `len` bytes of `from`. Nobody has checked its checksums.
@@ -98,11 +124,11 @@ impl<F> Skb<F> {
         let len = length(len, ROOM)?;
         let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
         // SAFETY: reads `len` bytes, which are there (the verifier checks it).
-        if unsafe { bpf_skb_store_bytes(self.context, 0, from.cast(), len, flags) } != 0 {
+        if unsafe { bpf_skb_store_bytes(self.skb(), 0, from.cast(), len, flags) } != 0 {
             return None;
         }
         // SAFETY: a helper call on the program's own context. Where nobody had checked them before, it says so.
-        unsafe { bpf_csum_level(self.context, u64::from(BPF_CSUM_LEVEL_RESET)) };
+        unsafe { bpf_csum_level(self.skb(), u64::from(BPF_CSUM_LEVEL_RESET)) };
         Some(())
     }
 
@@ -110,7 +136,7 @@ impl<F> Skb<F> {
     #[inline(always)]
     pub(crate) fn come_in_again(&self, ifindex: u32) -> bool {
         // SAFETY: a helper call on the program's own context; packet pointers are read anew after it.
-        unsafe { bpf_clone_redirect(self.context, ifindex, u64::from(BPF_F_INGRESS)) == 0 }
+        unsafe { bpf_clone_redirect(self.skb(), ifindex, u64::from(BPF_F_INGRESS)) == 0 }
     }
 
     /// Takes off a tag that has a priority and no VLAN (802.1Q, VID 0): the frame is this interface's, and the stack
@@ -118,9 +144,9 @@ impl<F> Skb<F> {
     #[inline(always)]
     pub(crate) fn drop_priority_tag(&mut self) {
         const VID: u32 = 0xfff;
-        if field!(self.context, vlan_present) != 0 && field!(self.context, vlan_tci) & VID == 0 {
+        if field!(self.skb(), vlan_present) != 0 && field!(self.skb(), vlan_tci) & VID == 0 {
             // SAFETY: a helper call on the program's own context; packet pointers are read anew after it.
-            unsafe { bpf_skb_vlan_pop(self.context) };
+            unsafe { bpf_skb_vlan_pop(self.skb()) };
         }
     }
 
@@ -128,13 +154,13 @@ impl<F> Skb<F> {
     #[inline(always)]
     fn adjust_room(&mut self, by: i32) -> Option<()> {
         // SAFETY: a helper call on the program's own context.
-        (unsafe { bpf_skb_adjust_room(self.context, by, BPF_ADJ_ROOM_MAC, 0) } == 0).then_some(())
+        (unsafe { bpf_skb_adjust_room(self.skb(), by, BPF_ADJ_ROOM_MAC, 0) } == 0).then_some(())
     }
 
     #[inline(always)]
     fn load_linear<T: Pod>(&self, at: usize) -> Option<T> {
-        let from = field!(self.context, data) as usize + at;
-        if from + size_of::<T>() > field!(self.context, data_end) as usize {
+        let from = field!(self.skb(), data) as usize + at;
+        if from + size_of::<T>() > field!(self.skb(), data_end) as usize {
             return None;
         }
         // SAFETY: inside the packet, as just compared (the verifier checks it). Packet data may be unaligned for T;
@@ -146,47 +172,62 @@ impl<F> Skb<F> {
     fn store_bytes<T: Pod>(&mut self, at: usize, value: &T, flags: u64) -> Option<()> {
         let (from, len) = (ptr::from_ref(value).cast(), size_of::<T>() as u32);
         // SAFETY: reads size_of::<T>() initialised bytes; the helper checks the offset.
-        (unsafe { bpf_skb_store_bytes(self.context, at as u32, from, len, flags) } == 0).then_some(())
+        (unsafe { bpf_skb_store_bytes(self.skb(), at as u32, from, len, flags) } == 0).then_some(())
     }
 
     /// Makes the frame one that was received for the host that gets it, without marks of this one.
     #[inline(always)]
     pub(crate) fn hand_over(&mut self) {
-        if field!(self.context, pkt_type) != PACKET_HOST {
+        if field!(self.skb(), pkt_type) != PACKET_HOST {
             // SAFETY: a helper call on the program's own context.
-            unsafe { bpf_skb_change_type(self.context, PACKET_HOST) };
+            unsafe { bpf_skb_change_type(self.skb(), PACKET_HOST) };
         }
-        if field!(self.context, mark) != 0 {
+        if field!(self.skb(), mark) != 0 {
             // SAFETY: the mark is writable in TC programs.
-            unsafe { ptr::write_volatile(&raw mut (*self.context).mark, 0) };
+            unsafe { ptr::write_volatile(&raw mut (*self.skb()).mark, 0) };
         }
     }
 }
 
-impl<F> Packet for Skb<F> {
+impl<F> Frame<F, Bare> {
+    /// Puts an Ethernet header without MACs before it; none if there is no room. From then on it is a packet as if it had
+    /// come by a device that has one: an endpoint's veth takes it. The stack looks no further back than the network
+    /// header, and where it leaves by a device without, the kernel takes it off again (`__bpf_redirect_no_mac()`).
+    #[inline(always)]
+    pub(crate) fn put_ethernet_header(&mut self) -> Option<()> {
+        let ethertype = field!(self.skb(), protocol) as u16;
+        // SAFETY: a helper call on the program's own context; packet pointers are read anew after it.
+        if unsafe { bpf_skb_change_head(self.skb(), ethernet::LEN as u32, 0) } != 0 {
+            return None;
+        }
+        self.store(ethernet::ETHERTYPE, &ethertype)
+    }
+}
+
+impl<F, K: Buffer> Packet for Frame<F, K> {
     #[inline(always)]
     fn l3(&self) -> usize {
-        ethernet::LEN
+        K::L3
     }
 
     #[inline(always)]
     fn ethertype(&self) -> u16 {
         // A frame with a VLAN tag belongs to the VLAN's interface.
-        if field!(self.context, vlan_present) != 0 {
+        if field!(self.skb(), vlan_present) != 0 {
             0
         } else {
-            u16::from_be(field!(self.context, protocol) as u16)
+            u16::from_be(field!(self.skb(), protocol) as u16)
         }
     }
 
     #[inline(always)]
     fn len(&self) -> usize {
-        field!(self.context, len) as usize
+        field!(self.skb(), len) as usize
     }
 
     #[inline(always)]
     fn addressed_to_us(&self) -> bool {
-        field!(self.context, pkt_type) == PACKET_HOST
+        field!(self.skb(), pkt_type) == PACKET_HOST
     }
 
     #[inline(always)]
@@ -196,7 +237,7 @@ impl<F> Packet for Skb<F> {
         }
         // In a page fragment, or not there.
         // SAFETY: a helper call on the program's own context; packet pointers are read anew after it.
-        if unsafe { bpf_skb_pull_data(self.context, (at + size_of::<T>()) as u32) } != 0 {
+        if unsafe { bpf_skb_pull_data(self.skb(), (at + size_of::<T>()) as u32) } != 0 {
             return None;
         }
         self.load_linear(at)
@@ -214,7 +255,7 @@ impl<F> Packet for Skb<F> {
 
     #[inline(always)]
     fn segment_size(&self) -> u32 {
-        field!(self.context, gso_size)
+        field!(self.skb(), gso_size)
     }
 
     #[inline(always)]
@@ -222,10 +263,10 @@ impl<F> Packet for Skb<F> {
         // The helper fills up what has no page fragments; a length of 0 would pull less.
         // SAFETY: helper calls on the program's own context.
         unsafe {
-            if len > self.len() && bpf_skb_pull_data(self.context, self.len() as u32) != 0 {
+            if len > self.len() && bpf_skb_pull_data(self.skb(), self.len() as u32) != 0 {
                 return None;
             }
-            (bpf_skb_change_tail(self.context, len as u32, 0) == 0).then_some(())
+            (bpf_skb_change_tail(self.skb(), len as u32, 0) == 0).then_some(())
         }
     }
 
@@ -249,8 +290,7 @@ impl<F> Packet for Skb<F> {
             let flags = zero | if fix.pseudo_header { u64::from(BPF_F_PSEUDO_HDR) } else { 0 };
             // SAFETY: a helper call on the program's own context; the helper checks the offset.
             // Size 0 in the flags: `to` is a checksum difference.
-            if unsafe { bpf_l4_csum_replace(self.context, at as u32, 0, u64::from(fix.addresses), flags) }
-                != 0
+            if unsafe { bpf_l4_csum_replace(self.skb(), at as u32, 0, u64::from(fix.addresses), flags) } != 0
             {
                 return None;
             }
@@ -259,7 +299,7 @@ impl<F> Packet for Skb<F> {
             const WORD: u64 = 4;
             let (old, new) = (u64::from(fix.old_ports), u64::from(fix.new_ports));
             // SAFETY: as above.
-            if unsafe { bpf_l4_csum_replace(self.context, at as u32, old, new, zero | WORD) } != 0 {
+            if unsafe { bpf_l4_csum_replace(self.skb(), at as u32, old, new, zero | WORD) } != 0 {
                 return None;
             }
         }

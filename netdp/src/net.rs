@@ -46,7 +46,7 @@ pub use bridge::{BridgeSpec, PortFlags};
 pub use error::{Error, Result};
 pub use fdb::FdbEntry;
 pub use filter::Filter;
-pub use link::{Link, is_link_name};
+pub use link::{Framing, Link, is_link_name};
 pub use mac::{Mac, MacError};
 pub use netns::{NetNs, NetNsId, is_namespace};
 pub use route::Route;

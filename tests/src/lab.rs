@@ -222,7 +222,7 @@ impl Lab {
 
 impl Family {
     /// See [`Lab::at`]: 10.99.0.2 is `fd00:a63::2`.
-    fn at(self, address: Ipv4Addr) -> IpAddr {
+    pub fn at(self, address: Ipv4Addr) -> IpAddr {
         let [a, b, c, d] = address.octets();
         match self {
             Self::V4 => address.into(),

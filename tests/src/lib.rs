@@ -34,5 +34,7 @@ mod sweep;
 pub mod sysctl;
 pub mod timeouts;
 pub mod told;
+pub mod tunnel;
+pub mod uplink;
 pub mod variant;
 pub mod wire;

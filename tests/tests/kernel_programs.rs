@@ -7,7 +7,7 @@ use netdp_tests::kernel::site::in_new_site;
 
 /// Instructions that the verifier may look at (its own limit is a million); about twice what 6.18 looks at, since
 /// kernels prune differently.
-const BUDGETS: [(&str, u32); 40] = [
+const BUDGETS: [(&str, u32); 49] = [
     ("from_container", 65_000),
     ("from_container_v6", 50_000),
     ("open_from_container", 160_000),
@@ -34,6 +34,15 @@ const BUDGETS: [(&str, u32); 40] = [
     ("from_host_v6", 40_000),
     ("open_from_host", 160_000),
     ("open_from_host_v6", 210_000),
+    ("from_world_bare", 25_000),
+    ("to_world_bare", 25_000),
+    ("to_world_bare_v6", 40_000),
+    ("closing_bare", 200_000),
+    ("closing_bare_v6", 200_000),
+    ("from_host_bare", 40_000),
+    ("from_host_bare_v6", 40_000),
+    ("open_from_host_bare", 65_000),
+    ("open_from_host_bare_v6", 65_000),
     ("from_wire", 65_000),
     ("from_wire_generic", 65_000),
     ("remove_flows", 3_000),

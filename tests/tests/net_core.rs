@@ -9,6 +9,7 @@ use netdp_tests::lab::{Container, HOST, Lab, WORLD};
 use netdp_tests::process::eventually;
 use netdp_tests::race::{Arena, FEW_FLOWS, FEW_PORTS};
 use netdp_tests::server::Server;
+use netdp_tests::uplink::Beside;
 use netdp_tests::variant::{Family, Variant};
 
 const INNER: u16 = 8000;
@@ -35,6 +36,7 @@ fn clsact() {
 fn the_main_job(variant: Variant) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut lab = Lab::new(variant);
+    let others = other_uplinks(&lab);
     settle(&lab.host);
     let before = Footprint::of(&lab.host);
     let web = lab.container("web", &format!("-p {PUBLISHED}:{INNER} -p {PUBLISHED}:{INNER}/udp")).netns;
@@ -44,10 +46,46 @@ fn the_main_job(variant: Variant) {
         let (web, client) = (lab.inspect("web", &web), lab.inspect("client", &client));
         the_outside_is_reached(&lab, &client);
         a_published_port_is_reached(&lab, &web, &client);
+        for other in &others {
+            another_uplink_does_as_well(&lab, other, &web, &client);
+        }
     }
     lab.variant.family = Family::V6;
     a_race_loses_nothing(&lab);
     everything_goes(&lab, &before);
+}
+
+/// Kinds of links that a kernel may lack: which of them there must be.
+const LINKS: &str = "NETDP_LINKS";
+
+/// Uplinks beside the lab's, of other kinds.
+fn other_uplinks(lab: &Lab) -> Vec<Beside> {
+    let mut others = vec![Beside::tunnel(lab)];
+    let kinds = std::env::var(LINKS).unwrap_or_default();
+    others.extend(kinds.split_whitespace().map(|kind| match kind {
+        "vlan" => Beside::vlan(lab),
+        "bond" => Beside::bond(lab),
+        other => panic!("{LINKS} has no {other}"),
+    }));
+    others
+}
+
+/// G17: out and in, by its own addresses.
+fn another_uplink_does_as_well(lab: &Lab, other: &Beside, web: &Container, client: &Container) {
+    let (world, host) = (lab.at(other.world), lab.at(other.host));
+    let _servers = [
+        Server::tcp(&lab.world, "world", world, &[OUTSIDE]),
+        Server::udp(&lab.world, "world", world, &[OUTSIDE]),
+        Server::tcp(&web.netns, "web", web.address, &[INNER]),
+        Server::udp(&web.netns, "web", web.address, &[INNER]),
+    ];
+    client.netns.sh(&format!("ping -c 1 -W 5 {world}"));
+    for transport in Transport::ALL {
+        let answer = answered(&client.netns, transport, (world, OUTSIDE), "world");
+        assert_eq!(answer.peer.ip(), host, "{transport:?} by the {}", other.kind);
+        let answer = answered(&lab.world, transport, (host, PUBLISHED), "web");
+        assert_eq!(answer.peer, answer.local, "{transport:?} by the {}", other.kind);
+    }
 }
 
 /// S1.

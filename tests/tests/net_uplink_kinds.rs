@@ -1,13 +1,19 @@
 //! Kinds of uplinks (G17): what carries the host's addresses instead of a plain Ethernet interface.
 
-use netdp_tests::ask::{Transport, answered, echo_bulk, unanswered};
-use netdp_tests::lab::{Container, HOST, Lab, UPLINK, WORLD};
-use netdp_tests::server::Server;
-use netdp_tests::variant::{Datapath, Family};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
-const PORT: u16 = 7000;
-const PUBLISHED: u16 = 8088;
-const BULK: usize = 1 << 20;
+use aya::programs::{SchedClassifier, TcAttachType};
+use netdp_common::header::ethernet;
+use netdp_tests::ask::{Transport, unanswered};
+use netdp_tests::backlog::unless_dropped;
+use netdp_tests::lab::{HOST, Lab, UPLINK, WORLD, WORLD_LINK};
+use netdp_tests::packet::{Carries, Packet};
+use netdp_tests::uplink::{PORT, PUBLISHED, Site, enslave, move_host, route};
+use netdp_tests::variant::{Datapath, Family};
+use netdp_tests::wire::Tap;
+
 /// What carries the addresses.
 const LINK: &str = "ext0";
 
@@ -17,6 +23,8 @@ netdp_tests::in_variants! {
     one_that_comes_later: ebpf EBPF, iptables IPTABLES;
     one_that_is_renamed: ebpf EBPF, iptables_v6 IPTABLES_V6;
     one_that_goes_down_for_a_while: ebpf_v6 EBPF_V6, iptables IPTABLES;
+    frames_with_a_tag_are_left_alone: ebpf EBPF, ebpf_v6 EBPF_V6;
+    the_loopback_is_none: ebpf EBPF, clsact CLSACT;
 }
 
 fn on_host(lab: &Lab, lines: &[&str]) {
@@ -30,79 +38,17 @@ fn add(lab: &Lab, kind: &str) {
     on_host(lab, &[&format!("ip link add {LINK} {kind}"), &format!("ip link set {LINK} up")]);
 }
 
-/// Gives the uplink's addresses and routes to another link of the host.
-fn move_to(lab: &Lab, link: &str) {
-    for family in [Family::V4, Family::V6] {
-        let address = family.with_prefix(HOST, 24);
-        on_host(
-            lab,
-            &[
-                &format!("ip addr del {address} dev {UPLINK}"),
-                &format!("ip addr add {address} dev {link} nodad"),
-            ],
-        );
-    }
-    route(lab, link);
-}
-
-/// By that link; the kernel forgets routes with their link's addresses, and when it goes down.
-fn route(lab: &Lab, link: &str) {
-    let (v4, v6) = (WORLD, Family::V6.with_prefix(WORLD, 24));
-    let v6 = v6.split('/').next().expect("an address");
-    for via in [v4.to_string().as_str(), v6] {
-        lab.host.sh(&format!("ip route replace default via {via} dev {link}"));
-    }
-}
-
-/// An endpoint that publishes a port, and servers at both ends of the way.
-struct Site<'a> {
-    lab: &'a Lab,
-    a: Container,
-    _servers: [Server; 4],
-}
-
-impl<'a> Site<'a> {
-    fn new(lab: &'a Lab) -> Self {
-        let a = lab.container("a", &format!("-p {PUBLISHED}:{PORT} -p {PUBLISHED}:{PORT}/udp"));
-        let servers = [
-            Server::tcp(&lab.world, "world", lab.at(WORLD), &[PORT]),
-            Server::udp(&lab.world, "world", lab.at(WORLD), &[PORT]),
-            Server::tcp(&a.netns, "a", a.address, &[PORT]),
-            Server::udp(&a.netns, "a", a.address, &[PORT]),
-        ];
-        Self { lab, a, _servers: servers }
-    }
-
-    /// Reaches out, and is reached at its published port, as by any uplink.
-    fn works(&self) {
-        let Self { lab, a, .. } = self;
-        a.netns.sh(&format!("ping -c 2 -i 0.2 -W 2 {}", lab.at(WORLD)));
-        for transport in Transport::ALL {
-            let out = answered(&a.netns, transport, (lab.at(WORLD), PORT), "world");
-            assert_eq!(out.peer.ip(), lab.at(HOST), "the outside sees the host");
-            let inward = answered(&lab.world, transport, (lab.at(HOST), PUBLISHED), "a");
-            assert_eq!(inward.peer, inward.local, "the endpoint sees who asks");
-            answered(&lab.host, transport, (lab.at(HOST), PUBLISHED), "a");
-        }
-        echo_bulk(&a.netns, (lab.at(WORLD), PORT), BULK);
-        echo_bulk(&lab.world, (lab.at(HOST), PUBLISHED), BULK);
-        // What is not published is not reached by it (G16).
-        lab.world.sh(&format!("ip route replace {} via {}", a.address, lab.at(HOST)));
-        unanswered(&lab.world, Transport::Udp, (a.address, PORT));
-    }
-}
-
 /// As virtual machines' hosts have it.
 fn a_bridge(lab: &Lab) {
     add(lab, "type bridge");
-    move_to(lab, LINK);
-    lab.host.sh(&format!("ip link set {UPLINK} master {LINK}"));
+    move_host(lab, UPLINK, LINK);
+    enslave(lab, LINK);
     Site::new(lab).works();
 }
 
 fn a_macvlan(lab: &Lab) {
     add(lab, &format!("link {UPLINK} type macvlan mode bridge"));
-    move_to(lab, LINK);
+    move_host(lab, UPLINK, LINK);
     Site::new(lab).works();
 }
 
@@ -110,8 +56,8 @@ fn a_macvlan(lab: &Lab) {
 fn one_that_comes_later(lab: &Lab) {
     let site = Site::new(lab);
     add(lab, "type bridge");
-    move_to(lab, LINK);
-    lab.host.sh(&format!("ip link set {UPLINK} master {LINK}"));
+    move_host(lab, UPLINK, LINK);
+    enslave(lab, LINK);
     if lab.variant.datapath == Datapath::Ebpf {
         unanswered(&site.a.netns, Transport::Tcp, (lab.at(WORLD), PORT));
         assert!(lab.netdp.counter("uplink_not_attached") > 0, "{}", lab.netdp.json("stats"));
@@ -153,4 +99,74 @@ fn one_that_goes_down_for_a_while(lab: &Lab) {
 fn restore_v6(lab: &Lab, link: &str) {
     let address = Family::V6.with_prefix(HOST, 24);
     lab.host.sh(&format!("ip addr replace {address} dev {link} nodad"));
+}
+
+/// They are a VLAN interface's, whether there is one or not: not even an established flow's are taken.
+fn frames_with_a_tag_are_left_alone(lab: &Lab) {
+    const TAG: u16 = 0x8100;
+    let a = lab.container("a", &format!("-p {PUBLISHED}:{PORT}/udp"));
+    let inside = a.netns.enter(|| UdpSocket::bind((a.address, PORT))).expect("binding");
+    inside.set_read_timeout(Some(Duration::from_secs(3))).expect("a timeout");
+    let (tap, host_mac) = (Tap::open(&lab.world, WORLD_LINK), Tap::open(&lab.host, UPLINK).mac);
+    let ethertype = if a.address.is_ipv4() { ethernet::IPV4 } else { ethernet::IPV6 };
+    let from = SocketAddr::new(lab.at(WORLD), 20_000);
+    let packet = |to: (IpAddr, u16), payload: &[u8]| {
+        Packet::new(from, SocketAddr::new(to.0, to.1), Carries::Udp, payload).bytes()
+    };
+    let published = (lab.at(HOST), PUBLISHED);
+    let plain = |payload: &'static [u8]| {
+        let sent = || {
+            tap.send_packet(host_mac, ethertype, &packet(published, payload)).expect("sending");
+            receive(&inside)
+        };
+        assert_eq!(
+            unless_dropped(sent, |received| received.as_deref() == Ok(payload)).as_deref(),
+            Ok(payload)
+        );
+    };
+    plain(b"opens a flow");
+    let before = lab.netdp.json("stats");
+    // In a VLAN, with and without a priority; to the published port, and to the endpoint itself.
+    for tag in [7u16, 0xe007] {
+        for to in [published, (a.address, PORT)] {
+            let tagged = [&tag.to_be_bytes()[..], &ethertype.to_be_bytes(), &packet(to, b"tagged")].concat();
+            tap.send_packet(host_mac, TAG, &tagged).expect("sending");
+        }
+    }
+    // They are behind us when this one has come.
+    plain(b"goes on");
+    let after = lab.netdp.json("stats");
+    assert_eq!(before["drops"], after["drops"], "nothing is refused, either");
+}
+
+/// What a socket gets, or the kind of its error.
+fn receive(socket: &UdpSocket) -> Result<Vec<u8>, ErrorKind> {
+    let mut buffer = [0; 512];
+    socket.recv(&mut buffer).map(|length| buffer[..length].to_vec()).map_err(|error| error.kind())
+}
+
+/// Whatever addresses it has, and by whichever command.
+fn the_loopback_is_none(lab: &Lab) {
+    lab.host.sh("ip link set lo up");
+    lab.host.sh("ip addr add 10.98.0.1/32 dev lo");
+    let site = Site::new(lab);
+    lab.netdp.ok("repair");
+    assert_eq!(hooks_on(lab, "lo"), 0);
+    assert_eq!(hooks_on(lab, UPLINK), 2, "in and out");
+    site.works();
+}
+
+/// How many programs an interface of the host carries.
+fn hooks_on(lab: &Lab, link: &str) -> usize {
+    let count = |(side, name): (TcAttachType, &str)| {
+        if lab.variant.tcx {
+            let (_, programs) =
+                lab.host.enter(|| SchedClassifier::query_tcx(link, side)).expect("asking TCX");
+            programs.len()
+        } else {
+            let filters = lab.host.try_sh(&format!("tc filter show dev {link} {name}"));
+            String::from_utf8_lossy(&filters.stdout).matches(" id ").count()
+        }
+    };
+    [(TcAttachType::Ingress, "ingress"), (TcAttachType::Egress, "egress")].into_iter().map(count).sum()
 }

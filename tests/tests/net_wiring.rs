@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use netdp::net::{BridgeSpec, Error, Link, Mac, Net, NetNs, PortFlags, VethSpec};
+use netdp::net::{BridgeSpec, Error, Framing, Link, Mac, Net, NetNs, PortFlags, VethSpec};
 use nix::errno::Errno;
 use serde_json::Value;
 
@@ -159,14 +159,15 @@ fn links_are_as_asked_for() {
         assert!(host_end.peer_netnsid.is_some());
         assert_eq!((eth0.name.as_str(), eth0.peer_index), ("eth0", Some(host_end.index)));
         for end in [&host_end, &eth0] {
-            assert_eq!((end.kind.as_deref(), end.mtu, end.up, end.ethernet), (Some("veth"), MTU, true, true));
+            let found = (end.kind.as_deref(), end.mtu, end.up, end.framing);
+            assert_eq!(found, (Some("veth"), MTU, true, Framing::Ethernet));
         }
 
         host.set_alias(bridge.index, "made by a test").await.expect("an alias");
         let links = host.links().await.expect("links");
         let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
         assert_eq!(names, ["lo", "br0", "v11"]);
-        assert!(links[0].loopback && !links[0].ethernet && !links[0].up);
+        assert!(links[0].loopback && links[0].framing == Framing::Other && !links[0].up);
         assert_eq!(links[1].alias.as_deref(), Some("made by a test"));
         assert_eq!(host.link_by_index(host_end.index).await.expect("a link"), Some(links[2].clone()));
 

@@ -22,6 +22,17 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     if is_link_name(name) { Ok(()) } else { Err(Error::BadLinkName(name.to_owned())) }
 }
 
+/// What a link's packets begin with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Framing {
+    /// An Ethernet header.
+    Ethernet,
+    /// The network header: tun, WireGuard, PPP, what a modem has.
+    Bare,
+    /// Something else.
+    Other,
+}
+
 /// A network interface.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Link {
@@ -45,8 +56,8 @@ pub struct Link {
     pub up: bool,
     /// Whether it is a loopback interface.
     pub loopback: bool,
-    /// Whether its frames are Ethernet's.
-    pub ethernet: bool,
+    /// What its packets begin with.
+    pub framing: Framing,
     /// Its description (`ip link set alias`).
     pub alias: Option<String>,
     /// The ids of its XDP programs.
@@ -155,7 +166,7 @@ impl From<&LinkMessage> for Link {
             peer_netnsid: None,
             up: flags.contains(LinkFlags::Up),
             loopback: flags.contains(LinkFlags::Loopback),
-            ethernet: message.header.link_layer_type == LinkLayerType::Ether,
+            framing: framing(message.header.link_layer_type),
             alias: None,
             xdp: Vec::new(),
         };
@@ -174,6 +185,15 @@ impl From<&LinkMessage> for Link {
             }
         }
         link
+    }
+}
+
+/// By `ARPHRD_*`. Tunnels that the kernel has types of their own for, as GRE, are not among them.
+const fn framing(kind: LinkLayerType) -> Framing {
+    match kind {
+        LinkLayerType::Ether => Framing::Ethernet,
+        LinkLayerType::None | LinkLayerType::Ppp | LinkLayerType::Rawip => Framing::Bare,
+        _ => Framing::Other,
     }
 }
 

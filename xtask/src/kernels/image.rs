@@ -40,8 +40,8 @@ const PLUGINS: [&str; 2] = ["/usr/lib/x86_64-linux-gnu/xtables", "/usr/lib64/xta
 /// Modules: protocols and filters, and what those depend on.
 const MODULES: [&str; 3] = ["kernel/net", "kernel/lib", "kernel/crypto"];
 
-/// Links without hardware.
-const DRIVERS: [&str; 3] = ["veth", "dummy", "tun"];
+/// Links without hardware (VLANs are the protocol's).
+const DRIVERS: [&str; 4] = ["veth.ko", "dummy.ko", "tun.ko", "bonding"];
 
 /// Makes the archive, and returns where it is.
 pub(crate) fn make(kernel: &Kernel, netdp: &Path, tests: &[Built]) -> Result<PathBuf> {
@@ -87,8 +87,9 @@ impl Image {
         }
         for entry in fs::read_dir(kernel.modules.join("kernel/drivers/net"))?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if DRIVERS.iter().any(|driver| name.starts_with(&format!("{driver}.ko"))) {
-                fs::copy(entry.path(), drivers.join(name))?;
+            // A module, which may be compressed, or a directory of modules.
+            if DRIVERS.iter().any(|driver| name.starts_with(driver)) {
+                output(Command::new("cp").arg("-r").arg(entry.path()).arg(&drivers))?;
             }
         }
         for list in ["modules.builtin", "modules.order"] {

@@ -9,13 +9,19 @@ use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 
 use super::super::{EndpointEntry, Error};
 use super::{Attachment, Ebpf, clsact, doing, release, step};
+use crate::net::{Framing, Link};
 
-/// The hooks of an uplink.
-const UPLINK_HOOKS: [(&str, TcAttachType); 2] =
-    [("from_world", TcAttachType::Ingress), ("to_world", TcAttachType::Egress)];
+/// A program's name, and the side of an interface that it is attached to.
+type Hook = (&'static str, TcAttachType);
+
+/// The hooks of uplinks: of those with an Ethernet header, and of those without.
+const UPLINK_HOOKS: [[Hook; 2]; 2] = [
+    [("from_world", TcAttachType::Ingress), ("to_world", TcAttachType::Egress)],
+    [("from_world_bare", TcAttachType::Ingress), ("to_world_bare", TcAttachType::Egress)],
+];
 
 /// The hook of an endpoint's host veth.
-const ENDPOINT_HOOK: (&str, TcAttachType) = ("from_container", TcAttachType::Ingress);
+const ENDPOINT_HOOK: Hook = ("from_container", TcAttachType::Ingress);
 
 /// Hooks an endpoint's host veth, unless it is hooked: no packet goes by meanwhile.
 pub(super) fn attach_endpoint(ebpf: &Ebpf, endpoint: &EndpointEntry) -> Result<(), Error> {
@@ -38,28 +44,33 @@ pub(super) fn detach_endpoint(ebpf: &Ebpf, ifindex: u32) -> Result<(), Error> {
 }
 
 /// Hooks an uplink unless it is hooked.
-pub(super) fn attach_uplink(ebpf: &Ebpf, ifindex: u32, name: &str) -> Result<(), Error> {
-    for hook in UPLINK_HOOKS {
-        if !is_attached(ebpf, ifindex, name, hook)? {
-            attach(ebpf, ifindex, name, hook)?;
+pub(super) fn attach_uplink(ebpf: &Ebpf, link: &Link) -> Result<(), Error> {
+    for hook in uplink_hooks(link) {
+        if !is_attached(ebpf, link.index, &link.name, hook)? {
+            attach(ebpf, link.index, &link.name, hook)?;
         }
     }
     Ok(())
 }
 
 /// Whether an uplink carries its programs.
-pub(super) fn is_uplink_hooked(ebpf: &Ebpf, ifindex: u32, name: &str) -> Result<bool, Error> {
-    for hook in UPLINK_HOOKS {
-        if !is_attached(ebpf, ifindex, name, hook)? {
+pub(super) fn is_uplink_hooked(ebpf: &Ebpf, link: &Link) -> Result<bool, Error> {
+    for hook in uplink_hooks(link) {
+        if !is_attached(ebpf, link.index, &link.name, hook)? {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
+fn uplink_hooks(link: &Link) -> [Hook; 2] {
+    let [ethernet, bare] = UPLINK_HOOKS;
+    if link.framing == Framing::Bare { bare } else { ethernet }
+}
+
 /// Unhooks an uplink, which may be gone.
 pub(super) fn detach_uplink(ebpf: &Ebpf, ifindex: u32) -> Result<(), Error> {
-    for (program, _) in UPLINK_HOOKS {
+    for (program, _) in UPLINK_HOOKS.into_iter().flatten() {
         release(&hook_pin(ebpf, ifindex, program))?;
     }
     Ok(())
@@ -74,7 +85,11 @@ pub(super) fn hooked_uplinks(ebpf: &Ebpf) -> Result<Vec<u32>, Error> {
         .filter_map(|entry| {
             let name = entry.file_name();
             let (ifindex, program) = name.to_str()?.split_once('-')?;
-            if UPLINK_HOOKS.iter().any(|(hook, _)| *hook == program) { ifindex.parse().ok() } else { None }
+            if UPLINK_HOOKS.iter().flatten().any(|(hook, _)| *hook == program) {
+                ifindex.parse().ok()
+            } else {
+                None
+            }
         })
         .collect();
     found.sort_unstable();
@@ -82,7 +97,7 @@ pub(super) fn hooked_uplinks(ebpf: &Ebpf) -> Result<Vec<u32>, Error> {
     Ok(found)
 }
 
-fn attach(ebpf: &Ebpf, ifindex: u32, name: &str, hook: (&str, TcAttachType)) -> Result<(), Error> {
+fn attach(ebpf: &Ebpf, ifindex: u32, name: &str, hook: Hook) -> Result<(), Error> {
     let (program_name, side) = hook;
     let what = || format!("attaching {program_name} to {name}");
     let pin = hook_pin(ebpf, ifindex, program_name);
@@ -101,7 +116,7 @@ fn attach(ebpf: &Ebpf, ifindex: u32, name: &str, hook: (&str, TcAttachType)) -> 
     link.pin(&pin).map(drop).map_err(|e| doing(what(), e))
 }
 
-fn is_attached(ebpf: &Ebpf, ifindex: u32, name: &str, hook: (&str, TcAttachType)) -> Result<bool, Error> {
+fn is_attached(ebpf: &Ebpf, ifindex: u32, name: &str, hook: Hook) -> Result<bool, Error> {
     let (program_name, side) = hook;
     let pin = hook_pin(ebpf, ifindex, program_name);
     if !pin.exists() {

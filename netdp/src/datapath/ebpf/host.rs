@@ -8,14 +8,14 @@ use netdp_common::flow::{Endpoint, Network, Uplink};
 
 use super::super::{Error, NetworkEntry};
 use super::{Ebpf, Served, absent_is_ok, doing, hooks, published, queueing, step};
-use crate::net::{Link, Net, NetNs, ipsec, sysctl};
+use crate::net::{Framing, Link, Net, NetNs, ipsec, sysctl};
 
 /// Hooks new uplinks, forgets those that are gone, and tells the programs the host's addresses and reserved ports.
 pub(super) fn refresh(ebpf: &Ebpf) -> Result<(), Error> {
     let (links, addresses) = read_host()?;
     let uplinks = uplinks(ebpf, &links)?;
     for link in &uplinks {
-        hooks::attach_uplink(ebpf, link.index, &link.name)?;
+        hooks::attach_uplink(ebpf, link)?;
         step("add an uplink")?;
         let own = |(index, addr): &(u32, IpAddr)| (*index == link.index).then_some(*addr);
         let own: Vec<IpAddr> = addresses.iter().filter_map(own).collect();
@@ -98,7 +98,7 @@ pub(super) fn unhooked(ebpf: &Ebpf) -> Result<Vec<String>, Error> {
     let (links, _) = read_host()?;
     let mut bare = Vec::new();
     for link in uplinks(ebpf, &links)? {
-        if !hooks::is_uplink_hooked(ebpf, link.index, &link.name)? {
+        if !hooks::is_uplink_hooked(ebpf, link)? {
             bare.push(link);
         }
     }
@@ -117,10 +117,10 @@ pub(super) fn unhooked(ebpf: &Ebpf) -> Result<Vec<String>, Error> {
     Ok(faults)
 }
 
-/// Through which a remote may be reached: every interface that routes by itself, carries Ethernet frames, and is
-/// not the loopback. What belongs to a bridge or bond is reached through that.
+/// Through which a remote may be reached: every interface that routes by itself, carries Ethernet frames or packets
+/// without any frame, and is not the loopback. What belongs to a bridge or bond is reached through that.
 pub(super) fn is_uplink(link: &Link) -> bool {
-    link.ethernet && !link.loopback && link.master.is_none()
+    link.framing != Framing::Other && !link.loopback && link.master.is_none()
 }
 
 fn set_locals<F: Served>(ebpf: &Ebpf, addresses: &[(u32, IpAddr)]) -> Result<(), Error> {

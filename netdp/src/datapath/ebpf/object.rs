@@ -22,7 +22,7 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdp-e
 
 /// The TC programs that others continue in, in the order of their indices in the map `PROGRAMS`: IPv4's, then IPv6's.
 /// The hooks' programs are among them.
-const CONTINUATIONS: [&str; 26] = [
+const CONTINUATIONS: [&str; 34] = [
     "from_container",
     "open_from_container",
     "from_world",
@@ -36,6 +36,10 @@ const CONTINUATIONS: [&str; 26] = [
     "wait",
     "closing",
     "claim",
+    "to_world_bare",
+    "from_host_bare",
+    "open_from_host_bare",
+    "closing_bare",
     "from_container_v6",
     "open_from_container_v6",
     "from_world_v6",
@@ -49,14 +53,18 @@ const CONTINUATIONS: [&str; 26] = [
     "wait_v6",
     "closing_v6",
     "claim_v6",
+    "to_world_bare_v6",
+    "from_host_bare_v6",
+    "open_from_host_bare_v6",
+    "closing_bare_v6",
 ];
 
-/// The TC programs that only user space runs.
-const REMOVERS: [&str; 2] = ["remove_flows", "remove_flows_v6"];
+/// The TC programs that none continues in: a hook's, and those that only user space runs.
+const OTHERS: [&str; 3] = ["from_world_bare", "remove_flows", "remove_flows_v6"];
 
 /// All TC programs.
 pub(super) fn classifiers() -> impl Iterator<Item = &'static str> {
-    CONTINUATIONS.into_iter().chain(REMOVERS)
+    CONTINUATIONS.into_iter().chain(OTHERS)
 }
 
 /// The hooks of the host's own sockets; each is attached to the root of the cgroup2 tree.

@@ -15,7 +15,7 @@ use aya_obj::programs::XdpAttachType;
 
 use super::super::{Error, XdpMode};
 use super::{Ebpf, absent_is_ok, doing, host, object, release, step};
-use crate::net::{self, Link, ethtool};
+use crate::net::{self, Framing, Link, ethtool};
 
 /// The program in native mode and in generic mode.
 pub(super) const PROGRAMS: [&str; 2] = ["from_wire", "from_wire_generic"];
@@ -74,7 +74,7 @@ pub enum Obstacle {
     },
 }
 
-/// The interfaces that are meant: uplinks by which a router is reached.
+/// The interfaces that are meant: uplinks by which a router is reached. (The program looks at Ethernet frames.)
 ///
 /// # Errors
 /// When the kernel does not tell.
@@ -84,7 +84,8 @@ pub fn candidates(instance: &str) -> Result<Vec<Candidate>, Error> {
         .map_err(|e| doing("reading the host's links and routes", e))?;
     let reaches_router =
         |link: &&Link| routes.iter().any(|route| route.gateway.is_some() && route.oif == Some(link.index));
-    let meant = links.iter().filter(|link| host::is_uplink(link)).filter(reaches_router);
+    let is_meant = |link: &&Link| host::is_uplink(link) && link.framing == Framing::Ethernet;
+    let meant = links.iter().filter(is_meant).filter(reaches_router);
     meant.map(|link| Ok(Candidate { link: link.clone(), obstacle: obstacle(link, &links, &own)? })).collect()
 }
 
