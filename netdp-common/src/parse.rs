@@ -157,75 +157,63 @@ fn read<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Addr>) -> Optio
     }
     let l4 = header.transport(l3);
     parsed.header = header;
-    parsed.tuple.src = header.src;
-    parsed.tuple.dst = header.dst;
-    parsed.tuple.proto = header.proto;
-    parsed.tuple.pad = [0; 3];
-    parsed.tcp_flags = 0;
-    parsed.acknowledgement = 0;
-    parsed.ports = 0;
-    parsed.transport = Transport::Other;
-    set_ports(parsed, [Be16::default(); 2]);
-    if header.fragment == Fragment::Later {
-        return Some(());
+    let tuple = &mut parsed.tuple;
+    (tuple.src, tuple.dst, tuple.proto) = (header.src, header.dst, header.proto);
+    // (An array of them would be a call of `memset`, which stores byte by byte; and so it is with zeros in what is
+    // written in the end.)
+    (tuple.pad[0], tuple.pad[1], tuple.pad[2]) = (0, 0, 0);
+    let (mut ports, mut tcp_flags, mut acknowledgement) = (0, 0, 0);
+    let mut transport = Transport::Other;
+    if header.fragment != Fragment::Later {
+        // What lies behind the packet's end is padding, and no ports. (An aggregated packet may be too long to say its length.)
+        let has_ports =
+            matches!(header.proto, tcp::PROTO | udp::PROTO | sctp::PROTO) || header.proto == F::ICMP;
+        if has_ports && header.total_len < u32::from(header.len) + SHORTEST && packet.segment_size() == 0 {
+            return None;
+        }
+        if header.proto == tcp::PROTO {
+            let [both, _sequence, acknowledged, flags]: [u32; 4] = packet.load(l4 + tcp::PORTS)?;
+            (ports, acknowledgement) = (both, acknowledged);
+            tcp_flags = flags.to_ne_bytes()[1];
+            transport = Transport::Tcp;
+        } else if header.proto == udp::PROTO {
+            // The second word has the checksum: a header that is cut off must not pass.
+            let [both, _length_and_checksum]: [u32; 2] = packet.load(l4 + udp::PORTS)?;
+            (ports, transport) = (both, Transport::Udp);
+        } else if header.proto == F::ICMP {
+            let first: u32 = packet.load(l4 + icmp::FIRST_WORD)?;
+            transport = icmp_transport::<F>(first.to_ne_bytes()[0]);
+            if matches!(transport, Transport::EchoRequest | Transport::EchoReply) {
+                ports = u32::from(packet.load::<Be16>(l4 + icmp::IDENTIFIER)?.raw());
+            }
+            if transport == Transport::EchoReply && ports == 0 {
+                // A request of identifier 0 has the same tuple. No mapping has that identifier: nobody asked for this.
+                transport = Transport::IcmpOther;
+            }
+        } else if header.proto == sctp::PROTO {
+            let [both, _tag, _checksum]: [u32; sctp::LEN / 4] = packet.load(l4 + sctp::PORTS)?;
+            (ports, transport) = (both, Transport::Sctp);
+        } else if portless::is_address_free(header.proto) {
+            transport = Transport::Portless;
+        }
     }
-    // What lies behind the packet's end is padding, and no ports. (An aggregated packet may be too long to say its length.)
-    let has_ports = matches!(header.proto, tcp::PROTO | udp::PROTO | sctp::PROTO) || header.proto == F::ICMP;
-    if has_ports && header.total_len < u32::from(header.len) + SHORTEST && packet.segment_size() == 0 {
-        return None;
-    }
-    if header.proto == tcp::PROTO {
-        let [ports, _sequence, acknowledgement, flags]: [u32; 4] = packet.load(l4 + tcp::PORTS)?;
-        parsed.ports = ports;
-        parsed.tcp_flags = flags.to_ne_bytes()[1];
-        parsed.acknowledgement = acknowledgement;
-        parsed.transport = Transport::Tcp;
-    } else if header.proto == udp::PROTO {
-        // The second word has the checksum: a header that is cut off must not pass.
-        let [ports, _length_and_checksum]: [u32; 2] = packet.load(l4 + udp::PORTS)?;
-        parsed.ports = ports;
-        parsed.transport = Transport::Udp;
-    } else if header.proto == F::ICMP {
-        return read_icmp::<F, P>(packet, l4, parsed);
-    } else if header.proto == sctp::PROTO {
-        let [ports, _tag, _checksum]: [u32; sctp::LEN / 4] = packet.load(l4 + sctp::PORTS)?;
-        parsed.ports = ports;
-        parsed.transport = Transport::Sctp;
-    } else if portless::is_address_free(header.proto) {
-        parsed.transport = Transport::Portless;
-    }
-    set_ports(parsed, bytemuck::cast(parsed.ports));
+    let [first, second]: [Be16; 2] = bytemuck::cast(ports);
+    // An answer's identifier is where its request's is once the tuple is reversed.
+    let is_answer = transport == Transport::EchoReply;
+    (tuple.sport, tuple.dport) = if is_answer { (second, first) } else { (first, second) };
+    (parsed.transport, parsed.ports) = (transport, ports);
+    (parsed.tcp_flags, parsed.acknowledgement) = (tcp_flags, acknowledgement);
     Some(())
 }
 
 #[inline(always)]
-fn read_icmp<F: Family, P: Packet>(packet: &P, l4: usize, parsed: &mut Parsed<F::Addr>) -> Option<()> {
-    let first: u32 = packet.load(l4 + icmp::FIRST_WORD)?;
-    parsed.transport = match F::icmp_kind(first.to_ne_bytes()[0]) {
+fn icmp_transport<F: Family>(icmp_type: u8) -> Transport {
+    match F::icmp_kind(icmp_type) {
         IcmpKind::EchoRequest => Transport::EchoRequest,
         IcmpKind::EchoReply => Transport::EchoReply,
         IcmpKind::Error => Transport::IcmpError,
         IcmpKind::Other => Transport::IcmpOther,
-    };
-    if parsed.transport == Transport::EchoRequest || parsed.transport == Transport::EchoReply {
-        let identifier: Be16 = packet.load(l4 + icmp::IDENTIFIER)?;
-        parsed.ports = u32::from(identifier.raw());
-        if parsed.transport == Transport::EchoRequest {
-            parsed.tuple.sport = identifier;
-        } else if identifier.get() == 0 {
-            // A request of identifier 0 has the same tuple. No mapping has that identifier: nobody asked for this.
-            parsed.transport = Transport::IcmpOther;
-        } else {
-            parsed.tuple.dport = identifier;
-        }
     }
-    Some(())
-}
-
-#[inline(always)]
-fn set_ports<A>(parsed: &mut Parsed<A>, [source, destination]: [Be16; 2]) {
-    parsed.tuple.sport = source;
-    parsed.tuple.dport = destination;
 }
 
 impl<A: Address> Parsed<A> {

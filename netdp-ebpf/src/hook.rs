@@ -15,7 +15,7 @@ use netdp_common::{
 use crate::frame::{Frame, Hooked as _};
 use crate::host;
 use crate::maps::{Continuation, Maps, PROGRAMS};
-use crate::scratch::{Room, with_scratch};
+use crate::scratch::with_scratch;
 use crate::skb::{Bare, Buffer, RedirNeigh, Skb};
 use crate::trace::trace;
 
@@ -60,9 +60,9 @@ pub(crate) fn other_from_container(ctx: &TcContext) -> i32 {
 
 /// See [`nat::from_container`].
 #[inline(always)]
-pub(crate) fn from_container<F: Room>(ctx: &TcContext) -> i32 {
+pub(crate) fn from_container<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Skb::<F>::new(ctx.skb.skb);
-    let verdict = F::with_known(|known| nat::from_container::<F, _>(&mut skb, known));
+    let verdict = with_scratch::<F>(|scratch| nat::from_container::<F, _>(&mut skb, &mut scratch.known));
     act_or_continue(ctx, &mut skb, verdict, Continuation::OpenFromContainer)
 }
 
@@ -104,9 +104,9 @@ pub(crate) fn wait<F: Maps>(ctx: &TcContext) -> i32 {
 
 /// See [`nat::from_world`].
 #[inline(always)]
-pub(crate) fn from_world<F: Room>(ctx: &TcContext) -> i32 {
+pub(crate) fn from_world<F: Maps>(ctx: &TcContext) -> i32 {
     let mut skb = Skb::<F>::new(ctx.skb.skb);
-    let verdict = F::with_known(|known| nat::from_world::<F, _>(&mut skb, known));
+    let verdict = with_scratch::<F>(|scratch| nat::from_world::<F, _>(&mut skb, &mut scratch.known));
     act_or_continue(ctx, &mut skb, verdict, Continuation::OpenFromWorld)
 }
 
@@ -200,9 +200,9 @@ pub(crate) fn to_world<F: Maps, K: Egress>(ctx: &TcContext) -> i32 {
 
 /// See [`own::leave`].
 #[inline(always)]
-pub(crate) fn from_host<F: Room, K: Egress>(ctx: &TcContext) -> i32 {
+pub(crate) fn from_host<F: Maps, K: Egress>(ctx: &TcContext) -> i32 {
     let mut skb = Frame::<F, K>::new(ctx.skb.skb.cast());
-    let verdict = F::with_known(|known| own::leave::<F, _>(&mut skb, known));
+    let verdict = with_scratch::<F>(|scratch| own::leave::<F, _>(&mut skb, &mut scratch.known));
     act_on_own(ctx, &mut skb, verdict, K::OPEN_FROM_HOST)
 }
 

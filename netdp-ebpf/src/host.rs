@@ -1,6 +1,7 @@
 //! What the core asks of its surroundings, answered from maps and helpers.
 
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 use core::ptr;
 
 use aya_ebpf::bindings::{BPF_FIB_LOOKUP_SRC, BPF_NOEXIST, bpf_sock_tuple};
@@ -9,7 +10,6 @@ use aya_ebpf::helpers::{
     bpf_redirect, bpf_redirect_peer, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
 };
 use aya_ebpf::maps::{Array, HashMap, lpm_trie};
-use bytemuck::{Pod, Zeroable};
 use netdp_common::family::{Address, Be16};
 use netdp_common::flow::{
     AllowedKey, Config, Endpoint, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, MAPPED,
@@ -641,8 +641,8 @@ pub(crate) fn add(index: u32, n: u64) {
 }
 
 /// `struct bpf_fib_lookup`: 64 bytes since Linux 4.18; newer members lie in its unions.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
 struct FibLookup {
     family: u8,
     l4_protocol: u8,
@@ -656,6 +656,22 @@ struct FibLookup {
     dst: [u32; 4],
     table: u32,
     macs: [u32; 3],
+}
+
+impl FibLookup {
+    /// All zeros, word by word: at once they are a call of `memset`, see [`crate::scratch`]. In place: returned by
+    /// value it is on the stack twice.
+    #[inline(always)]
+    fn blank(place: &mut MaybeUninit<Self>) -> &mut Self {
+        const WORDS: usize = size_of::<FibLookup>() / size_of::<u64>();
+        let words: *mut u64 = place.as_mut_ptr().cast();
+        for word in 0..WORDS {
+            // SAFETY: inside the structure, which is as aligned as a word.
+            unsafe { ptr::write_volatile(words.add(word), 0) };
+        }
+        // SAFETY: all of it is plain data, and was written.
+        unsafe { place.assume_init_mut() }
+    }
 }
 
 const AF_INET: u8 = 2;
@@ -674,7 +690,8 @@ mod fib {
 #[inline(always)]
 fn route<F: Maps, K>(frame: &Frame<F, K>, tuple: &Tuple<F::Addr>, iif: u32) -> Route<F::Addr> {
     let v4 = F::Addr::BITS == 32;
-    let mut lookup = FibLookup::zeroed();
+    let mut place = MaybeUninit::uninit();
+    let lookup = FibLookup::blank(&mut place);
     lookup.family = if v4 { AF_INET } else { AF_INET6 };
     lookup.l4_protocol = tuple.proto;
     lookup.sport = tuple.sport;
@@ -683,11 +700,11 @@ fn route<F: Maps, K>(frame: &Frame<F, K>, tuple: &Tuple<F::Addr>, iif: u32) -> R
     lookup.ifindex = iif;
     copy_words(&mut lookup.src, tuple.src.words());
     copy_words(&mut lookup.dst, tuple.dst.words());
-    let mut result = fib_lookup(frame, &mut lookup, BPF_FIB_LOOKUP_SRC);
+    let mut result = fib_lookup(frame, lookup, BPF_FIB_LOOKUP_SRC);
     let mut has_source = result != fib::NO_SOURCE;
     if result == fib::UNKNOWN_FLAG {
         // Linux before 6.7 can't tell the source (and has changed nothing): user space has told the uplink's address.
-        result = fib_lookup(frame, &mut lookup, 0);
+        result = fib_lookup(frame, lookup, 0);
         has_source = false;
     }
     match result {

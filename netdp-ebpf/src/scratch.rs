@@ -1,7 +1,9 @@
 //! Where programs keep what is too large for their 512 bytes of stack.
+//!
+//! What is known of a packet is kept there, too, from its first program on: on the stack it would have to be zeroed, and
+//! the compiler makes a call of a `memset` of that which stores byte by byte (bpf-linker has LLVM inline none): half of
+//! all instructions of an established flow's packet.
 
-use netdp_common::family::{V4, V6};
-use netdp_common::nat::Known;
 use netdp_common::tables::Scratch;
 use netdp_common::verdict::{DropReason, Verdict};
 
@@ -20,27 +22,5 @@ pub(crate) fn with_scratch<F: Maps>(work: impl FnOnce(&mut Scratch<F::Addr>) -> 
         Some(scratch) => work(unsafe { &mut *scratch }),
         // Never: the map has an element 0.
         None => Verdict::drop(DropReason::TableFull),
-    }
-}
-
-/// Where a family's packets are looked at first.
-pub(crate) trait Room: Maps {
-    /// Lends the room.
-    fn with_known(work: impl FnOnce(&mut Known<Self::Addr>) -> Verdict) -> Verdict;
-}
-
-/// The stack: the compiler keeps most of it in registers.
-impl Room for V4 {
-    #[inline(always)]
-    fn with_known(work: impl FnOnce(&mut Known<Self::Addr>) -> Verdict) -> Verdict {
-        work(&mut Known::nothing())
-    }
-}
-
-/// The scratch space: 216 bytes of addresses, most of them twice.
-impl Room for V6 {
-    #[inline(always)]
-    fn with_known(work: impl FnOnce(&mut Known<Self::Addr>) -> Verdict) -> Verdict {
-        with_scratch::<Self>(|scratch| work(&mut scratch.known))
     }
 }
