@@ -52,7 +52,7 @@ pub fn load_unpinned(options: &OpenOptions) -> Result<aya::Ebpf, Error> {
 }
 
 /// The programs that are attached to interfaces.
-pub const TC_HOOKS: [&str; 3] = ["from_container", "from_world", "to_world"];
+pub const TC_HOOKS: [&str; 4] = ["from_container", "to_container", "from_world", "to_world"];
 
 /// Where an instance's TC links are pinned; without TCX, what is attached behind `clsact` qdiscs. Each is in such
 /// instances only, and one of them always is.

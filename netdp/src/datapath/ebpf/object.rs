@@ -22,7 +22,7 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdp-e
 
 /// The TC programs that others continue in, in the order of their indices in the map `PROGRAMS`: IPv4's, then IPv6's.
 /// The hooks' programs are among them.
-const CONTINUATIONS: [&str; 26] = [
+const CONTINUATIONS: [&str; 28] = [
     "from_container",
     "open_from_container",
     "from_world",
@@ -36,6 +36,7 @@ const CONTINUATIONS: [&str; 26] = [
     "wait",
     "closing",
     "claim",
+    "to_container",
     "from_container_v6",
     "open_from_container_v6",
     "from_world_v6",
@@ -49,6 +50,7 @@ const CONTINUATIONS: [&str; 26] = [
     "wait_v6",
     "closing_v6",
     "claim_v6",
+    "to_container_v6",
 ];
 
 /// The TC programs that only user space runs.
