@@ -91,7 +91,9 @@ pub fn follow<F: Family, C: Context<F>>(
     {
         return Verdict::drop(DropReason::RewriteFailed);
     }
-    nat::send::<F, C>(c, parsed, flow)
+    // (Asked once more, rather than kept: the verifier looks at all in between for each answer.)
+    let by_stack = nat::takes_stack(c, flow);
+    nat::send::<F, C>(c, parsed, flow, by_stack)
 }
 
 /// Whether a SYN of the initiator begins a connection that asks for a port again: the closed one's is given only to

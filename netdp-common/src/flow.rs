@@ -78,6 +78,7 @@ pub const FLOW_RESPONDER_ACKED: u8 = 32;
 pub const FLOW_NO_TIMESTAMP: u8 = 64;
 /// [`Flow::flags`]: the host's stack forwards its packets, so that the host's firewall sees them, in both directions with
 /// the endpoint's address: translated after that on the way out, by [`crate::fragment::leave`], and before it on the way in.
+/// But for those that [`crate::firewall`] says need not.
 pub const FLOW_BY_STACK: u8 = 128;
 
 /// One direction of a mapping: what packets with the key's tuple become. Value of the flow table.

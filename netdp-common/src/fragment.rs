@@ -3,6 +3,7 @@
 //! [`waiting`].
 
 use crate::family::Family;
+use crate::firewall;
 use crate::flow::{FLOW_BY_STACK, FLOW_TO_ENDPOINT, Flow, FragmentKey, FragmentWay, Kind};
 use crate::nat::{self, Context, Known};
 use crate::parse::{Fragment, Header, Parsed, parse};
@@ -140,6 +141,10 @@ fn translate<F: Family, C: Context<F>>(c: &mut C, known: &mut Known<F::Addr>) ->
         return None;
     }
     remember::<F, C>(c, parsed, flow);
+    // The host's own are nobody's whom FORWARD was asked about; elsewhere, the fast path would not lead.
+    if !c.is_own() && flow.oif == c.ifindex() {
+        firewall::note_let_through(c, &entry, flow, parsed);
+    }
     rewrite::<F, C>(c, parsed, flow, header.ttl)
 }
 

@@ -20,6 +20,8 @@
 //! 10. The result is a [`verdict::Verdict`]; every drop has a [`verdict::DropReason`]. [`refusal`] says which
 //!     sender is told, by a [`reset`] or an [`icmp_answer`].
 //!
+//! Where the host's firewall decides ([`firewall`]), what it lets through takes the same way.
+//!
 //! [`meta`] and [`reclaim`] say when a flow ends and how it is removed while packets use it, [`moved`] when it has
 //! ended because its published port leads elsewhere now. [`tcp`] knows how a connection ends, [`closing`] follows one
 //! that does, [`recycle`] gives its port to the next.
@@ -32,6 +34,7 @@ pub mod claim;
 pub mod closing;
 pub mod early;
 pub mod family;
+pub mod firewall;
 pub mod flow;
 pub mod fragment;
 pub mod header;

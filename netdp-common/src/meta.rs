@@ -21,7 +21,8 @@ pub const fn seconds_from_ticks(ticks: u32) -> u64 {
     ticks as u64 * NANOSECONDS_PER_TICK / 1_000_000_000
 }
 
-/// Generation (24 bits), bits of this direction (8), tick of its last packet (32).
+/// Generation (24 bits), bits of this direction (8), whether the host's rules have let it through (1), tick of its last
+/// packet (31: 73 years).
 ///
 /// Both entries of a flow carry the same generation; another flow with the same tuple has another one.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -46,6 +47,11 @@ impl Meta {
     pub const HELD: u8 = 0x40;
     /// The flow is being removed: whoever finds it so, finds nothing.
     pub const DYING: u8 = 0x80;
+
+    /// The host's rules let this direction through in the tick of [`Self::seen`], see [`crate::firewall`].
+    const LET_THROUGH: u64 = 1 << 31;
+    /// See [`Self::seen`].
+    const SEEN: u64 = Self::LET_THROUGH - 1;
 
     /// Of no living entry.
     pub const GONE: Self = Self(u64::MAX);
@@ -77,7 +83,25 @@ impl Meta {
     /// Tick of this direction's last packet.
     #[inline(always)]
     pub const fn seen(self) -> u32 {
-        self.0 as u32
+        (self.0 & Self::SEEN) as u32
+    }
+
+    /// The host's rules let it through in that tick.
+    #[inline(always)]
+    pub const fn is_let_through(self) -> bool {
+        self.0 & Self::LET_THROUGH != 0
+    }
+
+    /// 0: they did in this tick.
+    #[inline(always)]
+    pub const fn since_let_through(self, now: u32) -> u32 {
+        self.0 as u32 ^ (now | Self::LET_THROUGH as u32)
+    }
+
+    /// The same, let through.
+    #[inline(always)]
+    pub const fn let_through(self) -> Self {
+        Self(self.0 | Self::LET_THROUGH)
     }
 
     /// Being removed.
@@ -98,10 +122,10 @@ impl Meta {
         Self((self.0 & !(0xff << 32)) | ((bits as u64) << 32))
     }
 
-    /// The same, seen at another tick.
+    /// The same, seen at this tick. In another one than before the host's rules are to be asked again.
     #[inline(always)]
     pub const fn with_seen(self, seen: u32) -> Self {
-        Self((self.0 & !0xffff_ffff) | seen as u64)
+        if self.seen() == seen { self } else { Self((self.0 & !0xffff_ffff) | seen as u64) }
     }
 
     /// Ticks since this direction's last packet; 0 if that is in the future (another CPU's clock is ahead).

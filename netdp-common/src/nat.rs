@@ -4,6 +4,7 @@ use bytemuck::Zeroable as _;
 
 use crate::closing;
 use crate::family::{Address, Family};
+use crate::firewall;
 use crate::flow::{
     FLOW_BY_STACK, FLOW_INITIATOR, FLOW_NEXT_HOP_V6, FLOW_TO_ENDPOINT, Flow, Kind, NextHop, OF_HOST,
     Pressure, Tuple,
@@ -144,8 +145,12 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
     if iif != FROM_OUTSIDE {
         closing::note_acknowledgement(&entry, meta, parsed);
     }
+    if !FRAGMENTS && firewall::has_let_through(flow, parsed, now) {
+        flow.flags &= !FLOW_BY_STACK;
+    }
+    let by_stack = takes_stack(c, flow);
     // What the stack routes by itself must not get to an interface without our programs: asked for each packet.
-    let asks = meta.seen() != now || takes_stack(c, flow);
+    let asks = meta.seen() != now || by_stack;
     if asks || meta.bits() & (bits | Meta::CLOSING) != bits || is_syn(parsed) {
         if iif != FROM_OUTSIDE && meta.seen() != now && has_lost_its_address::<F, C>(c, flow) {
             // The next packet may open another one.
@@ -173,18 +178,19 @@ pub(crate) fn established<F: Family, C: Context<F>, const FRAGMENTS: bool>(
     if FRAGMENTS && fragment::leads::<F, C>(c, parsed, flow, iif) {
         return Verdict::WAIT;
     }
-    send::<F, C>(c, parsed, flow)
+    send::<F, C>(c, parsed, flow, by_stack)
 }
 
-/// Translates a packet and sends it on its flow's way.
+/// Translates a packet and sends it on its flow's way. `by_stack`: what [`takes_stack`] says.
 #[inline(always)]
 pub(crate) fn send<F: Family, C: Context<F>>(
     c: &mut C,
     parsed: &Parsed<F::Addr>,
     flow: &Flow<F::Addr>,
+    by_stack: bool,
 ) -> Verdict {
     let is_own = flow.kind == Kind::Own as u8;
-    if takes_stack(c, flow) {
+    if by_stack {
         return Verdict::STACK;
     }
     if parsed.header.ttl <= 1 && !is_own {

@@ -281,6 +281,9 @@ pub trait Host<A: Address> {
     fn timeouts(&self, number: u16) -> Option<&TimeoutSet>;
     /// Whether user space has seen IPsec policies for what leaves, which only the stack heeds.
     fn has_policies(&self) -> bool;
+    /// Whether user space has made conntrack take TCP segments for valid that it can't place since it has not seen those
+    /// before them.
+    fn is_tracked_liberally(&self) -> bool;
     /// The clock, in ticks.
     fn now(&self) -> u32;
     /// 32 bits from the kernel's pseudo-random generator.

@@ -83,7 +83,7 @@ in_both_families! {
     too_big: crate::answers::too_big;
     next_hops: crate::answers::next_hops;
     fragmented: crate::fragments::in_order, crate::fragments::overtaken, crate::fragments::of_the_stack;
-    by_the_hosts_rules: crate::honoured::outward, crate::honoured::inward, crate::honoured::refused_by_the_stack;
+    by_the_hosts_rules: crate::honoured::outward, crate::honoured::inward, crate::honoured::refused_by_the_stack, crate::honoured::let_through;
     over_time: crate::lifetime::rows;
     of_networks: crate::timeouts::of_networks, crate::timeouts::taken_over,
         crate::timeouts::through_published_ports;

@@ -9,7 +9,7 @@ use netdp_common::packet::Packet;
 use netdp_common::tables::Host;
 use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index, reason_in};
 use netdp_common::{
-    closing, fragment as fragments, icmp_error, inbound, link, nat, opening, outbound, own, refusal,
+    closing, firewall, fragment as fragments, icmp_error, inbound, link, nat, opening, outbound, own, refusal,
 };
 
 use crate::frame::{Frame, Hooked as _};
@@ -195,6 +195,17 @@ pub(crate) fn to_world<F: Maps, K: Egress>(ctx: &TcContext) -> i32 {
     if verdict == Verdict::PRIVATE {
         verdict = with_scratch::<F>(|scratch| fragments::leave::<F, _>(&mut skb, &mut scratch.known));
     }
+    act(&mut skb, verdict)
+}
+
+/// See [`firewall::to_container`].
+#[inline(always)]
+pub(crate) fn to_container<F: Maps>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb::<F>::new(ctx.skb.skb);
+    let verdict = with_scratch::<F>(|scratch| {
+        firewall::to_container::<F, _>(&mut skb, &mut scratch.known);
+        Verdict::STACK
+    });
     act(&mut skb, verdict)
 }
 

@@ -295,6 +295,11 @@ where
     }
 
     #[inline(always)]
+    fn is_tracked_liberally(&self) -> bool {
+        POPULATION.get(3).is_some_and(|liberal| *liberal != 0)
+    }
+
+    #[inline(always)]
     fn now(&self) -> u32 {
         // SAFETY: a helper without arguments.
         ticks(unsafe { bpf_ktime_get_coarse_ns() })

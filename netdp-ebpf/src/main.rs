@@ -142,6 +142,18 @@ fn closing_v6(ctx: TcContext) -> i32 {
     hook::closing::<V6>(&ctx)
 }
 
+/// Egress of an endpoint's host veth, where the host's firewall decides.
+#[classifier]
+fn to_container(ctx: TcContext) -> i32 {
+    hook::by_family(&ctx, hook::to_container::<V4>, Continuation::ToContainer, hook::pass)
+}
+
+/// Continues [`to_container`] for IPv6.
+#[classifier]
+fn to_container_v6(ctx: TcContext) -> i32 {
+    hook::to_container::<V6>(&ctx)
+}
+
 /// Egress of an uplink.
 #[classifier]
 fn to_world(ctx: TcContext) -> i32 {

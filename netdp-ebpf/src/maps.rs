@@ -202,9 +202,9 @@ tables_of!(V6, Ipv6Addr, CONTINUATIONS; FLOWS_V6 RING_V6 ENDPOINTS_V6 SENDERS_V6
 pub(crate) static HELD_FLOWS: HashMap<u32, [u64; 2]> = HashMap::with_max_entries(16_384, 0);
 
 /// Word 0: how many endpoints there are. Word 1: how many are in [`QUEUEING`]. Word 2: how many IPsec policies there
-/// are for packets that leave.
+/// are for packets that leave. Word 3: whether conntrack is liberal, see [`netdp_common::tables::Host::is_tracked_liberally`].
 #[map]
-pub(crate) static POPULATION: Array<u32> = Array::with_max_entries(3, 0);
+pub(crate) static POPULATION: Array<u32> = Array::with_max_entries(4, 0);
 
 /// Host veths with a queueing discipline: what goes to their endpoints waits in it.
 #[map]
@@ -228,7 +228,7 @@ pub(crate) static WIRES: HashMap<u32, [u8; 6]> = HashMap::with_max_entries(1024,
 pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2 * CONTINUATIONS, 0);
 
 /// How many a family has.
-const CONTINUATIONS: u32 = 17;
+const CONTINUATIONS: u32 = 18;
 
 /// Index in [`PROGRAMS`], from [`Maps::FIRST_PROGRAM`] on; the loader enters them in this order.
 #[derive(Clone, Copy)]
@@ -268,6 +268,8 @@ pub(crate) enum Continuation {
     OpenFromHostBare,
     /// `closing_bare`.
     ClosingBare,
+    /// `to_container`.
+    ToContainer,
 }
 
 /// A family's maps. A static can't be generic: this is all that has to be written once more for another family.

@@ -7,7 +7,7 @@ use netdp_tests::kernel::site::in_new_site;
 
 /// Instructions that the verifier may look at (its own limit is a million); about twice what 6.18 looks at, since
 /// kernels prune differently.
-const BUDGETS: [(&str, u32); 49] = [
+const BUDGETS: [(&str, u32); 51] = [
     ("from_container", 65_000),
     ("from_container_v6", 50_000),
     ("open_from_container", 160_000),
@@ -24,6 +24,8 @@ const BUDGETS: [(&str, u32); 49] = [
     ("fragment_v6", 55_000),
     ("wait", 25_000),
     ("wait_v6", 30_000),
+    ("to_container", 4_000),
+    ("to_container_v6", 10_000),
     ("to_world", 25_000),
     ("to_world_v6", 40_000),
     ("closing", 200_000),

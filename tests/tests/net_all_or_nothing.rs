@@ -99,6 +99,23 @@ mod clsact {
     }
 }
 
+/// Where the host's firewall decides, an endpoint has one program more, and the host's sysctls are others.
+mod honour {
+    use super::*;
+
+    fn honoured(lab: &Lab) {
+        lab.netdp.ok("--firewall honour network create n --subnet 10.60.0.0/24");
+        attached(lab);
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn attach() {
+        let case = Case::new("attach {b} --name b", honoured, |lab| drop(lab.netdp.ok("detach b")));
+        Trial::new(Variant::EBPF, Case { from: Some("attach a program"), ..case }).run();
+    }
+}
+
 /// Rules have no XDP programs.
 #[test]
 #[ignore = "needs root"]

@@ -14,7 +14,9 @@ use netdp_common::packet::{L4Fix, Packet};
 use netdp_common::quota::Held;
 use netdp_common::tables::{Flows, Host, RingSlot, Route, Scratch, Step, StepOn};
 use netdp_common::verdict::{Action, DropReason, Event, Verdict};
-use netdp_common::{closing, fragment, icmp_error, inbound, link, nat, opening, outbound, own, refusal};
+use netdp_common::{
+    closing, firewall, fragment, icmp_error, inbound, link, nat, opening, outbound, own, refusal,
+};
 
 use crate::hook::{Fate, Hook};
 use crate::plan::Plan;
@@ -130,6 +132,10 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
                 Hook::FromContainer(_) => nat::from_container::<F, Self>(self, &mut scratch.known),
                 Hook::FromWorld => nat::from_world::<F, Self>(self, &mut scratch.known),
                 Hook::ToWorld => nat::to_world::<F, Self>(self),
+                Hook::ToContainer(_) => {
+                    firewall::to_container::<F, Self>(self, &mut scratch.known);
+                    return Fate::Stack;
+                }
             };
             if verdict == Verdict::ICMP_ERROR {
                 return Fate::of(icmp_error::translate::<F, Self>(self, &mut scratch));
@@ -153,7 +159,7 @@ impl<'w, F: Plan, S: Shared<F::Addr>> Cpu<'w, F, S> {
                 verdict = match hook {
                     Hook::FromContainer(_) => outbound::open::<F, Self>(self, &mut scratch),
                     Hook::FromWorld => inbound::open::<F, Self>(self, &mut scratch),
-                    Hook::ToWorld => own::open::<F, Self>(self, &mut scratch),
+                    Hook::ToWorld | Hook::ToContainer(_) => own::open::<F, Self>(self, &mut scratch),
                 };
             }
             while verdict == Verdict::CLAIM {
@@ -313,6 +319,10 @@ impl<F: Plan, S: Shared<F::Addr>> Host<F::Addr> for Cpu<'_, F, S> {
 
     fn has_policies(&self) -> bool {
         self.world.has_policies
+    }
+
+    fn is_tracked_liberally(&self) -> bool {
+        self.world.is_tracked_liberally
     }
 
     fn now(&self) -> u32 {

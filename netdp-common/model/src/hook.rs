@@ -13,6 +13,8 @@ pub enum Hook {
     FromWorld,
     /// Egress of the uplink.
     ToWorld,
+    /// Egress of this host veth.
+    ToContainer(u32),
 }
 
 impl Hook {
@@ -22,6 +24,7 @@ impl Hook {
             Self::FromContainer(veth) => [mac(veth), mac(bridge_of(veth))],
             Self::FromWorld => [mac(ifindex::NEIGHBOUR), mac(ifindex::UPLINK)],
             Self::ToWorld => [mac(ifindex::UPLINK), mac(ifindex::NEIGHBOUR)],
+            Self::ToContainer(veth) => [mac(bridge_of(veth)), mac(veth)],
         }
     }
 
@@ -33,7 +36,7 @@ impl Hook {
     /// The interface.
     pub fn interface(self) -> u32 {
         match self {
-            Self::FromContainer(veth) => veth,
+            Self::FromContainer(veth) | Self::ToContainer(veth) => veth,
             Self::FromWorld | Self::ToWorld => ifindex::UPLINK,
         }
     }

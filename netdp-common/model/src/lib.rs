@@ -91,6 +91,8 @@ pub struct World<A> {
     pub config: Config,
     /// There are IPsec policies.
     pub has_policies: bool,
+    /// Whether conntrack takes TCP segments that it can not place.
+    pub is_tracked_liberally: bool,
     /// By number: the usual ones, and those of networks that have their own.
     pub timeouts: Vec<TimeoutSet>,
     /// Fragments that wait.
@@ -166,6 +168,7 @@ impl<A: Address + std::hash::Hash> World<A> {
                 honours_firewall: 0,
             },
             has_policies: false,
+            is_tracked_liberally: true,
             timeouts: vec![timeout_set(TIMEOUTS)],
         }
     }

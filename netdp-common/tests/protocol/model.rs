@@ -79,6 +79,13 @@ impl Model {
         Self { world: Arc::new(world), table: Arc::new(Table::new(entries, copied)) }
     }
 
+    /// The same, where the host's firewall decides.
+    pub(crate) fn honouring(mut self) -> Self {
+        let world = Arc::get_mut(&mut self.world).expect("nobody else's yet");
+        world.config.honours_firewall = 1;
+        self
+    }
+
     /// On a CPU of its own: a packet, at a tick.
     pub(crate) fn packet(&self, cpu: u64, now: u32, hook: Hook, sent: Sent<Ipv4Addr>) -> JoinHandle<Outcome> {
         self.spawn(move |model| model.packet_here(cpu, now, hook, sent))
@@ -99,6 +106,7 @@ impl Model {
         let mut host = Cpu::<V4, &Table>::new(&self.world, &self.table, cpu, now);
         match host.run(hook, sent.at(hook).bytes::<V4>()) {
             Fate::Stack => Outcome::Stack,
+            Fate::Leaves => outcome(&host.frame),
             Fate::Waits => panic!("no fragments here"),
             Fate::Dropped(reason) | Fate::Answered(reason) => Outcome::Dropped(reason),
             fate => {

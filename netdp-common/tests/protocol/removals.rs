@@ -133,3 +133,29 @@ fn a_freed_port_works_for_the_next_attempt() {
         assert!(one_has_it, "{early:?}, then {late:?}");
     });
 }
+
+/// A packet comes out of the host's stack, whose rules let it through, while its flow is flushed and opened once more in the
+/// same tick: it says nothing of another flow than the one that it left by.
+#[test]
+fn let_through_or_flush_and_open() {
+    explore("let through, flush, open", Some(2), || {
+        let model = Model::new(2, 8, Copied::Upwards).honouring();
+        let sent = datagram(Place::A, 1000);
+        let asked = model.packet_here(1, 0, Hook::FromContainer(VETH_A), sent);
+        assert_eq!(asked, Outcome::Stack);
+        let (first, _) = model.flows()[0];
+        let out = model.packet(2, 0, Hook::ToWorld, sent);
+        let flush = model.flush(3, 0, first);
+        let again = model.packet(4, 0, Hook::FromContainer(VETH_A), sent);
+        let (out, flushed, again) = (out.join().unwrap(), flush.join().unwrap(), again.join().unwrap());
+        let next = model.packet_here(5, 0, Hook::FromContainer(VETH_A), sent);
+        let flow = model.flows()[0].1;
+        for later in [again, next] {
+            assert!(later == Outcome::Stack || later == out, "{later:?} after {out:?}, {flushed:?}");
+        }
+        assert!(next == Outcome::Stack || next == seen(flow.sport.get()), "{next:?}");
+        if flushed == Flushed::NotThere || matches!(flushed, Flushed::NotRemoved(_)) {
+            assert_eq!(next, out, "let through");
+        }
+    });
+}

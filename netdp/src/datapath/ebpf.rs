@@ -52,8 +52,8 @@ pub fn load_unpinned(options: &OpenOptions) -> Result<aya::Ebpf, Error> {
 }
 
 /// The programs that are attached to interfaces.
-pub const TC_HOOKS: [&str; 5] =
-    ["from_container", "from_world", "to_world", "from_world_bare", "to_world_bare"];
+pub const TC_HOOKS: [&str; 6] =
+    ["from_container", "to_container", "from_world", "to_world", "from_world_bare", "to_world_bare"];
 
 /// Where an instance's TC links are pinned; without TCX, what is attached behind `clsact` qdiscs. Each is in such
 /// instances only, and one of them always is.

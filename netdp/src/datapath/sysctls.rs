@@ -5,6 +5,9 @@
 //!   `net.ipv4.conf.UPLINK.forwarding` is set, and never `ip_forward`.
 //! * IPv6 checks `conf.all.forwarding`, or since Linux 6.17 `conf.UPLINK.force_forwarding`. With the former a host
 //!   stops taking routers' advertisements, its default route with them, unless `accept_ra` is 2.
+//! * conntrack, where it is, sees one packet a second of a connection that takes the fast path, and so loses its windows: it
+//!   must not call for that invalid what it can't place (`be_liberal`, `ignore_invalid_rst`), and what it took for not
+//!   acknowledged, or for a closed window, stays so: it must not forget such a connection after five minutes.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -24,6 +27,18 @@ use crate::target;
 
 /// Beside the instances' directories. No instance has a name that begins with a dot.
 const FILE: &str = ".sysctls";
+
+/// Makes conntrack take segments for valid that it can't place.
+const BE_LIBERAL: [&str; 3] = ["net", "netfilter", "nf_conntrack_tcp_be_liberal"];
+/// The same for resets.
+const IGNORE_INVALID_RST: [&str; 3] = ["net", "netfilter", "nf_conntrack_tcp_ignore_invalid_rst"];
+/// Seconds for which it remembers connections with something unacknowledged, or with a closed window.
+const UNFINISHED: [[&str; 3]; 2] = [
+    ["net", "netfilter", "nf_conntrack_tcp_timeout_unacknowledged"],
+    ["net", "netfilter", "nf_conntrack_tcp_timeout_max_retrans"],
+];
+/// What these must be at least: an established connection lives so long (RFC 5382 REQ-5: 2 h 4 min).
+const ESTABLISHED: u64 = 7440;
 
 /// A sysctl that netdp changed.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -86,6 +101,19 @@ impl Sysctls {
         }
     }
 
+    /// Makes conntrack bear with TCP connections of which it sees only some segments; false: it is not there.
+    pub(super) fn track_liberally(&self) -> Result<bool, Error> {
+        for knob in [BE_LIBERAL, IGNORE_INVALID_RST] {
+            self.want(&knob, "1")?;
+        }
+        for knob in UNFINISHED {
+            if seconds(&knob).is_some_and(|now| now <= ESTABLISHED) {
+                self.want(&knob, &ESTABLISHED.to_string())?;
+            }
+        }
+        Ok(has_conntrack())
+    }
+
     /// Sets a sysctl if it isn't so; returns whether it is netdp that made it so. One that is gone is nobody's.
     fn want(&self, path: &[&str], wanted: &str) -> Result<bool, Error> {
         let Some(before) = value(path) else { return Ok(false) };
@@ -115,7 +143,7 @@ impl Sysctls {
         let lost = |change: &Change| {
             change.host == self.host
                 && change.users.contains(&self.instance)
-                && value(&parts(&change.path)).is_some_and(|now| now != change.written)
+                && value(&parts(&change.path)).is_some_and(|now| !is_enough(&now, &change.written))
         };
         let changes = self.load()?;
         Ok(changes.iter().filter(|change| lost(change)).map(|change| change.path.join(".")).collect())
@@ -166,6 +194,21 @@ pub(super) fn release(dir: &Path, instance: &str) -> Result<Vec<String>, Error> 
         return Ok(Vec::new());
     }
     Sysctls::alone(dir, instance, false)?.release()
+}
+
+/// Whether conntrack is loaded: it has its sysctls in every namespace then.
+pub(super) fn has_conntrack() -> bool {
+    value(&BE_LIBERAL).is_some()
+}
+
+fn seconds(knob: &[&str]) -> Option<u64> {
+    value(knob)?.parse().ok()
+}
+
+/// Whether a sysctl is what was written, or a number that is more.
+fn is_enough(now: &str, written: &str) -> bool {
+    let more = now.parse::<u64>().ok().zip(written.parse().ok()).is_some_and(|(now, written)| now > written);
+    now == written || more
 }
 
 /// Whether the whole host forwards, so that an interface that does is nobody's exception.

@@ -68,10 +68,11 @@ impl<F: Plan + Model> Host<F> {
             Hook::FromContainer(_) => "from_container",
             Hook::FromWorld => "from_world",
             Hook::ToWorld => "to_world",
+            Hook::ToContainer(_) => "to_container",
         };
         let early = match seen.hook {
             Hook::FromWorld => self.programs.refused_early(&seen.before, Linear::All),
-            Hook::FromContainer(_) | Hook::ToWorld => None,
+            Hook::FromContainer(_) | Hook::ToWorld | Hook::ToContainer(_) => None,
         };
         let kernel = self.programs.run(program, &seen.before, here(seen.hook.interface()), Linear::All);
         let (action, reason) = match seen.fate {

@@ -282,6 +282,10 @@ impl<F: Plan> Host<F::Addr> for Frame<F> {
         false
     }
 
+    fn is_tracked_liberally(&self) -> bool {
+        false
+    }
+
     fn now(&self) -> u32 {
         now()
     }

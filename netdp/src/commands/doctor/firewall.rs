@@ -68,7 +68,7 @@ fn bypassed(chains: &[SkippedChain]) -> String {
 
 /// What the host's own rules decide about.
 fn honoured(chains: &[SkippedChain]) -> String {
-    let mut detail = "mode honour: what endpoints and the outside send each other passes this host's rules, with the endpoint's address; only hairpins, what goes between endpoints, and ICMP errors go around them".to_owned();
+    let mut detail = "mode honour: what endpoints and the outside send each other passes this host's rules, with the endpoint's address: a flow's first packets, and of what they let through one a second and direction; only hairpins, what goes between endpoints, and ICMP errors go around them".to_owned();
     match listed(chains) {
         None => detail.push_str("; this host has none that decide anything"),
         Some(list) => detail.push_str(&format!("; here: {list}")),

@@ -1,5 +1,6 @@
 //! What the host's stack needs to forward packets that the host's firewall decides about: `forwarding` of the interfaces
-//! by which they come, and nothing for the whole host where the kernel can do without (see [`super::super::sysctls`]).
+//! by which they come, and nothing for the whole host where the kernel can do without (see [`super::super::sysctls`]). And
+//! what conntrack needs to bear that it sees only some packets of a connection.
 
 use std::path::{Path, PathBuf};
 
@@ -22,15 +23,16 @@ impl Forwarding {
         Self { dir: dir.to_owned(), instance: instance.to_owned(), without_force_forwarding }
     }
 
-    /// Makes uplinks and bridges forward what comes by them.
-    pub(super) fn set<'a>(&self, links: impl Iterator<Item = &'a Link>) -> Result<(), Error> {
+    /// Makes uplinks and bridges forward what comes by them; returns whether conntrack bears with connections of which it
+    /// sees some packets.
+    pub(super) fn set<'a>(&self, links: impl Iterator<Item = &'a Link>) -> Result<bool, Error> {
         let sysctls = Sysctls::alone(&self.dir, &self.instance, self.without_force_forwarding)?;
         for link in links {
             for family in Family::ALL {
                 sysctls.forward(family, &link.name)?;
             }
         }
-        Ok(())
+        sysctls.track_liberally()
     }
 
     /// What somebody set back.

@@ -20,27 +20,40 @@ const UPLINK_HOOKS: [[Hook; 2]; 2] = [
     [("from_world_bare", TcAttachType::Ingress), ("to_world_bare", TcAttachType::Egress)],
 ];
 
-/// The hook of an endpoint's host veth.
-const ENDPOINT_HOOK: Hook = ("from_container", TcAttachType::Ingress);
+/// The hooks of an endpoint's host veth. The second: where the host's firewall decides, see [`netdp_common::firewall`].
+const ENDPOINT_HOOKS: [Hook; 2] =
+    [("from_container", TcAttachType::Ingress), ("to_container", TcAttachType::Egress)];
+
+/// Those that there are in this mode.
+fn endpoint_hooks(ebpf: &Ebpf) -> &'static [Hook] {
+    if ebpf.forwarding.is_some() { &ENDPOINT_HOOKS } else { &ENDPOINT_HOOKS[..1] }
+}
 
 /// Hooks an endpoint's host veth, unless it is hooked: no packet goes by meanwhile.
 pub(super) fn attach_endpoint(ebpf: &Ebpf, endpoint: &EndpointEntry) -> Result<(), Error> {
     // Before it was known as an endpoint's, the veth may have been taken for an uplink.
     detach_uplink(ebpf, endpoint.host_ifindex)?;
-    if is_endpoint_hooked(ebpf, endpoint.host_ifindex, &endpoint.host_ifname)? {
-        return Ok(());
+    for hook in endpoint_hooks(ebpf) {
+        if !is_attached(ebpf, endpoint.host_ifindex, &endpoint.host_ifname, *hook)? {
+            attach(ebpf, endpoint.host_ifindex, &endpoint.host_ifname, *hook)?;
+        }
     }
-    attach(ebpf, endpoint.host_ifindex, &endpoint.host_ifname, ENDPOINT_HOOK)
+    Ok(())
 }
 
-/// Whether an endpoint's host veth carries its program.
+/// Whether an endpoint's host veth carries its programs.
 pub(super) fn is_endpoint_hooked(ebpf: &Ebpf, ifindex: u32, name: &str) -> Result<bool, Error> {
-    is_attached(ebpf, ifindex, name, ENDPOINT_HOOK)
+    for hook in endpoint_hooks(ebpf) {
+        if !is_attached(ebpf, ifindex, name, *hook)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Unhooks an endpoint's host veth, which may be gone.
 pub(super) fn detach_endpoint(ebpf: &Ebpf, ifindex: u32) -> Result<(), Error> {
-    release(&hook_pin(ebpf, ifindex, ENDPOINT_HOOK.0))
+    ENDPOINT_HOOKS.iter().try_for_each(|(program, _)| release(&hook_pin(ebpf, ifindex, program)))
 }
 
 /// Hooks an uplink unless it is hooked.

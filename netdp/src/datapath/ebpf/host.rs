@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use netdp_common::family::{Family, V4, V6};
 use netdp_common::flow::{Endpoint, Network, Uplink};
 
+use super::super::sysctls::has_conntrack;
 use super::super::{Error, NetworkEntry};
 use super::{Ebpf, Served, absent_is_ok, doing, hooks, published, queueing, step};
 use crate::net::{Framing, Link, Net, NetNs, ipsec, sysctl};
@@ -32,7 +33,9 @@ pub(super) fn refresh(ebpf: &Ebpf) -> Result<(), Error> {
     if let Some(forwarding) = &ebpf.forwarding {
         let bridges = ebpf.hash::<u32, Network<<V4 as Family>::Addr>>(&V4::map("NETWORKS"))?;
         let is_bridge = |link: &&Link| bridges.get(&link.index, 0).is_ok();
-        forwarding.set(uplinks.iter().copied().chain(links.iter().filter(is_bridge)))?;
+        let is_liberal = forwarding.set(uplinks.iter().copied().chain(links.iter().filter(is_bridge)))?;
+        let set = ebpf.array("POPULATION")?.set(LIBERAL, u32::from(is_liberal), 0);
+        set.map_err(|e| doing("telling the programs of conntrack", e))?;
     }
     note_policies(ebpf)?;
     queueing::note(ebpf, &endpoints(ebpf, &links)?)?;
@@ -82,6 +85,16 @@ fn read_policies(ebpf: &Ebpf) -> Result<u32, Error> {
 /// Its word in the map `POPULATION`.
 const POLICIES: u32 = 2;
 
+/// The word there that says whether conntrack is liberal, see [`netdp_common::tables::Host::is_tracked_liberally`].
+const LIBERAL: u32 = 3;
+
+/// Where the host's firewall decides, conntrack may have been loaded since the last command.
+fn misses_conntrack(ebpf: &Ebpf) -> Result<bool, Error> {
+    let known = ebpf.array::<u32>("POPULATION")?.get(&LIBERAL, 0);
+    let known = known.map_err(|e| doing("reading what the programs know of conntrack", e))?;
+    Ok(ebpf.forwarding.is_some() && known == 0 && has_conntrack())
+}
+
 /// Lets the stack forward what it is left of a network's packets, as a bridge with `forwarding` does it in IPv4. In IPv6
 /// the kernel can say so of one interface since Linux 6.17; before, it forwards only where the whole host does.
 pub(super) fn let_bridge_forward(network: &NetworkEntry) -> Result<(), Error> {
@@ -112,6 +125,9 @@ pub(super) fn unhooked(ebpf: &Ebpf) -> Result<Vec<String>, Error> {
     let policies = ipsec::outbound_policies().map_err(|e| doing("looking for IPsec policies", e))?;
     if policies != 0 && read_policies(ebpf)? == 0 {
         faults.push("IPsec policies are not heeded".to_owned());
+    }
+    if misses_conntrack(ebpf)? {
+        faults.push("TCP takes no fast path: conntrack was not prepared for it".to_owned());
     }
     faults.extend(queueing::faults(ebpf, &endpoints(ebpf, &links)?)?);
     Ok(faults)

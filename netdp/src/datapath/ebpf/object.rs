@@ -22,7 +22,7 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdp-e
 
 /// The TC programs that others continue in, in the order of their indices in the map `PROGRAMS`: IPv4's, then IPv6's.
 /// The hooks' programs are among them.
-const CONTINUATIONS: [&str; 34] = [
+const CONTINUATIONS: [&str; 36] = [
     "from_container",
     "open_from_container",
     "from_world",
@@ -40,6 +40,7 @@ const CONTINUATIONS: [&str; 34] = [
     "from_host_bare",
     "open_from_host_bare",
     "closing_bare",
+    "to_container",
     "from_container_v6",
     "open_from_container_v6",
     "from_world_v6",
@@ -57,6 +58,7 @@ const CONTINUATIONS: [&str; 34] = [
     "from_host_bare_v6",
     "open_from_host_bare_v6",
     "closing_bare_v6",
+    "to_container_v6",
 ];
 
 /// The TC programs that none continues in: a hook's, and those that only user space runs.
