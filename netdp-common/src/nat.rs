@@ -27,8 +27,7 @@ pub trait Context<F: Family>: Packet + Host<F::Addr> {}
 
 impl<F: Family, C: Packet + Host<F::Addr>> Context<F> for C {}
 
-/// What is known of a packet: read by [`from_container`] and [`from_world`], which have it on the stack or, where that
-/// is too short for it, in the scratch space of [`crate::tables::Scratch`].
+/// What is known of a packet: read by [`from_container`] and [`from_world`], into [`crate::tables::Scratch`].
 #[derive(Clone, Copy, Debug)]
 pub struct Known<A> {
     /// Its headers.

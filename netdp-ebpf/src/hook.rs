@@ -7,7 +7,7 @@ use netdp_common::family::{Family, V4, V6};
 use netdp_common::flow::Kind;
 use netdp_common::packet::Packet;
 use netdp_common::tables::Host;
-use netdp_common::verdict::{DropReason, Verdict, VerdictKind, drop_index, reason_in};
+use netdp_common::verdict::{DropReason, Verdict, VerdictKind};
 use netdp_common::{
     closing, firewall, fragment as fragments, icmp_error, inbound, link, nat, opening, outbound, own, refusal,
 };
@@ -17,7 +17,7 @@ use crate::host;
 use crate::maps::{Continuation, Maps, PROGRAMS};
 use crate::scratch::with_scratch;
 use crate::skb::{Bare, Buffer, RedirNeigh, Skb};
-use crate::trace::trace;
+use crate::trace::lose;
 
 /// The next program on the hook, then the stack: TCX_NEXT, and TC_ACT_UNSPEC for clsact.
 const NEXT: i32 = tcx_action_base::TCX_NEXT;
@@ -259,8 +259,7 @@ pub(crate) fn claim<F: Maps>(ctx: &TcContext) -> i32 {
 #[inline(never)]
 fn lose_bare<F: Maps>(context: *mut __sk_buff, verdict: Verdict) -> i32 {
     let (_, detail) = verdict.parts();
-    host::add(drop_index(reason_in(detail)), 1);
-    trace(&Frame::<F, Bare>::new(context.cast()), reason_in(detail));
+    lose(&Frame::<F, Bare>::new(context.cast()), detail);
     TC_ACT_SHOT
 }
 
@@ -337,8 +336,7 @@ fn tail_call<F: Maps>(ctx: &TcContext, program: Continuation) {
 #[inline(always)]
 fn refuse_after<F: Maps>(ctx: &TcContext, skb: &mut Skb<F>, verdict: Verdict) -> i32 {
     let (_, refused) = verdict.parts();
-    host::add(drop_index(reason_in(refused)), 1);
-    trace(skb, reason_in(refused));
+    lose(skb, refused);
     skb.leave_note(refused);
     go_on::<F>(ctx, Continuation::Refuse)
 }
@@ -351,8 +349,7 @@ fn act<F: Maps, K: Buffer>(skb: &mut Frame<F, K>, verdict: Verdict) -> i32 {
         VerdictKind::Stack => NEXT,
         VerdictKind::Refused | VerdictKind::Wait => TC_ACT_SHOT,
         VerdictKind::Drop => {
-            host::add(drop_index(reason_in(detail)), 1);
-            trace(skb, reason_in(detail));
+            lose(skb, detail);
             TC_ACT_SHOT
         }
         VerdictKind::ToLink => {

@@ -1,4 +1,4 @@
-//! Telling who watches (`netdp monitor`) about dropped packets.
+//! Dropped packets: counting them, and telling who watches (`netdp monitor`).
 
 use core::ffi::c_void;
 use core::net::IpAddr;
@@ -6,12 +6,26 @@ use core::net::IpAddr;
 use aya_ebpf::EbpfContext;
 use netdp_common::packet::Packet;
 
+use netdp_common::verdict::{drop_index, reason_in};
+
 use crate::frame::{Frame, Hooked};
+use crate::host;
 use crate::maps::{CONFIG, Maps};
+
+/// Counts a dropped packet, and logs it. `refused`: the number of its verdict.
+#[inline(always)]
+pub(crate) fn lose<F: Maps, K>(frame: &Frame<F, K>, refused: u32)
+where
+    Frame<F, K>: Hooked<F> + Packet,
+{
+    let reason = reason_in(refused);
+    host::add(drop_index(reason), 1);
+    trace(frame, reason);
+}
 
 /// Logs a dropped packet. Nobody watches: one comparison.
 #[inline(never)]
-pub(crate) fn trace<F: Maps, K>(frame: &Frame<F, K>, reason: u32)
+fn trace<F: Maps, K>(frame: &Frame<F, K>, reason: u32)
 where
     Frame<F, K>: Hooked<F> + Packet,
 {

@@ -11,14 +11,13 @@ use netdp_common::early;
 use netdp_common::family::{Family, V4, V6};
 use netdp_common::header::ethernet;
 use netdp_common::packet::{L4Fix, Packet};
-use netdp_common::verdict::{VerdictKind, drop_index, reason_in};
+use netdp_common::verdict::VerdictKind;
 
 use crate::frame::{Frame, Hooked};
-use crate::host;
 use crate::maps::{Maps, WIRES};
 use crate::scratch::with_scratch;
 use crate::skb::Skb;
-use crate::trace::trace;
+use crate::trace::lose;
 
 /// A packet in an XDP program: a frame in a driver's buffers.
 pub(crate) type Xdp<F> = Frame<F, xdp_md>;
@@ -39,8 +38,7 @@ fn of_family<F: Maps>(ctx: *mut xdp_md) -> u32 {
     let frame = Xdp::<F>::new(ctx);
     let verdict = with_scratch::<F>(|scratch| early::refuse::<F, _>(&frame, scratch));
     let (VerdictKind::Drop, detail) = verdict.parts() else { return xdp_action::XDP_PASS };
-    host::add(drop_index(reason_in(detail)), 1);
-    trace(&frame, reason_in(detail));
+    lose(&frame, detail);
     xdp_action::XDP_DROP
 }
 

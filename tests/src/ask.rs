@@ -30,6 +30,13 @@ pub struct Answer {
     pub local: SocketAddr,
 }
 
+/// The client's port in what a server said: `NAME PEER …`.
+#[track_caller]
+pub fn seen_port(answer: &str) -> u16 {
+    let (_, peer) = split(answer).unwrap_or_else(|| panic!("not an answer: {answer:?}"));
+    peer.port()
+}
+
 /// Asks from a namespace, any source.
 pub fn ask(netns: &Netns, transport: Transport, to: (impl Into<IpAddr>, u16)) -> io::Result<Answer> {
     let to = socket_addr(to);

@@ -38,9 +38,15 @@ impl Drop for Daemon {
 /// Waits until something holds; panics with its name after five seconds.
 #[track_caller]
 pub fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    within(Duration::from_secs(5), what, holds);
+}
+
+/// The same, with another patience.
+#[track_caller]
+pub fn within(patience: Duration, what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + patience;
     while !holds() {
-        assert!(Instant::now() < deadline, "{what}: not after 5 s");
+        assert!(Instant::now() < deadline, "{what}: not after {patience:?}");
         thread::sleep(Duration::from_millis(20));
     }
 }

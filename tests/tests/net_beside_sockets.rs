@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use netdp_tests::ask::seen_port;
 use netdp_tests::lab::{Container, HOST, Lab, WORLD};
 use netdp_tests::netns::Netns;
 use netdp_tests::server::Server;
@@ -271,10 +272,4 @@ fn pings_on_the_identifiers_of_mappings(lab: &Lab) {
         "{own} was the host's"
     );
     assert!(ping(&lab.host, own) && ping(&client.netns, 77));
-}
-
-/// Of `NAME PEER …`.
-fn seen_port(answer: &str) -> u16 {
-    let peer = answer.split_whitespace().nth(1).and_then(|peer| peer.parse::<SocketAddr>().ok());
-    peer.unwrap_or_else(|| panic!("not an answer: {answer:?}")).port()
 }

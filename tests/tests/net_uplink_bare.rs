@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use netdp_tests::ask::{Transport, answered, ask_from, echo_bulk, unanswered};
+use netdp_tests::ask::{Transport, answered, ask_from, echo_bulk, seen_port, unanswered};
 use netdp_tests::backlog::unless_dropped;
 use netdp_tests::capture::Capture;
 use netdp_tests::lab::{HOST, Lab, UPLINK, WORLD, WORLD_LINK};
@@ -187,9 +187,4 @@ fn greeted(lab: &Lab, site: &Site<'_>, world: IpAddr) -> (BufReader<TcpStream>, 
     let (mut reader, mut greeting) = (BufReader::new(stream), String::new());
     reader.read_line(&mut greeting).expect("a greeting");
     (reader, greeting)
-}
-
-fn seen_port(greeting: &str) -> u16 {
-    let (_, port) = greeting.trim().rsplit_once(':').expect("an address and port");
-    port.parse().expect("a port")
 }

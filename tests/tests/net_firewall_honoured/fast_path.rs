@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use netdp_tests::lab::{HOST, Lab, WORLD};
 use netdp_tests::netns::Netns;
-use netdp_tests::process::eventually;
+use netdp_tests::process::{eventually, within};
 
 use super::{CUT, Conversation, Honoured};
 
@@ -25,18 +25,11 @@ const LATE: Duration = Duration::from_millis(500);
 /// More than two ticks.
 const A_WHILE: Duration = Duration::from_millis(2500);
 
+/// However slow the machine is.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Outward and inward.
 const DIRECTIONS: [&str; 2] = ["-s", "-d"];
-
-/// Waits, however slow the machine is.
-#[track_caller]
-fn soon(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}: not within 20 s");
-        sleep(Duration::from_millis(50));
-    }
-}
 
 /// Packets that `FORWARD` has seen in each direction since [`watch`].
 fn asked(lab: &Honoured<'_>) -> [u64; 2] {
@@ -173,7 +166,7 @@ fn datagrams(lab: &Lab) {
     allow(&honoured);
     let flows = [false, true].map(|from_world| Traffic::of_datagrams(&honoured, from_world));
     sleep(A_WHILE);
-    soon("datagrams that arrive", || {
+    within(PATIENCE, "datagrams that arrive", || {
         flows.iter().all(|flow| flow.arrived().iter().all(|count| *count > 500))
     });
     let (asked, arrived) = (asked(&honoured), flows.each_ref().map(Traffic::arrived));
@@ -212,7 +205,7 @@ fn connections(lab: &Lab) {
     let before = lab.netdp.counter("packets");
     let flows = [false, true].map(|from_world| Traffic::of_a_connection(&honoured, from_world));
     sleep(A_WHILE);
-    soon("packets that are carried", || lab.netdp.counter("packets") - before > 4000);
+    within(PATIENCE, "packets that are carried", || lab.netdp.counter("packets") - before > 4000);
     let carried = lab.netdp.counter("packets") - before;
     let asked: u64 = asked(&honoured).iter().sum();
     assert!(asked * 8 < carried, "{asked} of {carried} asked about");
@@ -226,7 +219,7 @@ fn connections(lab: &Lab) {
     for (flow, _) in &flows {
         let before = flow.arrived()[0];
         // What was lost is sent again, the later the longer it was lost.
-        soon("it goes on", || flow.arrived()[0] > before + 20);
+        within(PATIENCE, "it goes on", || flow.arrived()[0] > before + 20);
     }
     // One ends by a FIN, one by a reset.
     let servers = [&honoured.servers[2], &honoured.servers[0]];
